@@ -1,0 +1,34 @@
+/**
+ * Every maximum of the project with its reason. A number without a unit in its name is a count.
+ * Owns the numbers. Does not know who enforces them.
+ */
+
+export const kibibyteBytes = 1024
+export const mebibyteBytes = 1024 * 1024
+
+/** NFSv3 file handle, RFC 1813 section 2.2.3 (NFS3_FHSIZE). */
+export const NFS3_FHSIZE = 64
+/** Linux NAME_MAX; FUSE_NAME_MAX is 1024 but NFS servers and local file systems stop at 255. */
+export const fileNameBytesMax = 255
+/** PATH_MAX including the final NUL; also the longest symlink we accept from a server. */
+export const pathBytesMax = 4096
+/** FUSE requests carry at most 256 pages (FUSE_MAX_MAX_PAGES before Linux 6.13), and 1 MiB is what NFS servers offer. */
+export const ioBytesMax = mebibyteBytes
+/** Largest RPC record accepted: 1 MiB of payload plus headers and a generous margin for READDIRPLUS replies. */
+export const recordBytesMax = 2 * mebibyteBytes
+/** AUTH_SYS carries at most 16 auxiliary groups, RFC 5531 appendix A. */
+export const authSysGroupsMax = 16
+/** Calls in flight on one connection; more wait in order. The kernel's slot table starts at 2 and grows to 65536; servers throttle near 128. */
+export const callsInFlightMax = 128
+/** Unacknowledged and uncommitted bytes of one file, then writers wait. */
+export const dirtyFileBytesMax = 64 * mebibyteBytes
+/** The same for a whole session: together with 128 x 1 MiB in flight this keeps a session under 256 MiB. */
+export const dirtySessionBytesMax = 96 * mebibyteBytes
+/** kubelet waits two minutes for a CSI call; answering before that tells it more than its own deadline would. */
+export const csiAnswerMs = 110_000
+/** One host call (mount, umount, statfs) in a forked child. A healthy kernel needs microseconds. */
+export const hostCallMs = 10_000
+/** Host calls per server that may be stuck in D state before further ones are refused. */
+export const stuckHostCallsMax = 4
+/** sockaddr_un.sun_path is 108 bytes including the NUL. */
+export const unixSocketPathBytesMax = 107

@@ -1,0 +1,90 @@
+/**
+ * What a volume is, after parsing: the one vocabulary shared by the doors, the engine, the session and the NFS client.
+ * Owns the frozen, fully defaulted types. Does not know how they were spelled: `agent/volumes/spec.ts` parses and refuses.
+ */
+import type { FileName } from './brands.ts'
+
+/** nfs(5): what a call does when the server does not answer. `hard` waits for ever; `soft` gives EIO, `softerr` ETIMEDOUT after `retrans`. */
+export type Recovery = 'hard' | 'soft' | 'softerr'
+export type LookupCache = 'all' | 'positive' | 'none'
+export type NfsVersion = '3' | '4.0' | '4.1' | '4.2'
+export type Consistency = 'standard' | 'solowriter'
+export type ClientKind = 'fuse' | 'kernel'
+
+/** nfs(5) options with units. `undefined` means "ask the server" or "as negotiated". */
+export interface NfsOptions {
+  readonly version: NfsVersion | undefined
+  readonly port: number | undefined
+  readonly mountPort: number | undefined
+  readonly rsizeBytes: number | undefined
+  readonly wsizeBytes: number | undefined
+  readonly nconnect: number
+  readonly recovery: Recovery
+  /** nfs(5) `timeo`, in milliseconds (the option counts deciseconds). TCP default 60 s. */
+  readonly timeoMs: number
+  readonly retrans: number
+  readonly acregminMs: number
+  readonly acregmaxMs: number
+  readonly acdirminMs: number
+  readonly acdirmaxMs: number
+  /** `noac`: no attribute is ever cached and writes are synchronous. */
+  readonly noac: boolean
+  readonly lookupCache: LookupCache
+  /** `resvport`: try a source port below 1024 first. */
+  readonly resvport: boolean
+  /** `cto`: OPEN revalidates. `nocto` switches that off. */
+  readonly cto: boolean
+  /** nfs(5) `sec`; the own client speaks `sys` only. */
+  readonly sec: string
+  /** How long the first mount attempt is repeated while the server is away (nfs(5) `retry`), in milliseconds; 0 is one attempt. */
+  readonly retryMs: number
+}
+
+/** Per-mount (VFS) flags. */
+export interface MountFlags {
+  readonly readOnly: boolean
+  readonly nosuid: boolean
+  readonly nodev: boolean
+  readonly noexec: boolean
+  readonly noatime: boolean
+  readonly nodiratime: boolean
+  readonly relatime: boolean
+  readonly sync: boolean
+  readonly dirsync: boolean
+}
+
+/** Where an NFS file system is and how to speak to it. */
+export interface NfsTarget {
+  /** Addresses or names of one server, tried in order. IPv6 without brackets. */
+  readonly servers: readonly string[]
+  /** Exported path, absolute, as the server knows it. */
+  readonly share: string
+  /** Components below the share; never `.` or `..`. */
+  readonly subDir: readonly FileName[]
+  readonly options: NfsOptions
+}
+
+export interface NfsVolumeSpec {
+  readonly type: 'nfs'
+  readonly target: NfsTarget
+  readonly client: ClientKind
+  /** Why that client, for `status`. */
+  readonly clientReason: string
+  readonly consistency: Consistency
+  readonly flags: MountFlags
+  /** Octal mode for the volume's root, or undefined to leave it alone. */
+  readonly mountPermissions: number | undefined
+  /** CSI volume_mount_group, or undefined. */
+  readonly mountGroup: number | undefined
+}
+
+/** A union on `type`; later other remote storage. */
+export type VolumeSpec = NfsVolumeSpec
+
+/** `server:/share/sub` for people. */
+export function showSource (spec: VolumeSpec): string {
+  const { servers, share, subDir } = spec.target
+  const server = servers.map((name) => name.includes(':') ? `[${name}]` : name).join(',')
+  const sub = subDir.map((name) => Buffer.from(name, 'latin1').toString('utf8')).join('/')
+  return sub === '' ? `${server}:${share}` : `${server}:${share === '/' ? '' : share}/${sub}`
+}

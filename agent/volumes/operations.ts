@@ -1,0 +1,80 @@
+/**
+ * The volume engine as its doors see it: one method per deed, the same for CSI, Flex and hand mounts.
+ *
+ * Owns the border between doors and engine. Knows no gRPC and no Flex. Failures are thrown as `VolumeError`.
+ * Every method is idempotent: a repeat with equal arguments finds the deed done and does nothing; a repeat with other arguments is
+ * CONFLICT; a call for a volume (or target) that another call is working on is IN_PROGRESS.
+ */
+import type { AbsolutePath, StageKey, VolumeId } from '../base/brands.ts'
+import type { VolumeSpec } from '../base/volume-spec.ts'
+
+export type Door = 'csi' | 'flex' | 'hand'
+
+export interface StageRequest {
+  readonly volume: VolumeId
+  readonly spec: VolumeSpec
+  /** Where the CO wants the staged mount to appear (a bind of the shared one). The folder exists. */
+  readonly staging: AbsolutePath
+  readonly door: Door
+}
+
+export interface PublishRequest {
+  readonly volume: VolumeId
+  readonly spec: VolumeSpec
+  /** The pod's folder. CSI: the driver makes it, its parent exists. */
+  readonly target: AbsolutePath
+  /** Present when the CO staged the volume before; then it must have been staged there with the same spec. */
+  readonly staging: AbsolutePath | undefined
+  readonly readOnly: boolean
+  readonly door: Door
+  /** For `status` and logs only, never for a decision: namespace/name of the pod, if told. */
+  readonly owner: string | undefined
+}
+
+export type VolumeHealthState = 'healthy' | 'degraded' | 'unreachable' | 'stale' | 'dead'
+export interface VolumeHealth {
+  readonly state: VolumeHealthState
+  /** Empty when healthy, else one sentence with a remedy. */
+  readonly reason: string
+}
+
+export interface VolumeStatistics {
+  readonly totalBytes: bigint
+  readonly usedBytes: bigint
+  readonly availableBytes: bigint
+  readonly totalInodes: bigint
+  readonly usedInodes: bigint
+  readonly availableInodes: bigint
+  /** Last known values, because the server did not answer in time. */
+  readonly stale: boolean
+  readonly health: VolumeHealth
+}
+
+/** One row of `volbridge status`. */
+export interface VolumeView {
+  readonly volume: VolumeId
+  readonly door: Door
+  readonly source: string
+  readonly client: string
+  readonly clientReason: string
+  readonly key: StageKey
+  readonly state: string
+  readonly staging: string | undefined
+  readonly targets: readonly { readonly path: string, readonly readOnly: boolean, readonly owner: string | undefined }[]
+  readonly health: VolumeHealth
+  readonly locks: string
+  readonly sessionPid: number | undefined
+  readonly counters: Readonly<Record<string, number>>
+  readonly gauges: Readonly<Record<string, number>>
+}
+
+export interface VolumeOperations {
+  stage (request: StageRequest): Promise<void>
+  unstage (request: { readonly volume: VolumeId, readonly staging: AbsolutePath }): Promise<void>
+  publish (request: PublishRequest): Promise<void>
+  /** Detaches the bind at `target`; success when there is none. Removes the folder when the door is CSI. */
+  unpublish (request: { readonly volume: VolumeId, readonly target: AbsolutePath, readonly door: Door, readonly force?: boolean }): Promise<{ readonly lostBytes: number }>
+  /** NOT_FOUND when the volume is not mounted at `path`. Answers within `deadlineMs` also when the server is dead. */
+  statistics (request: { readonly volume: VolumeId, readonly path: AbsolutePath, readonly deadlineMs: number }): Promise<VolumeStatistics>
+  list (): Promise<readonly VolumeView[]>
+}

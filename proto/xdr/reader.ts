@@ -1,0 +1,93 @@
+/**
+ * XDR, RFC 4506: bytes of one message → values.
+ *
+ * Owns the bounded reader. Every read is checked against the end of its own message, every length against a maximum given by the
+ * caller. Knows no message and no socket; what it returns from `bytes` shares memory with the message.
+ */
+import { WireError } from '../../agent/base/errors.ts'
+
+export class XdrReader {
+  readonly #buffer: Buffer
+  readonly #end: number
+  #offset: number
+
+  constructor (buffer: Buffer, start = 0, end = buffer.length) {
+    this.#buffer = buffer
+    this.#offset = start
+    this.#end = end
+  }
+
+  get remaining (): number { return this.#end - this.#offset }
+  get offset (): number { return this.#offset }
+
+  #advance (bytes: number): number {
+    const at = this.#offset
+    if (bytes > this.#end - at) {
+      throw new WireError('TRUNCATED', `message ends after ${this.#end} bytes, ${bytes} more were expected at ${at}`)
+    }
+    this.#offset = at + bytes
+    return at
+  }
+
+  /** unsigned int, section 4.2. */
+  uint32 (): number { return this.#buffer.readUInt32BE(this.#advance(4)) }
+  /** int, section 4.1. */
+  int32 (): number { return this.#buffer.readInt32BE(this.#advance(4)) }
+  /** unsigned hyper, section 4.5: ids and cookies. */
+  uint64 (): bigint { return this.#buffer.readBigUInt64BE(this.#advance(8)) }
+
+  /** unsigned hyper that is a size or an offset: refused above 2^53. */
+  size64 (): number {
+    const at = this.#advance(8)
+    const high = this.#buffer.readUInt32BE(at)
+    if (high > 0x1f_ffff) throw new WireError('INVALID', `size at ${at} is above 2^53`)
+    return high * 0x1_0000_0000 + this.#buffer.readUInt32BE(at + 4)
+  }
+
+  /** bool, section 4.4: anything but 0 and 1 is refused. */
+  bool (): boolean {
+    const value = this.uint32()
+    if (value > 1) throw new WireError('INVALID', `boolean has the value ${value}`)
+    return value === 1
+  }
+
+  /** fixed-length opaque, section 4.9; padding is skipped. Shares memory with the message. */
+  fixed (bytes: number): Buffer {
+    const at = this.#advance((bytes + 3) & ~3)
+    return this.#buffer.subarray(at, at + bytes)
+  }
+
+  /** variable-length opaque or string, section 4.10 and 4.11. Shares memory with the message. */
+  opaque (bytesMax: number): Buffer {
+    const length = this.uint32()
+    if (length > bytesMax) throw new WireError('OVERLONG', `opaque of ${length} bytes, at most ${bytesMax} are allowed`)
+    return this.fixed(length)
+  }
+
+  /** The same as `opaque`, as a latin1 string: lossless, and free of the message's memory. */
+  latin1 (bytesMax: number): string {
+    const length = this.uint32()
+    if (length > bytesMax) throw new WireError('OVERLONG', `string of ${length} bytes, at most ${bytesMax} are allowed`)
+    const at = this.#advance((length + 3) & ~3)
+    return this.#buffer.toString('latin1', at, at + length)
+  }
+
+  /** fixed-length opaque as latin1. */
+  fixedLatin1 (bytes: number): string {
+    const at = this.#advance((bytes + 3) & ~3)
+    return this.#buffer.toString('latin1', at, at + bytes)
+  }
+
+  /** optional-data, section 4.19. */
+  optional<T> (decode: (input: XdrReader) => T): T | undefined {
+    return this.bool() ? decode(this) : undefined
+  }
+
+  /** Everything not yet read, without moving. */
+  rest (): Buffer { return this.#buffer.subarray(this.#offset, this.#end) }
+
+  /** The message must be used up: left-over bytes mean that we and the peer disagree about its shape. */
+  end (): void {
+    if (this.#offset !== this.#end) throw new WireError('TRAILING', `${this.#end - this.#offset} bytes too many`)
+  }
+}

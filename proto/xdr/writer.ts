@@ -1,0 +1,126 @@
+/**
+ * XDR, RFC 4506: values → bytes.
+ *
+ * Owns the writer. Small values are packed into one growing buffer; bulk data (`payload`) is kept by reference, so that a WRITE's
+ * megabyte is not copied here. Knows no message and no socket.
+ */
+import { WireError } from '../../agent/base/errors.ts'
+
+const padding = Buffer.alloc(3)
+
+export class XdrWriter {
+  #buffer: Buffer
+  #offset = 0
+  /** Start of the bytes not yet in #parts. */
+  #start = 0
+  #parts: Buffer[] | undefined
+  #partsBytes = 0
+
+  constructor (capacityBytes = 256) {
+    this.#buffer = Buffer.allocUnsafe(capacityBytes)
+  }
+
+  /** Bytes written so far, payloads included. */
+  get bytes (): number { return this.#partsBytes + this.#offset - this.#start }
+
+  #advance (bytes: number): number {
+    const at = this.#offset
+    if (at + bytes > this.#buffer.length) {
+      this.#seal()
+      this.#buffer = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, bytes + 256))
+      this.#start = 0
+      this.#offset = bytes
+      return 0
+    }
+    this.#offset = at + bytes
+    return at
+  }
+
+  #seal (): void {
+    this.#parts ??= []
+    if (this.#offset === this.#start) return
+    this.#parts.push(this.#buffer.subarray(this.#start, this.#offset))
+    this.#partsBytes += this.#offset - this.#start
+    this.#start = this.#offset
+  }
+
+  uint32 (value: number): void {
+    const at = this.#advance(4)
+    this.#buffer.writeUInt32BE(value >>> 0, at)
+  }
+
+  int32 (value: number): void {
+    const at = this.#advance(4)
+    this.#buffer.writeInt32BE(value | 0, at)
+  }
+
+  uint64 (value: bigint): void {
+    const at = this.#advance(8)
+    this.#buffer.writeBigUInt64BE(value, at)
+  }
+
+  /** unsigned hyper from a size or offset. */
+  size64 (value: number): void {
+    if (!Number.isSafeInteger(value) || value < 0) throw new WireError('INVALID', `${value} is not a size below 2^53`)
+    const at = this.#advance(8)
+    this.#buffer.writeUInt32BE(Math.floor(value / 0x1_0000_0000), at)
+    this.#buffer.writeUInt32BE(value % 0x1_0000_0000, at + 4)
+  }
+
+  bool (value: boolean): void { this.uint32(value ? 1 : 0) }
+
+  fixed (bytes: Buffer): void {
+    const padded = (bytes.length + 3) & ~3
+    const at = this.#advance(padded)
+    bytes.copy(this.#buffer, at)
+    this.#buffer.fill(0, at + bytes.length, at + padded)
+  }
+
+  opaque (bytes: Buffer, bytesMax: number): void {
+    if (bytes.length > bytesMax) throw new WireError('OVERLONG', `opaque of ${bytes.length} bytes, at most ${bytesMax} are allowed`)
+    this.uint32(bytes.length)
+    this.fixed(bytes)
+  }
+
+  fixedLatin1 (text: string): void {
+    const padded = (text.length + 3) & ~3
+    const at = this.#advance(padded)
+    this.#buffer.write(text, at, text.length, 'latin1')
+    this.#buffer.fill(0, at + text.length, at + padded)
+  }
+
+  /** variable-length opaque or string from latin1 text. */
+  latin1 (text: string, bytesMax: number): void {
+    if (text.length > bytesMax) throw new WireError('OVERLONG', `string of ${text.length} bytes, at most ${bytesMax} are allowed`)
+    this.uint32(text.length)
+    this.fixedLatin1(text)
+  }
+
+  optional<T> (value: T | undefined, encode: (out: XdrWriter, value: T) => void): void {
+    this.bool(value !== undefined)
+    if (value !== undefined) encode(this, value)
+  }
+
+  /** variable-length opaque by reference: the buffers must not change until the message was sent. */
+  payload (data: readonly Buffer[], bytesMax: number): void {
+    let length = 0
+    for (const part of data) length += part.length
+    if (length > bytesMax) throw new WireError('OVERLONG', `payload of ${length} bytes, at most ${bytesMax} are allowed`)
+    this.uint32(length)
+    this.#seal()
+    for (const part of data) this.#parts?.push(part)
+    this.#partsBytes += length
+    const pad = (4 - (length & 3)) & 3
+    if (pad > 0) {
+      this.#parts?.push(padding.subarray(0, pad))
+      this.#partsBytes += pad
+    }
+  }
+
+  /** The message as buffers to be written in order. The writer must not be used afterwards. */
+  finish (): readonly Buffer[] {
+    if (this.#parts === undefined) return [this.#buffer.subarray(0, this.#offset)]
+    this.#seal()
+    return this.#parts
+  }
+}
