@@ -1,7 +1,7 @@
 // Tests that need root, /dev/fuse or a real NFS server. One file at a time in a process of its own: they mount, change
 // credentials and send signals. Each worker removes what it made; scripts/test sweeps up after one that was killed.
 export default {
-  extensions: { ts: 'module' },
+  extensions: ['ts'],
   files: ['test/{semantics,model,faults,conformance,fuzz}/**/*.test.ts'],
   nodeArguments: ['--no-warnings=ExperimentalWarning'],
   workerThreads: false,
