@@ -1,0 +1,384 @@
+/*
+ * Blocking system calls in a child of our own.
+ *
+ * Owns: fork, the interpreter of a small program of file-system calls that runs in the child, and reaping of exactly that child.
+ * Does not know deadlines or limits: agent/host/host-calls.ts reads the pipe, kills late children and counts those stuck in D state.
+ *
+ * After fork() only async-signal-safe calls are made (no malloc, no stdio): other threads of the agent may have held any lock.
+ * vfork is refused because it would stop the event loop for as long as the call blocks. The child closes every descriptor but its
+ * pipe and the ones the caller names: a child stuck in D state must not keep a FUSE connection, a lock or a socket alive.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <node_api.h>
+
+#ifndef UMOUNT_NOFOLLOW
+#define UMOUNT_NOFOLLOW 8
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+enum opcode {
+  OP_MOUNT = 1, OP_UMOUNT = 2, OP_MKDIR = 3, OP_RMDIR = 4, OP_STATFS = 5, OP_STAT = 6, OP_CHMOD = 7, OP_SETNS = 8,
+  OP_EMPTY = 9, OP_INSPECT = 10, OP_MOUNT_AT = 11, OP_PAUSE = 12
+};
+
+enum { STRINGS_MAX = 4, KEEP_MAX = 8, PATH_BYTES = 4096, OPS_MAX = 32, PROGRAM_BYTES_MAX = 64 * 1024 };
+
+struct op {
+  uint32_t code, flags, mode, count;
+  const char *text[STRINGS_MAX];
+};
+
+/* Every record the child writes: `size` bytes of data follow. The last one has step == number of operations, or error != 0. */
+struct record {
+  int32_t step, error;
+  uint32_t size;
+};
+
+static uint32_t load32 (const uint8_t *at) {
+  uint32_t value;
+  memcpy(&value, at, sizeof value);
+  return value;
+}
+
+/* Reads one operation at `*at`; 0 when the program is malformed. Strings are NUL-terminated inside the program. */
+static int read_op (const uint8_t *program, size_t size, size_t *at, struct op *op) {
+  memset(op, 0, sizeof *op);
+  if (size - *at < 16) return 0;
+  op->code = load32(program + *at);
+  op->flags = load32(program + *at + 4);
+  op->mode = load32(program + *at + 8);
+  op->count = load32(program + *at + 12);
+  *at += 16;
+  if (op->count > STRINGS_MAX) return 0;
+  for (uint32_t i = 0; i < op->count; i++) {
+    if (size - *at < 4) return 0;
+    uint32_t length = load32(program + *at);
+    *at += 4;
+    if (length == 0 || length > size - *at || program[*at + length - 1] != 0) return 0;
+    op->text[i] = (const char *)program + *at;
+    *at += length;
+  }
+  return 1;
+}
+
+static int strings_of (uint32_t code) {
+  switch (code) {
+    case OP_MOUNT: case OP_MOUNT_AT: return 4;
+    case OP_PAUSE: return 0;
+    default: return 1;
+  }
+}
+
+static int valid_program (const uint8_t *program, size_t size) {
+  size_t at = 0;
+  int count = 0;
+  struct op op;
+  while (at < size) {
+    if (++count > OPS_MAX || !read_op(program, size, &at, &op)) return 0;
+    if (op.code < OP_MOUNT || op.code > OP_PAUSE || (int)op.count != strings_of(op.code)) return 0;
+  }
+  return count > 0;
+}
+
+/* ---- child side: async-signal-safe only ---- */
+
+static void write_all (int fd, const void *data, size_t size) {
+  const char *at = data;
+  while (size > 0) {
+    ssize_t done = write(fd, at, size);
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) return;
+    at += done;
+    size -= (size_t)done;
+  }
+}
+
+static void send_data (int fd, int step, const void *data, size_t size) {
+  struct record record = { step, 0, (uint32_t)size };
+  write_all(fd, &record, sizeof record);
+  write_all(fd, data, size);
+}
+
+/* /proc/self/fd/N without snprintf, which is not async-signal-safe. */
+static void fd_path (char *out, int fd) {
+  static const char prefix[] = "/proc/self/fd/";
+  memcpy(out, prefix, sizeof prefix - 1);
+  char digits[16];
+  int length = 0;
+  do { digits[length++] = (char)('0' + fd % 10); fd /= 10; } while (fd > 0);
+  char *at = out + sizeof prefix - 1;
+  while (length > 0) *at++ = digits[--length];
+  *at = 0;
+}
+
+static int run_statfs (int pipe, int step, const char *path) {
+  struct statfs facts;
+  if (statfs(path, &facts) != 0) return errno;
+  uint64_t values[8] = {
+    (uint64_t)facts.f_type, (uint64_t)facts.f_frsize, (uint64_t)facts.f_blocks, (uint64_t)facts.f_bfree,
+    (uint64_t)facts.f_bavail, (uint64_t)facts.f_files, (uint64_t)facts.f_ffree, (uint64_t)facts.f_flags
+  };
+  send_data(pipe, step, values, sizeof values);
+  return 0;
+}
+
+static int run_stat (int pipe, int step, const char *path) {
+  struct stat facts;
+  if (fstatat(AT_FDCWD, path, &facts, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) != 0) return errno;
+  uint64_t values[6] = {
+    facts.st_mode, facts.st_uid, facts.st_gid, (uint64_t)facts.st_size, (uint64_t)facts.st_ino, (uint64_t)facts.st_nlink
+  };
+  send_data(pipe, step, values, sizeof values);
+  return 0;
+}
+
+struct entry64 { uint64_t ino; int64_t next; uint16_t size; uint8_t type; char name[]; };
+
+/* ENOTEMPTY when the folder has any entry. */
+static int run_empty (const char *path) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return errno;
+  int result = 0;
+  uint64_t space[512];
+  for (;;) {
+    long size = syscall(SYS_getdents64, fd, space, sizeof space);
+    if (size < 0) result = errno;
+    if (size <= 0) break;
+    for (long at = 0; at < size;) {
+      struct entry64 *entry = (struct entry64 *)((char *)space + at);
+      const char *name = entry->name;
+      if (!(name[0] == '.' && (name[1] == 0 || (name[1] == '.' && name[2] == 0)))) { result = ENOTEMPTY; break; }
+      at += entry->size;
+    }
+    if (result != 0) break;
+  }
+  close(fd);
+  return result;
+}
+
+/* Mode bits without asking a remote server: a dead mount must not hold us. */
+static int mode_of (int fd, uint32_t *mode) {
+  struct statx facts;
+  if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE, &facts) != 0) return errno;
+  *mode = facts.stx_mode;
+  return 0;
+}
+
+/*
+ * What stands at a path: { exists, mode, statError } and the path as the kernel and mountinfo spell it (links in parents resolved).
+ * A missing last component is an answer, a missing parent is ENOENT. Opening with O_PATH asks no file system on top of the path.
+ */
+static int run_inspect (int pipe, int step, const char *path) {
+  struct { uint32_t exists, mode, error; char text[PATH_BYTES]; } out;
+  memset(&out, 0, 16);
+  char link[32];
+  int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  size_t extra = 0;
+  const char *base = NULL;
+  if (fd >= 0) {
+    out.exists = 1;
+    out.error = (uint32_t)mode_of(fd, &out.mode);
+  } else if (errno == ENOENT) {
+    base = strrchr(path, '/');
+    if (base == NULL || base[1] == 0) return EINVAL;
+    size_t length = (size_t)(base - path);
+    if (length >= sizeof out.text) return ENAMETOOLONG;
+    memcpy(out.text, path, length);
+    out.text[length] = 0;
+    fd = open(length == 0 ? "/" : out.text, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return errno;
+    extra = strlen(base);
+  } else {
+    return errno;
+  }
+  fd_path(link, fd);
+  ssize_t size = readlink(link, out.text, sizeof out.text - 1);
+  if (size < 0) return errno;
+  if (size == 1 && extra > 0) size = 0;
+  if ((size_t)size + extra >= sizeof out.text) return ENAMETOOLONG;
+  if (extra > 0) memcpy(out.text + size, base, extra);
+  send_data(pipe, step, &out, 12 + (size_t)size + extra);
+  close(fd);
+  return 0;
+}
+
+static const char *or_null (const char *text) {
+  return text[0] == 0 ? NULL : text;
+}
+
+/* mount(2) on a folder that is no symlink: the folder is opened first and mounted upon through its descriptor. */
+static int run_mount_at (const struct op *op) {
+  char link[32];
+  int fd = open(op->text[1], O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  fd_path(link, fd);
+  int result = mount(or_null(op->text[0]), link, or_null(op->text[2]), op->flags, or_null(op->text[3])) == 0 ? 0 : errno;
+  close(fd);
+  return result;
+}
+
+static int run_setns (const char *path) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  int result = setns(fd, 0) == 0 ? 0 : errno;
+  close(fd);
+  return result;
+}
+
+static int run_op (int pipe, int step, const struct op *op) {
+  switch (op->code) {
+    case OP_MOUNT:
+      return mount(or_null(op->text[0]), op->text[1], or_null(op->text[2]), op->flags, or_null(op->text[3])) == 0 ? 0 : errno;
+    case OP_MOUNT_AT: return run_mount_at(op);
+    case OP_UMOUNT: return umount2(op->text[0], (int)op->flags | UMOUNT_NOFOLLOW) == 0 ? 0 : errno;
+    case OP_MKDIR: return mkdir(op->text[0], op->mode) == 0 ? 0 : errno;
+    case OP_RMDIR: return rmdir(op->text[0]) == 0 ? 0 : errno;
+    case OP_STATFS: return run_statfs(pipe, step, op->text[0]);
+    case OP_STAT: return run_stat(pipe, step, op->text[0]);
+    case OP_CHMOD: return chmod(op->text[0], op->mode) == 0 ? 0 : errno;
+    case OP_SETNS: return run_setns(op->text[0]);
+    case OP_EMPTY: return run_empty(op->text[0]);
+    case OP_INSPECT: return run_inspect(pipe, step, op->text[0]);
+    case OP_PAUSE: {
+      struct timespec time = { (time_t)(op->mode / 1000), (long)(op->mode % 1000) * 1000000L };
+      return nanosleep(&time, NULL) == 0 ? 0 : errno;
+    }
+    default: return ENOSYS;
+  }
+}
+
+/* Closes first..last. close_range is Linux 5.9; before it one close per possible descriptor, up to the soft limit. */
+static void close_between (unsigned first, unsigned last, unsigned limit) {
+  if (first > last) return;
+  if (syscall(SYS_close_range, first, last, 0) == 0) return;
+  for (unsigned fd = first; fd <= last && fd < limit; fd++) close((int)fd);
+}
+
+/* `keep` is sorted. */
+static void close_others (const int *keep, int count, unsigned limit) {
+  unsigned from = 0;
+  for (int i = 0; i < count; i++) {
+    if (keep[i] > 0) close_between(from, (unsigned)keep[i] - 1, limit);
+    from = (unsigned)keep[i] + 1;
+  }
+  close_between(from, ~0U, limit);
+}
+
+static void run_child (int pipe, const int *keep, int keep_count, unsigned limit, const uint8_t *program, size_t size) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = SIG_DFL;
+  for (int sig = 1; sig < 65; sig++) sigaction(sig, &action, NULL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  setsid();
+  /* An agent that dies must not have its half-done call finish after its successor has read mountinfo. */
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  umask(0);
+  close_others(keep, keep_count, limit);
+  struct record last = { 0, 0, 0 };
+  size_t at = 0;
+  struct op op;
+  while (at < size && read_op(program, size, &at, &op)) {
+    last.error = run_op(pipe, last.step, &op);
+    if (last.error != 0) break;
+    last.step++;
+  }
+  write_all(pipe, &last, sizeof last);
+  _exit(0);
+}
+
+/* ---- parent side ---- */
+
+/* Throws `call`, with the errno as a number: its name is given in TypeScript (strerrorname_np needs glibc 2.32). */
+static napi_value fail (napi_env env, const char *call, int error) {
+  napi_value message, result, number;
+  if (napi_create_string_utf8(env, call, NAPI_AUTO_LENGTH, &message) != napi_ok) return NULL;
+  if (napi_create_error(env, NULL, message, &result) != napi_ok) return NULL;
+  if (napi_create_int32(env, error, &number) == napi_ok) napi_set_named_property(env, result, "errno", number);
+  napi_throw(env, result);
+  return NULL;
+}
+
+static int compare_int (const void *a, const void *b) {
+  return *(const int *)a - *(const int *)b;
+}
+
+/* startHostCall(program: Buffer, keep: Int32Array) → [pid, readFd] */
+static napi_value start (napi_env env, napi_callback_info info) {
+  size_t argc = 2;
+  napi_value argv[2], result, value;
+  void *program, *kept;
+  size_t size, keep_count, offset;
+  napi_typedarray_type type;
+  napi_value backing;
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 2) return fail(env, "startHostCall", EINVAL);
+  if (napi_get_buffer_info(env, argv[0], &program, &size) != napi_ok) return fail(env, "startHostCall", EINVAL);
+  if (napi_get_typedarray_info(env, argv[1], &type, &keep_count, &kept, &backing, &offset) != napi_ok || type != napi_int32_array) {
+    return fail(env, "startHostCall", EINVAL);
+  }
+  if (size > PROGRAM_BYTES_MAX || keep_count >= KEEP_MAX || !valid_program(program, size)) return fail(env, "startHostCall", EINVAL);
+  int keep[KEEP_MAX], ends[2];
+  for (size_t i = 0; i < keep_count; i++) keep[i] = ((const int32_t *)kept)[i];
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail(env, "pipe2", errno);
+  keep[keep_count] = ends[1];
+  qsort(keep, keep_count + 1, sizeof keep[0], compare_int);
+  struct rlimit files;
+  unsigned limit = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536 ? (unsigned)files.rlim_cur : 65536;
+  /* No signal may run libuv's handler in the child: it would write into the parent's signal pipe. */
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  pid_t pid = fork();
+  if (pid == 0) run_child(ends[1], keep, (int)keep_count + 1, limit, program, size);
+  int error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  close(ends[1]);
+  if (pid < 0) {
+    close(ends[0]);
+    return fail(env, "fork", error);
+  }
+  if (napi_create_array_with_length(env, 2, &result) != napi_ok) return NULL;
+  if (napi_create_int32(env, pid, &value) != napi_ok || napi_set_element(env, result, 0, value) != napi_ok) return NULL;
+  if (napi_create_int32(env, ends[0], &value) != napi_ok || napi_set_element(env, result, 1, value) != napi_ok) return NULL;
+  return result;
+}
+
+/* reapHostCall(pid) → true once the child is gone. Waits for no other process: libuv's children stay libuv's. */
+static napi_value reap (napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argv[1], result;
+  int32_t pid;
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 1 ||
+      napi_get_value_int32(env, argv[0], &pid) != napi_ok || pid <= 0) return fail(env, "reapHostCall", EINVAL);
+  int status;
+  pid_t done;
+  do done = waitpid(pid, &status, WNOHANG); while (done < 0 && errno == EINTR);
+  return napi_get_boolean(env, done == pid || (done < 0 && errno == ECHILD), &result) == napi_ok ? result : NULL;
+}
+
+void register_host_call (napi_env env, napi_value exports) {
+  napi_property_descriptor list[] = {
+    { "startHostCall", NULL, start, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "reapHostCall", NULL, reap, NULL, NULL, NULL, napi_enumerable, NULL }
+  };
+  if (napi_define_properties(env, exports, sizeof list / sizeof list[0], list) != napi_ok) fail(env, "register_host_call", EINVAL);
+}
