@@ -1,0 +1,66 @@
+/**
+ * Unary calls over a unix socket, typed by the table of calls.
+ *
+ * Owns one gRPC channel. Does not know what the calls mean or who serves them, and never retries: the caller knows what a repeat means.
+ */
+import { Client, Metadata, credentials } from '@grpc/grpc-js'
+import type { ServiceError } from '@grpc/grpc-js'
+import type { Services } from './load.ts'
+import type { MethodName, RequestOf, ResponseOf, ServiceName } from './types.ts'
+
+/** A call that was answered with another status than OK. `code` is the gRPC number, `details` the server's sentence. */
+export class CallError extends Error {
+  override readonly name = 'CallError'
+  readonly code: number
+  readonly details: string
+  constructor (method: string, code: number, details: string, options?: ErrorOptions) {
+    super(`${method}: ${details}`, options)
+    this.code = code
+    this.details = details
+  }
+}
+
+export interface CallOptions {
+  readonly deadlineMs: number
+  readonly metadata?: Readonly<Record<string, string>>
+}
+
+export class RpcClient {
+  readonly #client: Client
+  readonly #services: Services
+
+  constructor (services: Services, socketPath: string) {
+    this.#services = services
+    this.#client = new Client(`unix:${socketPath}`, credentials.createInsecure(), {
+      // A socket in the file system is never behind the proxy that a node's environment may name.
+      'grpc.enable_http_proxy': 0,
+      'grpc.default_authority': 'localhost',
+      // Two clients of one path (a restarted agent) must not share a channel that is backing off.
+      'grpc.use_local_subchannel_pool': 1,
+      'grpc.initial_reconnect_backoff_ms': 50,
+      'grpc.max_reconnect_backoff_ms': 1000
+    })
+  }
+
+  /** Sends what is given of the request; absent fields are the protocol's defaults. @throws CallError */
+  async call<S extends ServiceName, M extends MethodName<S>> (
+    service: S, method: M, request: Partial<RequestOf<S, M>>, { deadlineMs, metadata = {} }: CallOptions
+  ): Promise<ResponseOf<S, M>> {
+    const definition = this.#services[service][method]
+    if (definition === undefined) throw new CallError(method, 12, 'this build does not know the call')
+    const headers = new Metadata()
+    for (const [key, value] of Object.entries(metadata)) headers.set(key, value)
+    return await new Promise((resolve, reject) => {
+      const settle = (error: ServiceError | null, response?: object): void => {
+        if (error === null) resolve(response as ResponseOf<S, M>)
+        else reject(new CallError(method, error.code, error.details, { cause: error }))
+      }
+      this.#client.makeUnaryRequest(
+        definition.path, definition.requestSerialize, definition.responseDeserialize as (bytes: Buffer) => object,
+        request, headers, { deadline: Date.now() + deadlineMs }, settle
+      )
+    })
+  }
+
+  close (): void { this.#client.close() }
+}
