@@ -1,13 +1,35 @@
 /**
- * The native addon, typed. Owns loading it; does not know what its functions mean (`fuse-device.ts` and the host calls do).
+ * The native addon, typed. Owns loading it; does not know what its functions mean (`fuse-device.ts`, `host-calls.ts` and `descriptors.ts` do).
  * Loaded lazily, so that a process that needs no system call beyond Node's (a Flex `init`) never touches the file.
  */
 import { createRequire } from 'node:module'
+import { locateAddon } from './addon-location.ts'
 import type { FuseAddon } from './fuse-device.ts'
 
-export interface Addon extends FuseAddon {}
+/** native/host_call.c. Errors carry `errno`. */
+export interface HostCallAddon {
+  /** Forks a child for the program; returns its pid and the pipe it answers on. `keep` are the descriptors it inherits. */
+  startHostCall: (program: Buffer, keep: Int32Array) => readonly [pid: number, fd: number]
+  /** True once that child is gone; waits for no other. */
+  reapHostCall: (pid: number) => boolean
+}
 
-/** Loads the addon built by `scripts/build-addon`. Node caches it: the second call is free. */
-export function loadAddon (path = new URL('../../build/Release/volbridge.node', import.meta.url).pathname): Addon {
-  return createRequire(import.meta.url)(path) as Addon
+/** native/descriptors.c. Errors carry `errno`. */
+export interface DescriptorAddon {
+  sendDescriptors: (socket: number, fds: Int32Array, message: Buffer) => void
+  receiveDescriptors: (socket: number, into: Buffer) => readonly [bytes: number, ...fds: number[]]
+  peerOf: (socket: number) => readonly [pid: number, uid: number, gid: number]
+  socketPair: () => readonly [number, number]
+  memoryFile: (name: string, bytes: number) => number
+  /** True when the exclusive lock is ours, false when another open file holds it. */
+  lockFile: (fd: number) => boolean
+  /** 0 or the errno of prctl(PR_SET_IO_FLUSHER). */
+  becomeIoFlusher: () => number
+}
+
+export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon {}
+
+/** Loads the addon, from the source tree or unpacked from the binary. Node caches it by path: the second call is cheap. */
+export function loadAddon (path = locateAddon()): Addon {
+  return createRequire(path)(path) as Addon
 }

@@ -3,7 +3,7 @@
     {
       'target_name': 'volbridge',
       'sources': ['addon.c', 'fuse_device.c', 'host_call.c', 'descriptors.c'],
-      'defines': ['NAPI_VERSION=9', '_GNU_SOURCE'],
+      'defines': ['NAPI_VERSION=9'],
       'cflags_c': ['-std=gnu11', '-Wall', '-Wextra', '-Werror', '-Wno-unused-parameter', '-O2', '-fvisibility=hidden', '-fstack-protector-strong'],
       'ldflags': ['-Wl,-z,relro,-z,now', '-Wl,--as-needed']
     }

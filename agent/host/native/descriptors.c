@@ -4,10 +4,10 @@
  * Owns: SCM_RIGHTS, SO_PEERCRED, socketpair, memfd_create, flock and the process bits that a file server needs.
  * Does not know what a descriptor is for. Every call here returns at once; what may block lives in host_call.c.
  */
-#define _GNU_SOURCE
+#include "addon.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <node_api.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/file.h>
@@ -185,7 +185,7 @@ static napi_value become_io_flusher (napi_env env, napi_callback_info info) {
   return napi_create_int32(env, error, &result) == napi_ok ? result : NULL;
 }
 
-void register_descriptors (napi_env env, napi_value exports) {
+napi_status register_descriptors (napi_env env, napi_value exports) {
   napi_property_descriptor list[] = {
     { "sendDescriptors", NULL, send_descriptors, NULL, NULL, NULL, napi_enumerable, NULL },
     { "receiveDescriptors", NULL, receive_descriptors, NULL, NULL, NULL, napi_enumerable, NULL },
@@ -195,5 +195,5 @@ void register_descriptors (napi_env env, napi_value exports) {
     { "lockFile", NULL, lock_file, NULL, NULL, NULL, napi_enumerable, NULL },
     { "becomeIoFlusher", NULL, become_io_flusher, NULL, NULL, NULL, napi_enumerable, NULL }
   };
-  if (napi_define_properties(env, exports, sizeof list / sizeof list[0], list) != napi_ok) fail(env, "register_descriptors", EINVAL);
+  return napi_define_properties(env, exports, sizeof list / sizeof list[0], list);
 }

@@ -8,7 +8,8 @@
  * vfork is refused because it would stop the event loop for as long as the call blocks. The child closes every descriptor but its
  * pipe and the ones the caller names: a child stuck in D state must not keep a FUSE connection, a lock or a socket alive.
  */
-#define _GNU_SOURCE
+#include "addon.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -23,8 +24,8 @@
 #include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
-#include <node_api.h>
 
 #ifndef UMOUNT_NOFOLLOW
 #define UMOUNT_NOFOLLOW 8
@@ -139,12 +140,11 @@ static int run_statfs (int pipe, int step, const char *path) {
   return 0;
 }
 
+/* statx, because fstatat is a GLIBC_2.33 symbol. */
 static int run_stat (int pipe, int step, const char *path) {
-  struct stat facts;
-  if (fstatat(AT_FDCWD, path, &facts, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) != 0) return errno;
-  uint64_t values[6] = {
-    facts.st_mode, facts.st_uid, facts.st_gid, (uint64_t)facts.st_size, (uint64_t)facts.st_ino, (uint64_t)facts.st_nlink
-  };
+  struct statx facts;
+  if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &facts) != 0) return errno;
+  uint64_t values[6] = { facts.stx_mode, facts.stx_uid, facts.stx_gid, facts.stx_size, facts.stx_ino, facts.stx_nlink };
   send_data(pipe, step, values, sizeof values);
   return 0;
 }
@@ -343,14 +343,14 @@ static napi_value start (napi_env env, napi_callback_info info) {
   qsort(keep, keep_count + 1, sizeof keep[0], compare_int);
   struct rlimit files;
   unsigned limit = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536 ? (unsigned)files.rlim_cur : 65536;
-  /* No signal may run libuv's handler in the child: it would write into the parent's signal pipe. */
+  /* sigprocmask acts on the calling thread on Linux; pthread_sigmask would need glibc 2.32. No signal may run libuv's handler in the child: it would write into the parent's signal pipe. */
   sigset_t all, before;
   sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
+  sigprocmask(SIG_SETMASK, &all, &before);
   pid_t pid = fork();
   if (pid == 0) run_child(ends[1], keep, (int)keep_count + 1, limit, program, size);
   int error = errno;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  sigprocmask(SIG_SETMASK, &before, NULL);
   close(ends[1]);
   if (pid < 0) {
     close(ends[0]);
@@ -375,10 +375,10 @@ static napi_value reap (napi_env env, napi_callback_info info) {
   return napi_get_boolean(env, done == pid || (done < 0 && errno == ECHILD), &result) == napi_ok ? result : NULL;
 }
 
-void register_host_call (napi_env env, napi_value exports) {
+napi_status register_host_call (napi_env env, napi_value exports) {
   napi_property_descriptor list[] = {
     { "startHostCall", NULL, start, NULL, NULL, NULL, napi_enumerable, NULL },
     { "reapHostCall", NULL, reap, NULL, NULL, NULL, napi_enumerable, NULL }
   };
-  if (napi_define_properties(env, exports, sizeof list / sizeof list[0], list) != napi_ok) fail(env, "register_host_call", EINVAL);
+  return napi_define_properties(env, exports, sizeof list / sizeof list[0], list);
 }
