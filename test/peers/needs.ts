@@ -1,0 +1,47 @@
+/**
+ * What a test needs from the machine, and the one line that says why it is skipped without it.
+ * Owns the probes. Does not know the tests: `testing.ts` binds it to AVA.
+ */
+import { accessSync, constants, statSync } from 'node:fs'
+import path from 'node:path'
+import process from 'node:process'
+
+/** Where Debian puts programs that are not in every user's PATH. */
+const programFolders = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'].filter((folder) => folder !== '')
+
+/** Absolute path of an executable, or undefined. */
+export function findProgram (name: string): string | undefined {
+  return programFolders.map((folder) => path.join(folder, name)).find((candidate) => {
+    try {
+      accessSync(candidate, constants.X_OK)
+      return statSync(candidate).isFile()
+    } catch {
+      return false
+    }
+  })
+}
+
+function canOpen (file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK | constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+const probes = {
+  root: () => process.geteuid?.() === 0 ? undefined : 'needs root',
+  fuse: () => canOpen('/dev/fuse') ? undefined : 'needs /dev/fuse',
+  ganesha: () => findProgram('ganesha.nfsd') === undefined ? 'needs nfs-ganesha (apt: nfs-ganesha nfs-ganesha-vfs)' : undefined,
+  libnfs: () => findProgram('nfs-ls') === undefined ? 'needs nfs-ls (apt: libnfs-utils)' : undefined,
+  gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
+} as const satisfies Record<string, () => string | undefined>
+
+export type Need = keyof typeof probes
+
+/** Why a test with these needs cannot run here, or undefined when it can. */
+export function missing (...needs: readonly Need[]): string | undefined {
+  const reasons = needs.map((need) => probes[need]()).filter((reason) => reason !== undefined)
+  return reasons.length === 0 ? undefined : reasons.join(', ')
+}
