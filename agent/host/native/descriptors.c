@@ -4,6 +4,9 @@
  * Owns: SCM_RIGHTS, SO_PEERCRED, socketpair, memfd_create, flock and the process bits that a file server needs.
  * Does not know what a descriptor is for. Every call here returns at once; what may block lives in host_call.c.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "addon.h"
 
 #include <errno.h>

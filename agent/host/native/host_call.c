@@ -8,6 +8,9 @@
  * vfork is refused because it would stop the event loop for as long as the call blocks. The child closes every descriptor but its
  * pipe and the ones the caller names: a child stuck in D state must not keep a FUSE connection, a lock or a socket alive.
  */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include "addon.h"
 
 #include <errno.h>
