@@ -1,0 +1,95 @@
+/**
+ * What our own command line asks of the agent beside the Node service.
+ *
+ * Owns the answers of `status` and `unmount`. Does not know how they are printed.
+ */
+import type { StatusResponse, StatusUsage, StatusVolume } from '../../proto/csi/types.ts'
+import { VolumeError } from '../base/errors.ts'
+import { parseAbsolutePath } from '../base/brands.ts'
+import type { AbsolutePath } from '../base/brands.ts'
+import type { VolumeOperations, VolumeView } from '../volumes/operations.ts'
+import { decodePath } from './decode.ts'
+import { statisticsMs } from './node.ts'
+import type { RegistrationState } from './registration.ts'
+import type { Implementation } from './unary.ts'
+
+export interface AgentOptions {
+  readonly volumes: VolumeOperations
+  readonly version: string
+  readonly driverName: string
+  readonly nodeId: string
+  readonly uptimeMs: () => number
+  /** Undefined when no kubelet is served. */
+  readonly registration: () => RegistrationState | undefined
+}
+
+/** Usage of one volume, or null when it has no mount to ask about: one bad volume must not spoil the page. */
+async function usageOf (volumes: VolumeOperations, view: VolumeView): Promise<StatusUsage | null> {
+  const mounted = view.targets[0]?.path ?? view.staging
+  if (mounted === undefined) return null
+  try {
+    const found = await volumes.statistics({ volume: view.volume, path: parseAbsolutePath(mounted, 'path'), deadlineMs: statisticsMs })
+    return {
+      totalBytes: `${found.totalBytes}`, usedBytes: `${found.usedBytes}`, availableBytes: `${found.availableBytes}`,
+      totalInodes: `${found.totalInodes}`, usedInodes: `${found.usedInodes}`, availableInodes: `${found.availableInodes}`,
+      stale: found.stale
+    }
+  } catch {
+    return null
+  }
+}
+
+async function encodeVolume (volumes: VolumeOperations, view: VolumeView): Promise<StatusVolume> {
+  return {
+    volumeId: view.volume,
+    door: view.door,
+    source: view.source,
+    client: view.client,
+    clientReason: view.clientReason,
+    state: view.state,
+    staging: view.staging ?? '',
+    targets: view.targets.map(({ path, readOnly, owner }) => ({ path, readOnly, owner: owner ?? '' })),
+    health: view.health.state,
+    healthReason: view.health.reason,
+    locks: view.locks,
+    sessionPid: view.sessionPid ?? 0,
+    counters: view.counters,
+    gauges: view.gauges,
+    usage: await usageOf(volumes, view),
+    key: view.key,
+    latency: {}
+  }
+}
+
+const isAt = (view: VolumeView, target: AbsolutePath): boolean => view.targets.some(({ path }) => path === target)
+
+async function unmount (volumes: VolumeOperations, target: AbsolutePath, force: boolean): Promise<{ lostBytes: string }> {
+  const view = (await volumes.list()).find((candidate) => isAt(candidate, target))
+  if (view === undefined) {
+    throw new VolumeError('NOT_FOUND', `${target}: no volume of this agent is mounted there`, { field: 'target_path', remedy: '`volbridge status` lists them' })
+  }
+  if (view.door !== 'hand' && !force) {
+    throw new VolumeError('INVALID', `${target} belongs to a pod (mounted through ${view.door})`,
+      { field: 'target_path', remedy: 'delete the pod, or use --force if kubelet has forgotten it' })
+  }
+  const { lostBytes } = await volumes.unpublish({ volume: view.volume, target, door: view.door, force })
+  return { lostBytes: `${lostBytes}` }
+}
+
+export function agentService ({ volumes, version, driverName, nodeId, uptimeMs, registration }: AgentOptions): Implementation<'Agent'> {
+  return {
+    Status: async (): Promise<StatusResponse> => {
+      const views = await volumes.list()
+      const registered = registration()
+      return {
+        version, driverName, nodeId,
+        pid: process.pid,
+        uptimeMs: `${Math.round(uptimeMs())}`,
+        registration: registered?.phase ?? '',
+        registrationError: registered?.error ?? '',
+        volumes: await Promise.all(views.map(async (view) => await encodeVolume(volumes, view)))
+      }
+    },
+    Unmount: async ({ targetPath, force }) => await unmount(volumes, decodePath(targetPath, 'target_path'), force)
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * CSI requests as arguments of the engine: the only place of this door that says INVALID_ARGUMENT, always with the field's name.
+ *
+ * Owns what each field must look like. Does not know what a volume attribute means (`agent/volumes/spec.ts`) or whether a volume exists.
+ */
+import { parseAbsolutePath, toVolumeId } from '../base/brands.ts'
+import type { AbsolutePath, VolumeId } from '../base/brands.ts'
+import { VolumeError } from '../base/errors.ts'
+import type { VolumeSpec } from '../base/volume-spec.ts'
+import type { Door, PublishRequest, StageRequest } from '../volumes/operations.ts'
+import type {
+  AccessMode, NodeExpandVolumeRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
+  NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, StringMap, VolumeCapability
+} from '../../proto/csi/types.ts'
+
+/** What of a request beside its attributes says how the volume is to be mounted. */
+export interface SpecExtras {
+  readonly mountFlags: readonly string[]
+  readonly mountGroup: number | undefined
+}
+/** Turns attributes into a volume. @throws VolumeError INVALID naming the attribute. */
+export type ParseSpec = (attributes: StringMap, extras: SpecExtras) => VolumeSpec
+
+/** Ids go into journal, log lines and file names' hashes. CSI asks for 128 bytes; csi-driver-nfs's handles are longer. */
+export const volumeIdBytesMax = 1024
+
+/** Whether a mount of that mode may be written to. NFS serves every combination of nodes; who may write is the bind's property. */
+const isReadOnlyMode = {
+  SINGLE_NODE_WRITER: false,
+  SINGLE_NODE_READER_ONLY: true,
+  MULTI_NODE_READER_ONLY: true,
+  MULTI_NODE_SINGLE_WRITER: false,
+  MULTI_NODE_MULTI_WRITER: false,
+  SINGLE_NODE_SINGLE_WRITER: false,
+  SINGLE_NODE_MULTI_WRITER: false
+} as const satisfies Record<Exclude<AccessMode, 'UNKNOWN'>, boolean>
+
+function refuse (field: string, why: string, remedy?: string): never {
+  throw new VolumeError('INVALID', `${field} ${why}`, remedy === undefined ? { field } : { field, remedy })
+}
+
+export function decodeVolumeId (text: string): VolumeId {
+  const field = 'volume_id'
+  if (text === '') refuse(field, 'is missing')
+  if (Buffer.byteLength(text) > volumeIdBytesMax) refuse(field, `has ${Buffer.byteLength(text)} bytes, at most ${volumeIdBytesMax} are allowed`)
+  if (/[\p{Cc}]/u.test(text)) refuse(field, `${JSON.stringify(text.slice(0, 100))} contains a control character`)
+  return toVolumeId(text)
+}
+
+export function decodePath (text: string, field: string): AbsolutePath {
+  if (text === '') refuse(field, 'is missing')
+  const parsed = parseAbsolutePath(text, field)
+  if (parsed === '/') refuse(field, 'is the root folder')
+  return parsed
+}
+
+interface DecodedCapability extends SpecExtras { readonly readOnly: boolean }
+
+function decodeMountGroup (text: string): number | undefined {
+  if (text === '') return undefined
+  const group = Number(text)
+  if (!/^\d{1,10}$/.test(text) || group > 0xfffffffe) refuse('volume_capability.mount.volume_mount_group', `${JSON.stringify(text)} is not a group id`)
+  return group
+}
+
+export function decodeCapability (capability: VolumeCapability | null): DecodedCapability {
+  const field = 'volume_capability'
+  if (capability === null) return refuse(field, 'is missing')
+  if (capability.block !== undefined && capability.block !== null) {
+    return refuse(`${field}.block`, 'asks for a block device, and an NFS share is a file system', 'use volumeMode: Filesystem')
+  }
+  if (capability.mount === undefined || capability.mount === null) return refuse(field, 'has no access type', 'set mount')
+  const mode = capability.accessMode?.mode ?? 'UNKNOWN'
+  const readOnly = (isReadOnlyMode as Readonly<Record<string, boolean>>)[mode]
+  if (readOnly === undefined) return refuse(`${field}.access_mode`, mode === 'UNKNOWN' ? 'is missing' : `${String(mode)} is not known to this driver`)
+  return { mountFlags: capability.mount.mountFlags, mountGroup: decodeMountGroup(capability.mount.volumeMountGroup), readOnly }
+}
+
+function decodeOwner (context: StringMap): string | undefined {
+  const name = context['csi.storage.k8s.io/pod.name']
+  const namespace = context['csi.storage.k8s.io/pod.namespace']
+  return name === undefined || namespace === undefined ? undefined : `${namespace}/${name}`.slice(0, 512)
+}
+
+export function decodeStage (request: NodeStageVolumeRequest, door: Door, parseSpec: ParseSpec): StageRequest {
+  const volume = decodeVolumeId(request.volumeId)
+  const staging = decodePath(request.stagingTargetPath, 'staging_target_path')
+  const { mountFlags, mountGroup } = decodeCapability(request.volumeCapability)
+  return { volume, staging, door, spec: parseSpec(request.volumeContext, { mountFlags, mountGroup }) }
+}
+
+export function decodeUnstage (request: NodeUnstageVolumeRequest): { volume: VolumeId, staging: AbsolutePath } {
+  return { volume: decodeVolumeId(request.volumeId), staging: decodePath(request.stagingTargetPath, 'staging_target_path') }
+}
+
+/** An inline volume, a Flex call and a mount by hand come without a staging path: then publishing does both. */
+export function decodePublish (request: NodePublishVolumeRequest, door: Door, parseSpec: ParseSpec): PublishRequest {
+  const volume = decodeVolumeId(request.volumeId)
+  const target = decodePath(request.targetPath, 'target_path')
+  const staging = request.stagingTargetPath === '' ? undefined : decodePath(request.stagingTargetPath, 'staging_target_path')
+  const { mountFlags, mountGroup, readOnly } = decodeCapability(request.volumeCapability)
+  const spec = parseSpec(request.volumeContext, { mountFlags, mountGroup })
+  return {
+    volume, spec, target, staging, door,
+    readOnly: request.readonly || readOnly || spec.flags.readOnly,
+    owner: decodeOwner(request.volumeContext)
+  }
+}
+
+export function decodeUnpublish (request: NodeUnpublishVolumeRequest): { volume: VolumeId, target: AbsolutePath } {
+  return { volume: decodeVolumeId(request.volumeId), target: decodePath(request.targetPath, 'target_path') }
+}
+
+export function decodeStatistics (request: NodeGetVolumeStatsRequest): { volume: VolumeId, path: AbsolutePath } {
+  return { volume: decodeVolumeId(request.volumeId), path: decodePath(request.volumePath, 'volume_path') }
+}
+
+export function decodeExpand (request: NodeExpandVolumeRequest): { volume: VolumeId, path: AbsolutePath, requiredBytes: bigint } {
+  return {
+    volume: decodeVolumeId(request.volumeId),
+    path: decodePath(request.volumePath, 'volume_path'),
+    requiredBytes: BigInt(request.capacityRange?.requiredBytes ?? '0')
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * The CSI Node service: decode → engine → encode, nothing more.
+ *
+ * Owns the capabilities we claim and the form of the answers. Serves every door: kubelet on the CSI socket, Flex and the command line
+ * on the agent's own. Does not know mounts, sessions or locks.
+ */
+import { status } from '@grpc/grpc-js'
+import type { NodeCapabilityType, NodeGetVolumeStatsResponse } from '../../proto/csi/types.ts'
+import type { VolumeOperations, VolumeStatistics } from '../volumes/operations.ts'
+import { decodeExpand, decodePublish, decodeStage, decodeStatistics, decodeUnpublish, decodeUnstage } from './decode.ts'
+import type { ParseSpec } from './decode.ts'
+import { CsiRefusal } from './status.ts'
+import type { Implementation } from './unary.ts'
+
+export interface NodeOptions {
+  readonly volumes: VolumeOperations
+  readonly parseSpec: ParseSpec
+  readonly nodeId: string
+}
+
+export const nodeCapabilities = [
+  'STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER'
+] as const satisfies readonly NodeCapabilityType[]
+
+/** kubelet asks for statistics volume after volume in one loop: a dead server must not hold up the others. */
+export const statisticsMs = 800
+
+export function encodeStatistics (statistics: VolumeStatistics): NodeGetVolumeStatsResponse {
+  const { health } = statistics
+  return {
+    usage: [
+      { unit: 'BYTES', total: `${statistics.totalBytes}`, used: `${statistics.usedBytes}`, available: `${statistics.availableBytes}` },
+      { unit: 'INODES', total: `${statistics.totalInodes}`, used: `${statistics.usedInodes}`, available: `${statistics.availableInodes}` }
+    ],
+    volumeCondition: {
+      abnormal: health.state !== 'healthy',
+      message: [
+        health.state === 'healthy' ? 'healthy' : `${health.state}: ${health.reason}`,
+        ...(statistics.stale ? ['usage is the last known one, the server did not answer in time'] : [])
+      ].join('; ')
+    }
+  }
+}
+
+export function nodeService ({ volumes, parseSpec, nodeId }: NodeOptions): Implementation<'Node'> {
+  return {
+    NodeStageVolume: async (request, { door }) => {
+      await volumes.stage(decodeStage(request, door, parseSpec))
+      return {}
+    },
+    NodeUnstageVolume: async (request) => {
+      await volumes.unstage(decodeUnstage(request))
+      return {}
+    },
+    NodePublishVolume: async (request, { door }) => {
+      await volumes.publish(decodePublish(request, door, parseSpec))
+      return {}
+    },
+    NodeUnpublishVolume: async (request, { door }) => {
+      await volumes.unpublish({ ...decodeUnpublish(request), door })
+      return {}
+    },
+    NodeGetVolumeStats: async (request) =>
+      encodeStatistics(await volumes.statistics({ ...decodeStatistics(request), deadlineMs: statisticsMs })),
+    // A share has the size its server gives it. Nothing is there to grow on a node, so the answer is what there is.
+    NodeExpandVolume: async (request) => {
+      const { requiredBytes, ...where } = decodeExpand(request)
+      const { totalBytes } = await volumes.statistics({ ...where, deadlineMs: statisticsMs })
+      if (totalBytes >= requiredBytes) return { capacityBytes: `${totalBytes}` }
+      throw new CsiRefusal(status.OUT_OF_RANGE, `capacity_range.required_bytes: ${requiredBytes} bytes are asked for and the server's file system has ${totalBytes}; enlarge it on the server`)
+    },
+    NodeGetCapabilities: () => ({ capabilities: nodeCapabilities.map((type) => ({ rpc: { type } })) }),
+    NodeGetInfo: () => ({ nodeId, maxVolumesPerNode: '0', accessibleTopology: null })
+  }
+}

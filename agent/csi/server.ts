@@ -1,0 +1,71 @@
+/**
+ * A gRPC server on a unix socket.
+ *
+ * Owns the only place where bytes of a connection reach grpc-js, which is where a filter for what Node's HTTP/2 refuses before any
+ * JavaScript runs (an `:authority` that is a path, as kubelets before 1.26 send) has its place.
+ * Does not know the services it carries.
+ */
+import { Server, ServerCredentials } from '@grpc/grpc-js'
+import type { Duplex } from 'node:stream'
+import type { Services } from '../../proto/csi/load.ts'
+import type { ServiceName } from '../../proto/csi/types.ts'
+import { toHandlers } from './unary.ts'
+import type { Implementation, UnaryOptions } from './unary.ts'
+import { listenUnix } from './unix-listener.ts'
+import type { UnixListener } from './unix-listener.ts'
+
+/** What a connection goes through before grpc-js sees it. */
+export type ConnectionFilter = (connection: Duplex) => Duplex
+
+export interface RpcServerOptions {
+  readonly services: Services
+  readonly socketPath: string
+  /** Names the path in an error: the option that it came from. */
+  readonly field: string
+  readonly unary: UnaryOptions
+  readonly filter?: ConnectionFilter
+}
+
+export type Implementations = { readonly [S in ServiceName]?: Implementation<S> }
+
+export class RpcServer {
+  readonly #grpc: Server
+  readonly #options: RpcServerOptions
+  #listener: UnixListener | undefined
+
+  constructor (options: RpcServerOptions, implementations: Implementations) {
+    this.#options = options
+    this.#grpc = new Server({
+      // kubelet opens a connection per call and may die without closing it: such ones end by themselves.
+      'grpc.max_connection_idle_ms': 300_000,
+      'grpc.keepalive_time_ms': 60_000,
+      'grpc.keepalive_timeout_ms': 20_000
+    })
+    for (const name of Object.keys(implementations) as ServiceName[]) {
+      const handlers = toHandlers(implementations[name] ?? {}, options.unary)
+      this.#grpc.addService(options.services[name], handlers)
+    }
+  }
+
+  /** Makes the socket. Everything that serves must be ready: the first call may come at once. */
+  async listen (): Promise<void> {
+    const { socketPath, field, filter = (connection) => connection } = this.#options
+    const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure())
+    this.#listener = await listenUnix(socketPath, field, (socket) => {
+      socket.on('error', () => socket.destroy())
+      injector.injectConnection(filter(socket))
+    })
+  }
+
+  get isInPlace (): boolean { return this.#listener?.isInPlace() ?? false }
+
+  /** Takes no new calls, waits up to `graceMs` for those that run, then cuts the connections. */
+  async close ({ graceMs, leaveFile = false }: { graceMs: number, leaveFile?: boolean }): Promise<void> {
+    this.#listener?.close({ leaveFile })
+    this.#listener = undefined
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(() => { this.#grpc.forceShutdown(); resolve() }, graceMs)
+      this.#grpc.tryShutdown(() => { clearTimeout(timer); resolve() })
+    })
+  }
+}

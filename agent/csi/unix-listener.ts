@@ -1,0 +1,79 @@
+/**
+ * A unix socket that appears whole or not at all.
+ *
+ * Owns the way a socket file comes and goes: it is bound in a hidden 0700 folder, made 0600, and renamed into place, so no other
+ * user can connect in between, a stale socket is replaced, and kubelet's watcher (which ignores names with a dot) sees one event.
+ * Does not know what is spoken over it.
+ */
+import { chmodSync, lstatSync, mkdtempSync, renameSync, rmSync, unlinkSync } from 'node:fs'
+import { createServer } from 'node:net'
+import type { Server, Socket } from 'node:net'
+import path from 'node:path'
+import { VolumeError, messageOf } from '../base/errors.ts'
+import { unixSocketPathBytesMax } from '../base/limits.ts'
+
+export interface UnixListener {
+  readonly path: string
+  /** Whether the file at `path` is still the socket we made. */
+  isInPlace (): boolean
+  /** Stops accepting and, unless `leaveFile`, removes the file if it is still ours. Open connections live on. */
+  close (options: { leaveFile: boolean }): void
+}
+
+function refuseLongPath (socketPath: string, field: string): void {
+  // Bound under a hidden folder first: that name must fit as well.
+  const longest = Math.max(Buffer.byteLength(socketPath), Buffer.byteLength(path.join(path.dirname(socketPath), '.vXXXXXX/s')))
+  if (longest <= unixSocketPathBytesMax) return
+  throw new VolumeError('INVALID', `${field}: ${JSON.stringify(socketPath)} needs ${longest} bytes and a unix socket's path may have ${unixSocketPathBytesMax}`,
+    { field, remedy: 'choose a shorter folder' })
+}
+
+async function bind (server: Server, socketPath: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen({ path: socketPath, backlog: 511 }, () => {
+      server.off('error', reject)
+      resolve()
+    })
+  })
+}
+
+/** @throws VolumeError INVALID naming `field` when the path is too long or its folder can't be used. */
+export async function listenUnix (socketPath: string, field: string, onConnection: (socket: Socket) => void): Promise<UnixListener> {
+  refuseLongPath(socketPath, field)
+  let hidden: string
+  try {
+    hidden = mkdtempSync(path.join(path.dirname(socketPath), '.v'))
+  } catch (error) {
+    throw new VolumeError('INVALID', `${field}: no socket can be made at ${socketPath}: ${messageOf(error)}`,
+      { field, remedy: 'the folder must exist and be writable', cause: error })
+  }
+  const server = createServer(onConnection)
+  try {
+    const bound = path.join(hidden, 's')
+    await bind(server, bound)
+    chmodSync(bound, 0o600)
+    const { ino } = lstatSync(bound)
+    renameSync(bound, socketPath)
+    return listenerOf(server, socketPath, ino)
+  } catch (error) {
+    server.close()
+    throw new VolumeError('INVALID', `${field}: no socket can be made at ${socketPath}: ${messageOf(error)}`, { field, cause: error })
+  } finally {
+    rmSync(hidden, { recursive: true, force: true })
+  }
+}
+
+function listenerOf (server: Server, socketPath: string, ino: number): UnixListener {
+  // An accept that fails (EMFILE) is not the end of the listener; libuv goes on with the next one.
+  server.on('error', () => undefined)
+  const isInPlace = (): boolean => lstatSync(socketPath, { throwIfNoEntry: false })?.ino === ino
+  return {
+    path: socketPath,
+    isInPlace,
+    close: ({ leaveFile }) => {
+      if (!leaveFile && isInPlace()) unlinkSync(socketPath)
+      server.close()
+    }
+  }
+}
