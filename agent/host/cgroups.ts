@@ -1,0 +1,66 @@
+/**
+ * A cgroup of its own for a process that must survive its starter's. Owns cgroup v1, hybrid and v2 paths.
+ * Does not know systemd: on a node without it, or in a container, moving the pid is all there is.
+ *
+ * Best effort by nature: a read-only cgroup file system or a missing controller is reported, not thrown, because a session in kubelet's
+ * cgroup still works, it only dies with kubelet's unit.
+ */
+import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { messageOf } from '../base/errors.ts'
+import { readMountinfo, type Mountinfo } from './mountinfo.ts'
+
+export interface CgroupReport {
+  /** Folders the process is in now. */
+  readonly moved: readonly string[]
+  /** Hierarchies where that failed, with the reason. */
+  readonly failed: readonly { readonly path: string, readonly reason: string }[]
+}
+
+/**
+ * Hierarchies by which a service manager or a runtime ends processes: v2 (unified) and systemd's own named v1 hierarchy, and those v1
+ * controllers through which a group is limited, frozen or counted to death with its pod.
+ */
+const v1Controllers = ['name=systemd', 'memory', 'freezer', 'pids', 'cpu', 'devices']
+
+/** Mount points of the hierarchies that matter on this node. */
+export function cgroupRoots (mounts: Mountinfo): readonly string[] {
+  const v2 = mounts.filter((mount) => mount.type === 'cgroup2')
+  const v1 = mounts.filter((mount) => mount.type === 'cgroup' && mount.superOptions.some((option) => v1Controllers.includes(option)))
+  return [...new Set([...v2, ...v1].map((mount) => mount.mountPoint))]
+}
+
+/** Moves `pid` into `<hierarchy>/<group>` in every hierarchy that matters. `group` is one folder name at the top. */
+export async function moveToOwnCgroup (pid: number, group: string, mounts?: Mountinfo): Promise<CgroupReport> {
+  const moved: string[] = []
+  const failed: { path: string, reason: string }[] = []
+  for (const root of cgroupRoots(mounts ?? await readMountinfo())) {
+    const path = join(root, group)
+    try {
+      await mkdir(path).catch((error: NodeJS.ErrnoException) => { if (error.code !== 'EEXIST') throw error })
+      await writeFile(join(path, 'cgroup.procs'), `${pid}\n`)
+      moved.push(path)
+    } catch (error) {
+      failed.push({ path, reason: messageOf(error) })
+      /* An empty group of ours must not stay behind; one with processes refuses to go. */
+      await rmdir(path).catch(() => undefined)
+    }
+  }
+  return { moved, failed }
+}
+
+/** Removes the group where it is empty. */
+export async function removeOwnCgroup (group: string, mounts?: Mountinfo): Promise<void> {
+  for (const root of cgroupRoots(mounts ?? await readMountinfo())) {
+    await rmdir(join(root, group)).catch(() => undefined)
+  }
+}
+
+/** `hierarchy path` lines of /proc/PID/cgroup, for `doctor` and tests. */
+export async function cgroupsOf (pid: number): Promise<readonly { readonly controllers: string, readonly path: string }[]> {
+  const text = await readFile(`/proc/${pid}/cgroup`, 'utf8')
+  return text.split('\n').filter((line) => line !== '').map((line) => {
+    const [, controllers = '', ...path] = line.split(':')
+    return { controllers, path: path.join(':') }
+  })
+}

@@ -1,0 +1,74 @@
+/**
+ * The node's side of a FUSE mount outside its file system: the device, its read-ahead window, its abort switch.
+ * Owns those sysfs paths. Does not know who serves the mount.
+ */
+import { closeSync, constants, openSync } from 'node:fs'
+import { readFile, writeFile } from 'node:fs/promises'
+import type { DeviceNumber } from '../base/brands.ts'
+import { HostError, messageOf } from '../base/errors.ts'
+
+export const fuseDevicePath = '/dev/fuse'
+/** `fuse.` gives statfs and `df` a name of ours; the kernel takes what follows the dot as the subtype. */
+export const fuseType = 'fuse.volbridge'
+
+/** Opens /dev/fuse without blocking reads; close-on-exec as all of Node's descriptors. @throws HostError with the remedy. */
+export function openFuseDevice (path = fuseDevicePath): { readonly fd: number, close: () => void } {
+  let fd: number
+  try {
+    fd = openSync(path, constants.O_RDWR | constants.O_NONBLOCK)
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
+    const errno = error instanceof Error && 'errno' in error ? Math.abs(Number(error.errno)) : 5
+    throw new HostError({ code, errno, call: `opening ${path}` },
+      `${path} cannot be opened (${code}); load the fuse module (modprobe fuse), run as root, and in a container give it the device ${path}`)
+  }
+  let open = true
+  return {
+    fd,
+    close () {
+      if (open) closeSync(fd)
+      open = false
+    }
+  }
+}
+
+/** mount(2) data of a FUSE mount: the kernel judges permissions from the modes too, and users other than the mounter may enter. */
+export function fuseMountData (fd: number, maxReadBytes: number): string {
+  return `fd=${fd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${maxReadBytes}`
+}
+
+/**
+ * Buffered reads stay at 128 KiB until the read-ahead window is raised, whatever INIT says. Best effort.
+ * @returns undefined, or why it could not be set.
+ */
+export async function setReadAhead (device: DeviceNumber, kibibytes: number, root = '/sys/class/bdi'): Promise<string | undefined> {
+  const path = `${root}/${device}/read_ahead_kb`
+  try {
+    await writeFile(path, `${kibibytes}\n`)
+    return undefined
+  } catch (error) {
+    return messageOf(error)
+  }
+}
+
+/** Ends the connection through fusectl: every request fails with ENOTCONN or ECONNABORTED. @returns why not, or undefined. */
+export async function abortConnection (device: DeviceNumber, root = '/sys/fs/fuse/connections'): Promise<string | undefined> {
+  try {
+    await writeFile(`${root}/${minorOf(device)}/abort`, '1\n')
+    return undefined
+  } catch (error) {
+    return messageOf(error)
+  }
+}
+
+/** Requests that wait for the server, or undefined when fusectl is not mounted or the connection is gone. */
+export async function waitingRequests (device: DeviceNumber, root = '/sys/fs/fuse/connections'): Promise<number | undefined> {
+  try {
+    return Number.parseInt(await readFile(`${root}/${minorOf(device)}/waiting`, 'latin1'), 10)
+  } catch {
+    return undefined
+  }
+}
+
+/** FUSE uses anonymous devices: major 0, and fusectl names connections by the minor alone. */
+const minorOf = (device: DeviceNumber): string => device.split(':')[1] ?? ''

@@ -1,0 +1,140 @@
+/**
+ * Mounting and looking at mount points, each as a host call with a deadline.
+ * Owns which system calls make a bind, a read-only bind, an unmount. Does not know volumes, sessions or whose mount it is.
+ */
+import { HostError } from '../base/errors.ts'
+import type { MountFlags } from '../base/volume-spec.ts'
+import type { HostCallOptions, HostCalls } from './host-calls.ts'
+import { MNT, MS, type HostOp } from './host-program.ts'
+
+export type PathKind = 'folder' | 'file' | 'symlink' | 'other' | 'missing' | 'orphan'
+/** What stands at a path, and the path as mountinfo spells it. `orphan`: the parent folder is missing too. */
+export interface PathFacts {
+  readonly kind: PathKind
+  readonly path: string
+}
+
+export interface FileSystemFigures {
+  readonly type: bigint
+  readonly fragmentBytes: bigint
+  readonly blocks: bigint
+  readonly freeBlocks: bigint
+  readonly availableBlocks: bigint
+  readonly files: bigint
+  readonly freeFiles: bigint
+}
+
+const S_IFMT = 0o170000
+const kinds: Readonly<Record<number, PathKind>> = { 0o040000: 'folder', 0o100000: 'file', 0o120000: 'symlink' }
+
+/** The per-mount flags of mount(2). `readOnly` is left to the bind. */
+export function mountFlagBits (flags: MountFlags): number {
+  const bits = {
+    readOnly: 0,
+    nosuid: MS.NOSUID,
+    nodev: MS.NODEV,
+    noexec: MS.NOEXEC,
+    noatime: MS.NOATIME,
+    nodiratime: MS.NODIRATIME,
+    relatime: MS.RELATIME,
+    sync: MS.SYNCHRONOUS,
+    dirsync: MS.DIRSYNC
+  } as const satisfies Record<keyof MountFlags, number>
+  return Object.entries(bits).reduce((sum, [name, bit]) => flags[name as keyof MountFlags] ? sum | bit : sum, 0)
+}
+
+export class Mounts {
+  readonly #calls: HostCalls
+  /** Run before every program: enters another mount namespace when the agent lives in a container of its own. */
+  readonly #before: readonly HostOp[]
+
+  constructor (calls: HostCalls, options: { readonly mountNamespace?: string } = {}) {
+    this.#calls = calls
+    this.#before = options.mountNamespace === undefined ? [] : [{ op: 'setns', path: options.mountNamespace }]
+  }
+
+  async #run (ops: readonly HostOp[], options?: HostCallOptions): Promise<Buffer | undefined> {
+    const results = await this.#calls.run([...this.#before, ...ops], options)
+    return results.get(this.#before.length)
+  }
+
+  /** Never asks the file system mounted at the path, only its parents. */
+  async inspect (path: string, options?: HostCallOptions): Promise<PathFacts> {
+    try {
+      const data = await this.#run([{ op: 'inspect', path }], options)
+      if (data === undefined) throw new HostError({ code: 'EIO', errno: 5, call: `resolving ${path}` })
+      const exists = data.readUInt32LE(0) === 1
+      const resolved = data.subarray(12).toString('utf8')
+      if (!exists) return { kind: 'missing', path: resolved }
+      /* A dead mount may refuse even its mode; whatever is mounted there is a folder for us. */
+      if (data.readUInt32LE(8) !== 0) return { kind: 'folder', path: resolved }
+      return { kind: kinds[data.readUInt32LE(4) & S_IFMT] ?? 'other', path: resolved }
+    } catch (error) {
+      if (error instanceof HostError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return { kind: 'orphan', path }
+      throw error
+    }
+  }
+
+  async isEmpty (path: string, options?: HostCallOptions): Promise<boolean> {
+    try {
+      await this.#run([{ op: 'empty', path }], options)
+      return true
+    } catch (error) {
+      if (error instanceof HostError && error.code === 'ENOTEMPTY') return false
+      throw error
+    }
+  }
+
+  async makeFolder (path: string, mode: number, options?: HostCallOptions): Promise<void> {
+    await this.#run([{ op: 'mkdir', path, mode }], options)
+  }
+
+  async removeFolder (path: string, options?: HostCallOptions): Promise<void> {
+    await this.#run([{ op: 'rmdir', path }], options)
+  }
+
+  async chmod (path: string, mode: number, options?: HostCallOptions): Promise<void> {
+    await this.#run([{ op: 'chmod', path, mode }], options)
+  }
+
+  async statfs (path: string, options?: HostCallOptions): Promise<FileSystemFigures> {
+    const data = await this.#run([{ op: 'statfs', path }], options)
+    if (data === undefined) throw new HostError({ code: 'EIO', errno: 5, call: `statfs ${path}` })
+    const [type = 0n, fragmentBytes = 0n, blocks = 0n, freeBlocks = 0n, availableBlocks = 0n, files = 0n, freeFiles = 0n] =
+      Array.from({ length: 7 }, (_, n) => data.readBigUInt64LE(n * 8))
+    return { type, fragmentBytes, blocks, freeBlocks, availableBlocks, files, freeFiles }
+  }
+
+  /** Mounts a file system on a folder that is no symlink. */
+  async mount (request: { source: string, target: string, type: string, data: string, flags: number }, options?: HostCallOptions): Promise<void> {
+    await this.#run([{ op: 'mountAt', ...request }], options)
+  }
+
+  /**
+   * Binds `source` at `target`, read-only if asked: the flag belongs to the bind, so a second step sets it, repeating the other
+   * flags, which a remount would else clear. If that fails the bind is taken away again.
+   */
+  async bind (request: { source: string, target: string, flags: number, readOnly: boolean }, options?: HostCallOptions): Promise<void> {
+    const { source, target, flags, readOnly } = request
+    await this.#run([{ op: 'mountAt', source, target, type: '', data: '', flags: MS.BIND }], options)
+    if (!readOnly) return
+    try {
+      await this.#run([{ op: 'mount', source: '', target, type: '', data: '', flags: MS.BIND | MS.REMOUNT | MS.RDONLY | flags }], options)
+    } catch (error) {
+      await this.unmount(target, { detach: true }, options).catch(() => undefined)
+      throw error
+    }
+  }
+
+  /** umount2 with UMOUNT_NOFOLLOW. `force` aborts the file system's requests for every user of it, `detach` takes the name away at once. */
+  async unmount (path: string, how: { force?: boolean, detach?: boolean } = {}, options?: HostCallOptions): Promise<void> {
+    const flags = (how.force === true ? MNT.FORCE : 0) | (how.detach === true ? MNT.DETACH : 0)
+    await this.#run([{ op: 'umount', path, flags }], options)
+  }
+
+  /** Propagation of a mount point: binds of a private one stay in this namespace. */
+  async setPropagation (path: string, kind: 'private' | 'shared' | 'slave', options?: HostCallOptions): Promise<void> {
+    const flags = { private: MS.PRIVATE, shared: MS.SHARED, slave: MS.SLAVE }[kind]
+    await this.#run([{ op: 'mount', source: '', target: path, type: '', data: '', flags }], options)
+  }
+}
