@@ -44,6 +44,12 @@ export class XdrReader {
     return high * 0x1_0000_0000 + this.#buffer.readUInt32BE(at + 4)
   }
 
+  /** unsigned hyper that is a quantity nobody seeks to: values above 2^53-1 are cut to it. */
+  clamped64 (): number {
+    const at = this.#advance(8)
+    return Math.min(this.#buffer.readUInt32BE(at) * 0x1_0000_0000 + this.#buffer.readUInt32BE(at + 4), Number.MAX_SAFE_INTEGER)
+  }
+
   /** bool, section 4.4: anything but 0 and 1 is refused. */
   bool (): boolean {
     const value = this.uint32()
@@ -76,6 +82,13 @@ export class XdrReader {
   fixedLatin1 (bytes: number): string {
     const at = this.#advance((bytes + 3) & ~3)
     return this.#buffer.toString('latin1', at, at + bytes)
+  }
+
+  /** Passes over a variable-length opaque. */
+  skipOpaque (bytesMax: number): void {
+    const length = this.uint32()
+    if (length > bytesMax) throw new WireError('OVERLONG', `opaque of ${length} bytes, at most ${bytesMax} are allowed`)
+    this.#advance((length + 3) & ~3)
   }
 
   /** optional-data, section 4.19. */
