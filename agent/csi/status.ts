@@ -8,10 +8,7 @@ import { Metadata, status } from '@grpc/grpc-js'
 import type { ServiceError } from '@grpc/grpc-js'
 import { HostError, TransportError, VolumeError, messageOf } from '../base/errors.ts'
 import type { VolumeErrorCode } from '../base/errors.ts'
-
-/** The code of our taxonomy, for clients of ours. Its presence says that the agent itself answered, not the transport. */
-export const codeTrailer = 'volbridge-code'
-export const fieldTrailer = 'volbridge-field'
+import { codeTrailer, fieldTrailer } from '../../proto/csi/client.ts'
 
 export const grpcCodeOf = {
   INVALID: status.INVALID_ARGUMENT,

@@ -9,11 +9,9 @@ import { within } from '../base/deadline.ts'
 import { VolumeError } from '../base/errors.ts'
 import { csiAnswerMs } from '../base/limits.ts'
 import type { Door } from '../volumes/operations.ts'
+import { doorHeader } from '../../proto/csi/client.ts'
 import type { MethodName, RequestOf, ResponseOf, ServiceName } from '../../proto/csi/types.ts'
 import { statusOf, toServiceError } from './status.ts'
-
-/** On the agent's own socket a client says which door it is. The CSI socket never looks at it. */
-export const doorHeader = 'volbridge-door'
 
 const doors: ReadonlyMap<string, Door> = new Map([['csi', 'csi'], ['flex', 'flex'], ['hand', 'hand']])
 

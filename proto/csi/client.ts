@@ -3,7 +3,7 @@
  *
  * Owns one gRPC channel. Does not know what the calls mean or who serves them, and never retries: the caller knows what a repeat means.
  */
-import { Client, Metadata, credentials } from '@grpc/grpc-js'
+import { Client, Metadata, credentials, status } from '@grpc/grpc-js'
 import type { ServiceError } from '@grpc/grpc-js'
 import type { Services } from './load.ts'
 import type { MethodName, RequestOf, ResponseOf, ServiceName } from './types.ts'
@@ -13,12 +13,21 @@ export class CallError extends Error {
   override readonly name = 'CallError'
   readonly code: number
   readonly details: string
-  constructor (method: string, code: number, details: string, options?: ErrorOptions) {
+  /** The agent itself gave this answer. False when it is the transport's: no connection, or no answer in time. */
+  readonly agentAnswered: boolean
+  constructor (method: string, code: number, details: string, options: ErrorOptions & { agentAnswered: boolean }) {
     super(`${method}: ${details}`, options)
     this.code = code
     this.details = details
+    this.agentAnswered = options.agentAnswered
   }
 }
+
+/** Trailers of our agent's failures: the code of its own taxonomy, and the field at fault. */
+export const codeTrailer = 'volbridge-code'
+export const fieldTrailer = 'volbridge-field'
+/** On the agent's own socket a client says which door it is. The CSI socket never looks at it. */
+export const doorHeader = 'volbridge-door'
 
 export interface CallOptions {
   readonly deadlineMs: number
@@ -47,13 +56,13 @@ export class RpcClient {
     service: S, method: M, request: Partial<RequestOf<S, M>>, { deadlineMs, metadata = {} }: CallOptions
   ): Promise<ResponseOf<S, M>> {
     const definition = this.#services[service][method]
-    if (definition === undefined) throw new CallError(method, 12, 'this build does not know the call')
+    if (definition === undefined) throw new CallError(method, status.UNIMPLEMENTED, 'this build does not know the call', { agentAnswered: false })
     const headers = new Metadata()
     for (const [key, value] of Object.entries(metadata)) headers.set(key, value)
     return await new Promise((resolve, reject) => {
       const settle = (error: ServiceError | null, response?: object): void => {
         if (error === null) resolve(response as ResponseOf<S, M>)
-        else reject(new CallError(method, error.code, error.details, { cause: error }))
+        else reject(new CallError(method, error.code, error.details, { cause: error, agentAnswered: error.metadata?.get(codeTrailer).length > 0 }))
       }
       this.#client.makeUnaryRequest(
         definition.path, definition.requestSerialize, definition.responseDeserialize as (bytes: Buffer) => object,

@@ -1,0 +1,71 @@
+/**
+ * Call-outs as CSI Node calls on the agent's socket.
+ *
+ * Owns which call becomes which, how long it may take, and what to do when the agent goes away in between.
+ * Does not know how an agent is found or started: `openAgent` is given.
+ */
+import { CallError, doorHeader } from '../proto/csi/client.ts'
+import type { CallOptions } from '../proto/csi/client.ts'
+import type { MethodName, RequestOf, ResponseOf } from '../proto/csi/types.ts'
+import { messageOf } from '../agent/base/errors.ts'
+import { failure } from './answer.ts'
+import type { FlexReply } from './answer.ts'
+import { decodeMount, decodeUnmount } from './decode.ts'
+
+/** An open agent, as much of it as this door uses. */
+export interface NodeDoor {
+  call<M extends MethodName<'Node'>> (service: 'Node', method: M, request: Partial<RequestOf<'Node', M>>, options: CallOptions): Promise<ResponseOf<'Node', M>>
+  close (): void
+}
+/** Finds the node's agent or starts one. @throws with a sentence for an operator. */
+export type OpenAgent = () => Promise<NodeDoor>
+
+/** kubelet itself never gives up on a Flex call. The agent answers a mount after at most 110 s, an unmount after about 10. */
+const mountMs = 115_000
+const unmountMs = 60_000
+/** gRPC's status for "no connection". It is also the engine's word for "server away", which the agent marks as its own. */
+const UNAVAILABLE = 14
+
+const metadata = { [doorHeader]: 'flex' }
+
+const isLostConnection = (error: unknown): boolean =>
+  error instanceof CallError && !error.agentAnswered && error.code === UNAVAILABLE
+
+/** Both calls are idempotent, so one lost with its agent (a restart, an agent that just ended idle) is made once more. */
+async function withAgent (openAgent: OpenAgent, call: (agent: NodeDoor) => Promise<unknown>): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    const agent = await openAgent()
+    try {
+      await call(agent)
+      return
+    } catch (error) {
+      if (attempt === 2 || !isLostConnection(error)) throw error
+    } finally {
+      agent.close()
+    }
+  }
+}
+
+const detailsOf = (error: unknown): string => error instanceof CallError ? error.details : messageOf(error)
+
+/** mount <mount dir> <json options> */
+export async function mount (args: readonly string[], openAgent: OpenAgent): Promise<FlexReply> {
+  try {
+    const request = decodeMount(args)
+    await withAgent(openAgent, async (agent) => await agent.call('Node', 'NodePublishVolume', request, { deadlineMs: mountMs, metadata }))
+    return { status: 'Success' }
+  } catch (error) {
+    return failure(detailsOf(error))
+  }
+}
+
+/** unmount <mount dir>. Not mounted, dead or missing is a success: kubelet only wants it gone. */
+export async function unmount (args: readonly string[], openAgent: OpenAgent): Promise<FlexReply> {
+  try {
+    const request = decodeUnmount(args)
+    await withAgent(openAgent, async (agent) => await agent.call('Node', 'NodeUnpublishVolume', request, { deadlineMs: unmountMs, metadata }))
+    return { status: 'Success' }
+  } catch (error) {
+    return failure(detailsOf(error))
+  }
+}

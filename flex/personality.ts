@@ -1,0 +1,17 @@
+/**
+ * Whether this process was started as a Flex driver.
+ *
+ * Owns that rule. Imports nothing, because it runs before anything else is loaded, in every role.
+ */
+
+/** Roles a Flex-started binary gives to processes of its own. kubelet has no call-outs of these names (k8s flexvolume/driver-call.go). */
+const ownRoles: ReadonlySet<string> = new Set(['agent', 'session', 'keeper', 'flex'])
+
+/**
+ * kubelet looks for `vendor~driver/driver` in its plugin folder (k8s flexvolume/probe.go). A copy of the binary in such a folder is a
+ * Flex driver whatever its arguments are, except for the roles it starts itself.
+ */
+export function isFlexDriver (executable: string, args: readonly string[]): boolean {
+  const folder = executable.split('/').at(-2) ?? ''
+  return /^[^~/]+~[^~/]+$/.test(folder) && !ownRoles.has(args[0] ?? '')
+}
