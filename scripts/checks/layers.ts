@@ -18,7 +18,7 @@ interface Rule {
   readonly outside?: readonly string[]
 }
 
-const anything: Rule = { use: ['agent', 'flex', 'proto', 'scripts', 'test'] }
+const anything: Rule = { use: ['agent', 'flex', 'proto', 'scripts', 'test', 'package.json'] }
 const wireOutside = ['node:buffer']
 
 /** The longest matching key decides. `agent/base` may be imported by everybody and is therefore not repeated. */
@@ -36,6 +36,7 @@ export const layers = {
   'agent/observe': { use: ['proto/csi'], types: ['agent/volumes', 'agent/session', 'agent/fs', 'agent/rpc'] },
   'agent/cli': { use: ['proto/csi', 'agent/host', 'agent/observe'], types: ['agent/volumes', 'agent/session'] },
   'agent/main.ts': anything,
+  'agent/roles': anything,
   'flex': { use: ['proto/csi'] },
   'scripts': anything,
   'test': anything

@@ -1,0 +1,120 @@
+/**
+ * The command line: which commands there are, their options, and what a wrong one is told.
+ *
+ * Owns the only use of the parser library. Does not know what the commands do: they are given.
+ */
+import { Command, CommanderError, Option } from 'commander'
+import { VolumeError } from '../base/errors.ts'
+import { logLevels } from '../observe/log.ts'
+import type { LogLevel } from '../observe/log.ts'
+import type { PlaceOptions } from './places.ts'
+
+export interface AgentOptions extends PlaceOptions {
+  readonly csiEndpoint?: string
+  readonly nodeId?: string
+  readonly kubeletDir: string
+  readonly driverName: string
+  readonly listen?: string
+  readonly logLevel: LogLevel
+  readonly logFile?: string
+  readonly leaveWhenIdle: boolean
+}
+export interface MountOptions extends PlaceOptions { readonly options: readonly string[], readonly foreground: boolean }
+export interface UnmountOptions extends PlaceOptions { readonly force: boolean }
+export interface ReportOptions extends PlaceOptions { readonly json: boolean }
+export interface DoctorOptions extends ReportOptions { readonly kubeletDir: string }
+
+/** Each answers the exit code. */
+export interface Commands {
+  agent (options: AgentOptions): Promise<number>
+  mount (source: string, directory: string, options: MountOptions): Promise<number>
+  unmount (directory: string, options: UnmountOptions): Promise<number>
+  status (options: ReportOptions): Promise<number>
+  doctor (options: DoctorOptions): Promise<number>
+}
+
+export interface Output {
+  out (text: string): void
+  err (text: string): void
+}
+
+export const defaultDriverName = 'csi.volbridge.io'
+export const defaultKubeletDir = '/var/lib/kubelet'
+
+const exitUsage = 2
+
+function withPlaces (command: Command): Command {
+  return command
+    .addOption(new Option('--state-dir <dir>', 'journal and shared mounts (VOLBRIDGE_STATE_DIR; default /var/lib/volbridge)'))
+    .addOption(new Option('--run-dir <dir>', 'sockets (VOLBRIDGE_RUN_DIR; default /run/volbridge)'))
+    .addOption(new Option('--agent-socket <path>', 'the agent\'s own socket (default RUN-DIR/agent.sock)'))
+}
+
+const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value]
+
+/** What a command answered, so that the caller can exit with it. */
+interface Result { code: number }
+
+function addAgent (program: Command, commands: Commands, result: Result): void {
+  withPlaces(program.command('agent').description('Serve this node: CSI when an endpoint is given, Flex and `volbridge mount` always.'))
+    .addOption(new Option('--csi-endpoint <endpoint>', 'unix:///PATH of the CSI socket; also registers with kubelet'))
+    .addOption(new Option('--node-id <name>', 'this node\'s name in Kubernetes (default: the host name)'))
+    .addOption(new Option('--kubelet-dir <dir>', 'kubelet\'s root folder').default(defaultKubeletDir))
+    .addOption(new Option('--driver-name <name>', 'CSI driver name').default(defaultDriverName))
+    .addOption(new Option('--listen <address>', 'HOST:PORT for /healthz, /readyz and /metrics'))
+    .addOption(new Option('--log-level <level>').choices([...logLevels]).default('info'))
+    .addOption(new Option('--log-file <path>', 'write the log there instead of standard error'))
+    .addOption(new Option('--leave-when-idle', 'end some minutes after the last volume is gone (as the agents that Flex and mount start do)').default(false))
+    .action(async (options: AgentOptions) => { result.code = await commands.agent(options) })
+}
+
+function addMounts (program: Command, commands: Commands, result: Result): void {
+  withPlaces(program.command('mount').description('Mount an NFS share on a folder.'))
+    .argument('<source>', 'host:/path or nfs://host[:port]/path')
+    .argument('<dir>', 'an empty folder')
+    .addOption(new Option('-o, --options <list>', 'nfs(5) options and volume attributes, comma separated').argParser(collect).default([]))
+    .addOption(new Option('--foreground', 'serve the mount in this process until Ctrl-C; nobody looks after it').default(false))
+    .action(async (source: string, directory: string, options: MountOptions) => { result.code = await commands.mount(source, directory, options) })
+  withPlaces(program.command('unmount').alias('umount').description('Detach a folder that was mounted with `volbridge mount`.'))
+    .argument('<dir>')
+    .addOption(new Option('--force', 'give up unsaved data of a server that is away; also take a pod\'s mount').default(false))
+    .action(async (directory: string, options: UnmountOptions) => { result.code = await commands.unmount(directory, options) })
+}
+
+function addReports (program: Command, commands: Commands, result: Result): void {
+  withPlaces(program.command('status').description('Show every volume of this node\'s agent.'))
+    .addOption(new Option('--json').default(false))
+    .action(async (options: ReportOptions) => { result.code = await commands.status(options) })
+  withPlaces(program.command('doctor').description('Say what this node can and cannot do, and what to do about it.'))
+    .addOption(new Option('--json').default(false))
+    .addOption(new Option('--kubelet-dir <dir>', 'kubelet\'s root folder').default(defaultKubeletDir))
+    .action(async (options: DoctorOptions) => { result.code = await commands.doctor(options) })
+}
+
+/** Runs one command line. 0 done, 1 failed, 2 wrong usage. */
+export async function runCommandLine (argv: readonly string[], version: string, commands: Commands, output: Output): Promise<number> {
+  const result: Result = { code: 0 }
+  const program = new Command('volbridge')
+    .description('Network storage for pods: CSI, FlexVolume, or by hand.')
+    .version(version, '-V, --version')
+    .configureOutput({ writeOut: output.out, writeErr: output.err })
+    .showSuggestionAfterError()
+    .showHelpAfterError('(volbridge --help lists the commands)')
+    .exitOverride()
+  program.command('version').description('Print the version.').action(() => { output.out(`${version}\n`) })
+  program.command('flex').description('Answer a FlexVolume call-out, as in a vendor~driver/ folder.').argument('<call>').argument('[arguments...]')
+  addAgent(program, commands, result)
+  addMounts(program, commands, result)
+  addReports(program, commands, result)
+  for (const command of program.commands) command.exitOverride().allowExcessArguments(false)
+  try {
+    await program.parseAsync([...argv], { from: 'user' })
+    return result.code
+  } catch (error) {
+    // Asking for help is no error; anything else the parser says is wrong usage, and it has said so already.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitUsage
+    if (!(error instanceof Error)) throw error
+    output.err(`volbridge: ${error.message}\n`)
+    return error instanceof VolumeError && error.code === 'INVALID' ? exitUsage : 1
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * `volbridge doctor`: what this node can and cannot do, and what to do about it.
+ *
+ * Owns the checks, each with its remedy. Only looks, changes nothing, and stays off mount points of volumes.
+ */
+import { accessSync, constants, existsSync, lstatSync, readFileSync, readdirSync } from 'node:fs'
+import { release } from 'node:os'
+import { mountOf, readMountinfoSync } from '../host/mountinfo.ts'
+import { isListening } from './agent-process.ts'
+import type { Places } from './places.ts'
+
+export type Verdict = 'ok' | 'warning' | 'failed'
+export interface Finding {
+  readonly check: string
+  readonly verdict: Verdict
+  readonly found: string
+  /** Empty when nothing is to be done. */
+  readonly remedy: string
+}
+
+export interface DoctorContext {
+  readonly places: Places
+  readonly kubeletDir: string
+}
+
+type Check = (context: DoctorContext) => Omit<Finding, 'check'> | Promise<Omit<Finding, 'check'>>
+
+const ok = (found: string): Omit<Finding, 'check'> => ({ verdict: 'ok', found, remedy: '' })
+const warning = (found: string, remedy: string): Omit<Finding, 'check'> => ({ verdict: 'warning', found, remedy })
+const failed = (found: string, remedy: string): Omit<Finding, 'check'> => ({ verdict: 'failed', found, remedy })
+
+/** FUSE 7.27, the oldest protocol we speak, came with it. */
+export const kernelFloor = [4, 18] as const
+
+export function isKernelEnough (text: string): boolean {
+  const [major = 0, minor = 0] = text.split('.').map((part) => Number.parseInt(part, 10))
+  return major > kernelFloor[0] || (major === kernelFloor[0] && minor >= kernelFloor[1])
+}
+
+/** CAP_SYS_ADMIN is bit 21, capabilities(7). */
+function hasSysAdmin (): boolean {
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
+  return (BigInt(`0x${effective}`) >> 21n & 1n) === 1n
+}
+
+function libraryReport (): { glibc: string | undefined } {
+  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
+  return { glibc: header?.glibcVersionRuntime }
+}
+
+/** The nearest folder that exists: where a missing one would be made. */
+function nearest (folder: string): string {
+  let at = folder
+  while (!existsSync(at) && at !== '/') at = at.slice(0, at.lastIndexOf('/')) || '/'
+  return at
+}
+
+function folderCheck (folder: string, option: string, needsExec: boolean): Omit<Finding, 'check'> {
+  const at = nearest(folder)
+  const mount = mountOf(readMountinfoSync(), at)
+  if (!lstatSync(at).isDirectory()) return failed(`${at} is not a folder`, `remove it or choose another with ${option}`)
+  try {
+    accessSync(at, constants.W_OK | constants.X_OK)
+  } catch {
+    return failed(`${at} can't be written`, `run as root, or choose another folder with ${option}`)
+  }
+  if (mount?.options.includes('ro') === true) return failed(`${at} is on a read-only file system`, `choose another folder with ${option}`)
+  if (needsExec && mount?.options.includes('noexec') === true) {
+    return warning(`${at} is mounted noexec, so the addon goes to /var/tmp or /tmp`, `choose a folder without noexec with ${option}`)
+  }
+  return ok(folder === at ? folder : `${folder} (will be made)`)
+}
+
+export const checks = {
+  'kernel': () => {
+    const found = `Linux ${release()}`
+    return isKernelEnough(release()) ? ok(found) : failed(found, `Linux ${kernelFloor.join('.')} or newer is needed`)
+  },
+  'fuse device': () => {
+    if (!existsSync('/dev/fuse')) return failed('/dev/fuse is missing', 'modprobe fuse; in a container, pass the device in')
+    try {
+      accessSync('/dev/fuse', constants.R_OK | constants.W_OK)
+    } catch {
+      return failed('/dev/fuse can\'t be opened', 'run as root; in a container, allow the device')
+    }
+    return ok('/dev/fuse')
+  },
+  'rights': () => {
+    if (process.geteuid?.() !== 0) return failed(`uid ${process.geteuid?.() ?? -1}`, 'run as root')
+    return hasSysAdmin() ? ok('root with CAP_SYS_ADMIN') : failed('root without CAP_SYS_ADMIN', 'in a container, set privileged: true')
+  },
+  'libraries': () => {
+    const { glibc } = libraryReport()
+    if (glibc === undefined) return failed('no glibc', 'a distribution with glibc 2.28 or newer is needed')
+    const [major = 0, minor = 0] = glibc.split('.').map(Number)
+    return major > 2 || (major === 2 && minor >= 28) ? ok(`glibc ${glibc}`) : failed(`glibc ${glibc}`, 'glibc 2.28 or newer is needed')
+  },
+  'state folder': ({ places }) => folderCheck(places.stateDir, '--state-dir', true),
+  'run folder': ({ places }) => folderCheck(places.runDir, '--run-dir', false),
+  'agent': async ({ places }) => await isListening(places.agentSocket)
+    ? ok(`listens at ${places.agentSocket}`)
+    : warning(`nobody listens at ${places.agentSocket}`, 'nothing to do: `volbridge mount` and Flex start one; for CSI run the DaemonSet or `volbridge agent --csi-endpoint`'),
+  'kubelet folder': ({ kubeletDir }) => {
+    if (!existsSync(kubeletDir)) return warning(`${kubeletDir} does not exist`, 'on a Kubernetes node give kubelet\'s --root-dir with --kubelet-dir')
+    return existsSync(`${kubeletDir}/plugins_registry`) ? ok(kubeletDir) : warning(`${kubeletDir} has no plugins_registry`, 'is kubelet running with this root folder?')
+  },
+  'mount propagation': ({ kubeletDir }) => {
+    const at = nearest(kubeletDir)
+    const mount = mountOf(readMountinfoSync(), at)
+    if (mount === undefined) return warning(`no mount found for ${at}`, 'nothing can be said about propagation')
+    return mount.tags.some((tag) => tag.startsWith('shared:'))
+      ? ok(`${mount.mountPoint} is shared`)
+      : warning(`${mount.mountPoint} is not shared: mounts made in a container don't reach the node`, `mount --make-rshared ${mount.mountPoint}; in a pod, mountPropagation: Bidirectional`)
+  },
+  'kernel nfs client': () => {
+    const known = readFileSync('/proc/filesystems', 'utf8').split('\n').some((line) => line.trim().endsWith('\tnfs') || line.trim() === 'nfs')
+    const module = existsSync(`/lib/modules/${release()}`) && readdirSync(`/lib/modules/${release()}`).length > 0
+    return known ? ok('loaded') : module ? ok('not loaded; the kernel loads it when needed') : warning('not available', 'only client=kernel needs it')
+  }
+} as const satisfies Readonly<Record<string, Check>>
+
+/** Runs every check; one that fails to run is itself a finding. */
+export async function examine (context: DoctorContext): Promise<Finding[]> {
+  const findings: Finding[] = []
+  for (const [check, run] of Object.entries<Check>(checks)) {
+    try {
+      findings.push({ check, ...await run(context) })
+    } catch (error) {
+      findings.push({ check, verdict: 'warning', found: `could not be checked: ${error instanceof Error ? error.message : String(error)}`, remedy: '' })
+    }
+  }
+  return findings
+}
+
+const marks = { ok: 'ok  ', warning: 'WARN', failed: 'FAIL' } as const satisfies Record<Verdict, string>
+
+export function formatFindings (findings: readonly Finding[]): string {
+  const width = Math.max(...findings.map(({ check }) => check.length))
+  return findings.map(({ check, verdict, found, remedy }) =>
+    `${marks[verdict]}  ${check.padEnd(width)}  ${found}${remedy === '' ? '' : `\n${' '.repeat(width + 8)}→ ${remedy}`}\n`).join('')
+}

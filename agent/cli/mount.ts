@@ -1,0 +1,44 @@
+/**
+ * `volbridge mount` and `volbridge unmount` through the node's agent.
+ *
+ * Owns these two commands' calls and what they check before asking. Does not know mounting.
+ */
+import { createHash } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { VolumeError } from '../base/errors.ts'
+import { doorHeader } from '../../proto/csi/client.ts'
+import type { RpcClient } from '../../proto/csi/client.ts'
+import type { Attributes } from './source.ts'
+
+const mountMs = 115_000
+const unmountMs = 60_000
+const metadata = { [doorHeader]: 'hand' }
+
+/** What every mount needs, said before anything is started. */
+export function requireMountRights (client: string | undefined): void {
+  if (process.geteuid?.() !== 0) {
+    throw new VolumeError('DENIED', `mounting needs root and this is uid ${process.geteuid?.() ?? -1}`, { remedy: 'run it with sudo' })
+  }
+  if (client !== 'kernel' && !existsSync('/dev/fuse')) {
+    throw new VolumeError('UNSUPPORTED', '/dev/fuse is missing', { remedy: 'load the module with `modprobe fuse`; in a container, pass the device in' })
+  }
+}
+
+export const volumeIdOf = (target: string): string => `hand-${createHash('sha256').update(target).digest('hex')}`
+
+export async function mountByHand (agent: RpcClient, attributes: Attributes, directory: string): Promise<void> {
+  const targetPath = path.resolve(directory)
+  await agent.call('Node', 'NodePublishVolume', {
+    volumeId: volumeIdOf(targetPath),
+    targetPath,
+    volumeContext: attributes,
+    volumeCapability: { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags: [], volumeMountGroup: '' } }
+  }, { deadlineMs: mountMs, metadata })
+}
+
+/** Answers how many bytes could not be saved. */
+export async function unmountByHand (agent: RpcClient, directory: string, force: boolean): Promise<number> {
+  const { lostBytes } = await agent.call('Agent', 'Unmount', { targetPath: path.resolve(directory), force }, { deadlineMs: unmountMs, metadata })
+  return Number(lostBytes)
+}

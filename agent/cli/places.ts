@@ -1,0 +1,43 @@
+/**
+ * Folders and sockets of an agent.
+ *
+ * Owns the defaults, where they may come from (an option, the environment), and what is refused. Makes nothing.
+ */
+import path from 'node:path'
+import { parseAbsolutePath } from '../base/brands.ts'
+
+export interface Places {
+  /** Journal, shared mounts, addon, log: survives a reboot. */
+  readonly stateDir: string
+  /** Sockets: may be empty after a reboot. */
+  readonly runDir: string
+  readonly agentSocket: string
+  /** Log of an agent that nobody started by hand. */
+  readonly logFile: string
+}
+
+export interface PlaceOptions {
+  readonly stateDir?: string | undefined
+  readonly runDir?: string | undefined
+  readonly agentSocket?: string | undefined
+}
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+function choose (option: string | undefined, flag: string, environment: Environment, variable: string, fallback: string): string {
+  if (option !== undefined) return parseAbsolutePath(option, flag)
+  const told = environment[variable]
+  return told === undefined || told === '' ? fallback : parseAbsolutePath(told, variable)
+}
+
+/** @throws VolumeError INVALID naming the option or variable. */
+export function choosePlaces ({ stateDir, runDir, agentSocket }: PlaceOptions, environment: Environment): Places {
+  const state = choose(stateDir, '--state-dir', environment, 'VOLBRIDGE_STATE_DIR', '/var/lib/volbridge')
+  const run = choose(runDir, '--run-dir', environment, 'VOLBRIDGE_RUN_DIR', '/run/volbridge')
+  return {
+    stateDir: state,
+    runDir: run,
+    agentSocket: agentSocket === undefined ? path.join(run, 'agent.sock') : parseAbsolutePath(agentSocket, '--agent-socket'),
+    logFile: path.join(state, 'agent.log')
+  }
+}
