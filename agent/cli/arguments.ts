@@ -9,6 +9,8 @@ import { logLevels } from '../observe/log.ts'
 import type { LogLevel } from '../observe/log.ts'
 import type { PlaceOptions } from './places.ts'
 
+export type { PlaceOptions }
+
 export interface AgentOptions extends PlaceOptions {
   readonly csiEndpoint?: string
   readonly nodeId?: string

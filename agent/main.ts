@@ -1,0 +1,28 @@
+#!/usr/bin/env node
+/**
+ * The role switch: which of the binary's programs this process is.
+ *
+ * Owns that choice and nothing else. Every role is loaded only when it is the one, because a Flex `init` must be over in milliseconds
+ * and a session must stay small.
+ */
+import { isFlexDriver } from '../flex/personality.ts'
+
+async function start (args: readonly string[]): Promise<void> {
+  // argv[0] keeps the name the process was started by; execPath has symbolic links resolved. Either may be the plugin folder's.
+  const isDriver = isFlexDriver(process.argv0, args) || isFlexDriver(process.execPath, args)
+  if (isDriver || args[0] === 'flex') {
+    const { runFlex } = await import('./roles/flex.ts')
+    runFlex(isDriver ? args : args.slice(1))
+  } else if (args[0] === 'session') {
+    const { runSessionRole } = await import('./roles/session.ts')
+    process.exitCode = await runSessionRole(args.slice(1))
+  } else {
+    const { runCommands } = await import('./roles/commands.ts')
+    process.exitCode = await runCommands(args)
+  }
+}
+
+start(process.argv.slice(2)).catch((error: unknown) => {
+  process.stderr.write(`volbridge: ${error instanceof Error ? error.message : String(error)}\n`)
+  process.exitCode = 1
+})

@@ -1,0 +1,79 @@
+/**
+ * The command line, composed: what each command is given.
+ *
+ * Owns the wiring of commands to the agent's client, and what is printed where. Roles with much to load are imported by their command.
+ */
+import { runCommandLine } from '../cli/arguments.ts'
+import type { Commands, Output, PlaceOptions } from '../cli/arguments.ts'
+import { findAgent, openAgent } from '../cli/agent-process.ts'
+import { examine, formatFindings } from '../cli/doctor.ts'
+import { mountByHand, requireMountRights, unmountByHand } from '../cli/mount.ts'
+import { choosePlaces } from '../cli/places.ts'
+import type { Places } from '../cli/places.ts'
+import { parseMountArguments } from '../cli/source.ts'
+import { formatStatus } from '../cli/status.ts'
+import { parseVolumeSpec } from '../volumes/spec.ts'
+import { ownProgram } from './program.ts'
+import { version } from './version.ts'
+
+const output: Output = {
+  out: (text) => { process.stdout.write(text) },
+  err: (text) => { process.stderr.write(text) }
+}
+
+const placesOf = (options: PlaceOptions): Places => choosePlaces(options, process.env)
+const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
+
+const commands: Commands = {
+  agent: async (options) => {
+    const { runAgent } = await import('./agent.ts')
+    return await runAgent(options, placesOf(options))
+  },
+  mount: async (source, directory, options) => {
+    const attributes = parseMountArguments(source, options.options)
+    // Parsed here as well, so that a wrong option is told before an agent is started for it.
+    const spec = parseVolumeSpec(attributes)
+    requireMountRights(spec.client)
+    if (options.foreground) {
+      const { mountInForeground } = await import('./foreground.ts')
+      return await mountInForeground(spec, directory, output)
+    }
+    const agent = await openAgent({ places: placesOf(options), program: ownProgram() })
+    try {
+      await mountByHand(agent, attributes, directory)
+    } finally {
+      agent.close()
+    }
+    return 0
+  },
+  unmount: async (directory, options) => {
+    const agent = await findAgent(placesOf(options))
+    try {
+      const lostBytes = await unmountByHand(agent, directory, options.force)
+      if (lostBytes === 0) return 0
+      output.err(`volbridge: ${lostBytes} bytes that programs had written could not be saved: the server did not take them in time\n`)
+      return 1
+    } finally {
+      agent.close()
+    }
+  },
+  status: async (options) => {
+    const agent = await findAgent(placesOf(options))
+    try {
+      const status = await agent.call('Agent', 'Status', {}, { deadlineMs: 10_000 })
+      output.out(options.json ? json(status) : formatStatus(status))
+      return 0
+    } finally {
+      agent.close()
+    }
+  },
+  doctor: async (options) => {
+    const findings = await examine({ places: placesOf(options), kubeletDir: options.kubeletDir })
+    output.out(options.json ? json(findings) : formatFindings(findings))
+    return findings.some(({ verdict }) => verdict === 'failed') ? 1 : 0
+  }
+}
+
+export async function runCommands (args: readonly string[]): Promise<number> {
+  return await runCommandLine(args, version, commands, output)
+}

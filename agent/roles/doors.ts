@@ -1,0 +1,136 @@
+/**
+ * The doors of a running agent around one engine: its own socket, the CSI socket, kubelet's registration, the HTTP face.
+ *
+ * Owns the order in which they open (everything that serves is ready before its socket appears) and close.
+ * Does not know how the engine was made.
+ */
+import path from 'node:path'
+import { VolumeError } from '../base/errors.ts'
+import { parseAbsolutePath } from '../base/brands.ts'
+import { monotonicMs } from '../base/deadline.ts'
+import { agentService } from '../csi/agent-service.ts'
+import type { ParseSpec } from '../csi/decode.ts'
+import { identityService } from '../csi/identity.ts'
+import { nodeService } from '../csi/node.ts'
+import { Registration } from '../csi/registration.ts'
+import { RpcServer } from '../csi/server.ts'
+import type { CallObserver } from '../csi/unary.ts'
+import { HealthEndpoint } from '../observe/health-endpoint.ts'
+import type { Readiness } from '../observe/health-endpoint.ts'
+import type { Log } from '../observe/log.ts'
+import { createMetrics } from '../observe/metrics.ts'
+import { observeCalls } from '../observe/observed.ts'
+import type { VolumeOperations } from '../volumes/operations.ts'
+import { loadServices } from '../../proto/csi/load.ts'
+
+export interface DoorsOptions {
+  readonly volumes: VolumeOperations
+  readonly parseSpec: ParseSpec
+  readonly log: Log
+  readonly version: string
+  readonly driverName: string
+  readonly nodeId: string
+  readonly agentSocket: string
+  /** `unix:///PATH`; without one no kubelet is served. */
+  readonly csiEndpoint: string | undefined
+  readonly kubeletDir: string
+  /** HOST:PORT, or undefined for no HTTP. */
+  readonly listen: string | undefined
+}
+
+/** `unix:///path` or `unix:/path`, as every CSI tool writes it. */
+export function parseCsiEndpoint (text: string): string {
+  const found = /^unix:(?:\/\/)?(\/.+)$/.exec(text)
+  if (found?.[1] === undefined) {
+    throw new VolumeError('INVALID', `--csi-endpoint: ${JSON.stringify(text)} is not a unix socket`, { field: '--csi-endpoint', remedy: 'write unix:///PATH' })
+  }
+  return parseAbsolutePath(found[1], '--csi-endpoint')
+}
+
+/** A name goes into a file name and must be what the CSIDriver object says (CSI: a domain name of at most 63 characters). */
+export function parseDriverName (text: string): string {
+  if (/^[a-zA-Z0-9]([-.a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$/.test(text)) return text
+  throw new VolumeError('INVALID', `--driver-name: ${JSON.stringify(text.slice(0, 100))} is not a driver name`, { field: '--driver-name', remedy: 'use letters, digits, "-" and ".", at most 63' })
+}
+
+export class Doors {
+  readonly #options: DoorsOptions
+  readonly #own: RpcServer
+  readonly #csi: RpcServer | undefined
+  readonly #registration: Registration | undefined
+  readonly #http: HealthEndpoint
+  #lastCallMs = monotonicMs()
+  #running = 0
+  #isOpen = false
+
+  constructor (options: DoorsOptions) {
+    this.#options = options
+    const { volumes, parseSpec, log, version, driverName, nodeId, agentSocket, kubeletDir } = options
+    const csiSocket = options.csiEndpoint === undefined ? undefined : parseCsiEndpoint(options.csiEndpoint)
+    const started = monotonicMs()
+    const services = loadServices()
+    const metrics = createMetrics({ version, list: async () => await volumes.list(), registered: () => csiSocket === undefined ? undefined : this.#registration?.state.phase === 'registered' })
+    const observer = this.#counted(observeCalls(log, metrics))
+    const identity = identityService({ driverName: parseDriverName(driverName), version, isReady: () => this.#isOpen })
+    const node = nodeService({ volumes, parseSpec, nodeId })
+    const agent = agentService({ volumes, version, driverName, nodeId, uptimeMs: () => monotonicMs() - started, registration: () => this.#registration?.state })
+    this.#own = new RpcServer({ services, socketPath: agentSocket, field: '--agent-socket', unary: { observer, door: undefined } }, { Identity: identity, Node: node, Agent: agent })
+    this.#http = new HealthEndpoint({
+      readiness: () => this.readiness(),
+      metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text() })
+    })
+    if (csiSocket === undefined) return
+    this.#csi = new RpcServer({ services, socketPath: csiSocket, field: '--csi-endpoint', unary: { observer, door: 'csi' } }, { Identity: identity, Node: node })
+    this.#registration = new Registration({
+      services, observer, kubeletDir, driverName, endpoint: csiSocket,
+      onChange: ({ phase, error }) => {
+        log(phase === 'refused' ? 'warn' : 'info', { op: 'register', outcome: phase }, phase === 'refused' ? `kubelet does not take us: ${error}; trying again` : undefined)
+      }
+    })
+  }
+
+  /** Opens the sockets, CSI's before kubelet is told about it. */
+  async open (): Promise<void> {
+    this.#isOpen = true
+    const { log, listen } = this.#options
+    if (listen !== undefined) {
+      const { address, port } = await this.#http.listen(listen)
+      log('info', { op: 'listen', address, port })
+    }
+    await this.#own.listen()
+    await this.#csi?.listen()
+    this.#registration?.start()
+  }
+
+  readiness (): Readiness {
+    if (!this.#isOpen) return { ready: false, reason: 'starting' }
+    const state = this.#registration?.state
+    if (state === undefined || state.phase === 'registered') return { ready: true, reason: '' }
+    return { ready: false, reason: state.phase === 'waiting' ? 'kubelet has not registered the driver yet' : `kubelet has refused the driver: ${state.error}` }
+  }
+
+  /** Milliseconds since the last call ended; 0 while one runs. */
+  get idleMs (): number { return this.#running > 0 ? 0 : monotonicMs() - this.#lastCallMs }
+
+  /** Stops serving. Calls that run get `graceMs` to end; mounts and sessions are not touched. */
+  async close (graceMs: number): Promise<void> {
+    this.#isOpen = false
+    this.#http.close()
+    await Promise.all([this.#registration?.stop(), this.#csi?.close({ graceMs }), this.#own.close({ graceMs })])
+  }
+
+  #counted (observer: CallObserver): CallObserver {
+    return (facts) => {
+      this.#running++
+      const ended = observer(facts)
+      return (outcome) => {
+        this.#running--
+        this.#lastCallMs = monotonicMs()
+        ended(outcome)
+      }
+    }
+  }
+}
+
+/** Folder of the CSI socket, which a new node does not have yet. */
+export const csiSocketFolder = (endpoint: string): string => path.dirname(parseCsiEndpoint(endpoint))

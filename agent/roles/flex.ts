@@ -1,0 +1,20 @@
+/**
+ * The Flex driver's process, composed.
+ *
+ * Owns what the Flex door is given: how to find or start the node's agent, loaded only by the calls that need it.
+ */
+import { answerWith } from '../../flex/answer.ts'
+import type { NodeDoor } from '../../flex/bridge.ts'
+import { callOut } from '../../flex/callouts.ts'
+
+async function openAgentLazily (): Promise<NodeDoor> {
+  const [{ openAgent }, { choosePlaces }, { ownProgram }] = await Promise.all([
+    import('../cli/agent-process.ts'), import('../cli/places.ts'), import('./program.ts')
+  ])
+  return await openAgent({ places: choosePlaces({}, process.env), program: ownProgram() })
+}
+
+/** Answers one call-out and ends the process. */
+export function runFlex (args: readonly string[]): void {
+  answerWith(() => callOut(args, openAgentLazily))
+}
