@@ -3,7 +3,6 @@
  * Knows that a message begins with its length and that replies are packed 8-aligned; nothing else of the FUSE protocol.
  */
 import { errnoName } from '../base/errno.ts'
-import { HostError } from '../base/errors.ts'
 
 interface NativeOptions {
   readonly requests: Buffer
@@ -27,7 +26,6 @@ interface NativeFuseDevice {
 
 export interface FuseAddon {
   readonly FuseDevice: new (fd: number, options: NativeOptions) => NativeFuseDevice
-  openFuse (): number
 }
 
 /** What happens on a device. Called from the event loop, never from inside a method of the device. */
@@ -105,16 +103,6 @@ class NativeDevice implements FuseDevice {
 /** Takes over `fd`, a descriptor of /dev/fuse: it is closed with the device, also when this throws. */
 export function attachFuseDevice (addon: FuseAddon, fd: number): FuseDevice {
   return new NativeDevice(addon, fd)
-}
-
-/** A new, unmounted descriptor of /dev/fuse. @throws HostError when the node has no FUSE. */
-export function openFuse (addon: FuseAddon): number {
-  try {
-    return addon.openFuse()
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
-    throw new HostError({ code, errno: 0, call: 'open(2) of /dev/fuse' }, `/dev/fuse cannot be opened: ${code}; load the kernel module fuse and give the process the device`, { cause: error })
-  }
 }
 
 /** For log lines: why a connection ended. */

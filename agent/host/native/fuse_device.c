@@ -551,12 +551,6 @@ static napi_value close_method(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* openFuse(): a new descriptor of /dev/fuse, to be mounted. */
-static napi_value open_fuse(napi_env env, napi_callback_info info) {
-  int fd = open("/dev/fuse", O_RDWR | O_CLOEXEC | O_NONBLOCK);
-  return fd < 0 ? throw_errno(env, "open(2) of /dev/fuse", errno) : int_value(env, fd);
-}
-
 napi_status register_fuse_device(napi_env env, napi_value exports) {
   napi_property_descriptor methods[] = {
     { "start", NULL, start, NULL, NULL, NULL, napi_default_method, NULL },
@@ -566,9 +560,7 @@ napi_status register_fuse_device(napi_env env, napi_value exports) {
     { "notify", NULL, notify, NULL, NULL, NULL, napi_default_method, NULL },
     { "close", NULL, close_method, NULL, NULL, NULL, napi_default_method, NULL },
   };
-  napi_value class, function;
+  napi_value class;
   RETURN_IF_FAILED(napi_define_class(env, "FuseDevice", NAPI_AUTO_LENGTH, construct, NULL, sizeof methods / sizeof *methods, methods, &class));
-  RETURN_IF_FAILED(napi_set_named_property(env, exports, "FuseDevice", class));
-  RETURN_IF_FAILED(napi_create_function(env, "openFuse", NAPI_AUTO_LENGTH, open_fuse, NULL, &function));
-  return napi_set_named_property(env, exports, "openFuse", function);
+  return napi_set_named_property(env, exports, "FuseDevice", class);
 }

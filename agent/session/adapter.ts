@@ -1,0 +1,141 @@
+/**
+ * FUSE operations as file-system operations, one line of meaning each.
+ *
+ * Owns the translation between the two and the rule which answers carry references. Knows `proto/fuse` types and the
+ * `FilesystemOperations` border; no bytes, no device.
+ */
+import { toFileName } from '../base/brands.ts'
+import { Errno, isErrno } from '../base/errno.ts'
+import { messageOf } from '../base/errors.ts'
+import { isPromise } from '../base/maybe-promise.ts'
+import type { MaybePromise } from '../base/maybe-promise.ts'
+import type { AttributeChanges, TimeChange } from '../fs/backend.ts'
+import type { Entry, FileData, FilesystemOperations, HandleId, NoEntry, OpenFlags } from '../fs/operations.ts'
+import type { FuseTime, SetattrIn } from '../../proto/fuse/attributes.ts'
+import type { OpenIn, ReadIn } from '../../proto/fuse/files.ts'
+import type { MknodIn, RenameIn } from '../../proto/fuse/entries.ts'
+import type { Call, Log, Service, Services } from './dispatcher.ts'
+import { Listing } from './listing.ts'
+import type { OperationStatistics } from './statistics.ts'
+
+/** The answer of `result` through `convert`, at once when it is there at once. */
+function converted<T, U> (result: MaybePromise<T | Errno>, convert: (answer: T) => U): MaybePromise<U | Errno> {
+  const apply = (answer: T | Errno): U | Errno => isErrno(answer) ? answer : convert(answer)
+  return isPromise(result) ? result.then(apply) : apply(result)
+}
+
+const timeOf = (time: FuseTime): TimeChange => time === 'now' ? 'server' : time
+
+/** Set-id bits are dropped by the server itself when a file is written, truncated or given away. */
+function changesOf ({ mode, uid, gid, sizeBytes, atime, mtime }: SetattrIn): AttributeChanges {
+  return {
+    ...(mode === undefined ? undefined : { mode }),
+    ...(uid === undefined ? undefined : { uid }),
+    ...(gid === undefined ? undefined : { gid }),
+    ...(sizeBytes === undefined ? undefined : { sizeBytes }),
+    ...(atime === undefined ? undefined : { atime: timeOf(atime) }),
+    ...(mtime === undefined ? undefined : { mtime: timeOf(mtime) })
+  }
+}
+
+const openFlagsOf = ({ read, write, append, truncate, direct, sync, execute }: OpenIn): OpenFlags =>
+  ({ read, write, append, truncate, direct, sync, execute })
+
+export interface AdapterParts {
+  readonly operations: FilesystemOperations
+  readonly statistics: OperationStatistics
+  readonly log: Log
+}
+
+export function createServices ({ operations, statistics, log }: AdapterParts): Services {
+  const remember = (entry: Entry | NoEntry): void => {
+    if (entry.nodeid !== 0) operations.remember(entry.nodeid, 1)
+  }
+  /** An open that nobody waits for any more is closed again. */
+  const release = (handle: HandleId): void => {
+    const done = operations.release(handle)
+    if (isPromise(done)) done.catch((error: unknown) => { log('error', 'a handle could not be released', { error: messageOf(error) }) })
+  }
+  const entryService = <Q, E extends Entry | NoEntry>(serve: (request: Q, call: Call) => MaybePromise<E | Errno>): Service<Q, E> =>
+    ({ serve, accepted: remember })
+
+  const rename = (request: RenameIn, call: Call): MaybePromise<undefined | Errno> => {
+    const { newParent, oldName, newName, noReplace, exchange, whiteout } = request
+    return operations.rename(call.nodeid, toFileName(oldName), newParent, toFileName(newName), { noReplace, exchange, whiteout }, call)
+  }
+  const mknod = ({ kind, mode, major, minor, name }: MknodIn, call: Call): MaybePromise<Entry | Errno> => {
+    if (kind === 'directory' || kind === 'symlink') return Errno.EINVAL
+    return operations.mknod(call.nodeid, toFileName(name), { kind, major, minor, mode }, call)
+  }
+  const read: Service<ReadIn, FileData> = {
+    serve: ({ fh, offsetBytes, sizeBytes }) => operations.read(fh, offsetBytes, sizeBytes),
+    accepted (data) {
+      statistics.readBytes += data.bytes
+      data.release()
+    },
+    vanished (data) { data.release() }
+  }
+  const listing = (plus: boolean): Service<ReadIn, Listing> => ({
+    serve ({ fh, offsetBytes, sizeBytes }) {
+      const list = new Listing(sizeBytes, plus)
+      const finished = (answer: undefined | Errno): Listing | Errno => list.finish(answer)
+      const result = operations.readdir(fh, offsetBytes, plus, list.sink)
+      return isPromise(result) ? result.then(finished) : finished(result)
+    },
+    accepted (list) { for (const nodeid of list.nodeids) operations.remember(nodeid, 1) }
+  })
+
+  return {
+    LOOKUP: entryService(({ name }, call) => operations.lookup(call.nodeid, toFileName(name), call)),
+    GETATTR: { serve: ({ fh }, call) => operations.getattr(call.nodeid, fh, call) },
+    SETATTR: { serve: (request, call) => operations.setattr(call.nodeid, request.fh, changesOf(request), call) },
+    READLINK: { serve: (_, call) => operations.readlink(call.nodeid, call) },
+    SYMLINK: entryService(({ name, target }, call) => operations.symlink(call.nodeid, toFileName(name), target, call)),
+    MKNOD: entryService(mknod),
+    MKDIR: entryService(({ name, mode }, call) => operations.mkdir(call.nodeid, toFileName(name), mode, call)),
+    UNLINK: { serve: ({ name }, call) => operations.unlink(call.nodeid, toFileName(name), call) },
+    RMDIR: { serve: ({ name }, call) => operations.rmdir(call.nodeid, toFileName(name), call) },
+    RENAME: { serve: rename },
+    RENAME2: { serve: rename },
+    LINK: entryService(({ oldNodeid, name }, call) => operations.link(oldNodeid, call.nodeid, toFileName(name), call)),
+    OPEN: {
+      serve: (request, call) => operations.open(call.nodeid, openFlagsOf(request), call),
+      vanished ({ handle }) { release(handle) }
+    },
+    CREATE: {
+      serve: (request, call) =>
+        operations.create(call.nodeid, toFileName(request.name), request.mode, request.exclusive, openFlagsOf(request), call),
+      accepted ({ entry }) { if (entry.nodeid !== 0) operations.remember(entry.nodeid, 1) },
+      vanished ({ opened }) { release(opened.handle) }
+    },
+    READ: read,
+    WRITE: {
+      serve: ({ fh, offsetBytes, data, fromPageCache }) => {
+        statistics.writtenBytes += data.length
+        return operations.write(fh, offsetBytes, data, fromPageCache)
+      }
+    },
+    FLUSH: { serve: ({ fh }, call) => operations.flush(fh, call) },
+    FSYNC: { serve: ({ fh }) => operations.fsync(fh) },
+    RELEASE: { serve: ({ fh }) => settled(operations.release(fh)) },
+    STATFS: { serve: (_, call) => operations.statfs(call.nodeid, call) },
+    ACCESS: { serve: ({ mask }, call) => operations.access(call.nodeid, mask, call) },
+    OPENDIR: {
+      // The kernel may keep the listing; whether it may still use it at the next open is said by `keepCache` then
+      // (kernel fs/fuse/dir.c, fuse_dir_open drops the pages without FOPEN_KEEP_CACHE).
+      serve: (_, call) => converted(operations.opendir(call.nodeid, call), ({ handle, keepCache }) => ({ handle, keepCache, cacheListing: true })),
+      vanished ({ handle }) { operations.releasedir(handle) }
+    },
+    READDIR: listing(false),
+    READDIRPLUS: listing(true),
+    FSYNCDIR: { serve: ({ fh }) => operations.fsyncdir(fh) },
+    RELEASEDIR: {
+      serve ({ fh }) {
+        operations.releasedir(fh)
+        return undefined
+      }
+    }
+  }
+}
+
+const settled = (result: MaybePromise<void>): MaybePromise<undefined> => isPromise(result) ? result.then(() => undefined) : undefined

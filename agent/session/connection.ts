@@ -1,0 +1,144 @@
+/**
+ * One FUSE connection: device, dispatcher, notifier and interrupts put together.
+ *
+ * Owns its life: made before the mount, started after it, ready when INIT is answered, ended by the kernel or by `close`. Several may
+ * live in one process. Does not know what is served, nor who mounts.
+ */
+import { Errno } from '../base/errno.ts'
+import { HostError } from '../base/errors.ts'
+import { monotonicMs } from '../base/deadline.ts'
+import { ioBytesMax } from '../base/limits.ts'
+import type { FilesystemOperations, Invalidator } from '../fs/operations.ts'
+import { showEnd } from '../host/fuse-device.ts'
+import type { FuseDevice } from '../host/fuse-device.ts'
+import type { InitWishes, Negotiated } from '../../proto/fuse/init.ts'
+import { createServices } from './adapter.ts'
+import { Credentials } from './credentials.ts'
+import type { ReadStatus } from './credentials.ts'
+import { Dispatcher } from './dispatcher.ts'
+import type { Log } from './dispatcher.ts'
+import { Interrupts } from './interrupts.ts'
+import { Notifier } from './notifier.ts'
+import { OperationStatistics } from './statistics.ts'
+
+/**
+ * What a network file system wants from the kernel.
+ * Left out on purpose: WRITEBACK_CACHE (the kernel would own size and mtime), POSIX_LOCKS and FLOCK_LOCKS (locks stay on this node until
+ * the server's can be used), EXPORT_SUPPORT (our inode numbers do not outlive the session), DONT_MASK (the kernel applies the umask).
+ */
+export const defaultWishes: InitWishes = {
+  maxWriteBytes: ioBytesMax,
+  maxReadaheadBytes: 16 * ioBytesMax,
+  // The kernel's own 12 and 9 would leave a network with latency mostly idle.
+  maxBackground: 128,
+  congestionThreshold: 96,
+  readdirplus: 'auto',
+  flags: [
+    'ASYNC_READ', 'BIG_WRITES', 'ATOMIC_O_TRUNC', 'AUTO_INVAL_DATA', 'ASYNC_DIO', 'PARALLEL_DIROPS', 'CACHE_SYMLINKS',
+    // Aborted (ECONNABORTED) can then be told from unmounted (ENODEV).
+    'ABORT_ERROR',
+    // The server drops set-id bits on write, truncate and chown. Without this the kernel would send a chmod with the rights of
+    // the writer, who may not be the owner.
+    'HANDLE_KILLPRIV_V2',
+    'HAS_RESEND'
+  ]
+}
+
+export interface ConnectionParts {
+  readonly device: FuseDevice
+  readonly readStatus: ReadStatus
+  readonly log: Log
+  readonly wishes?: InitWishes
+  readonly now?: () => number
+}
+
+export interface ConnectionEnd { readonly errno: number, readonly reason: string }
+
+export class FuseConnection {
+  readonly statistics = new OperationStatistics()
+  readonly #parts: ConnectionParts
+  readonly #notifier: Notifier
+  readonly #interrupts: Interrupts
+  readonly #ended = Promise.withResolvers<ConnectionEnd>()
+  #dispatcher: Dispatcher | undefined
+  #hasEnded = false
+
+  constructor (parts: ConnectionParts) {
+    this.#parts = parts
+    this.#notifier = new Notifier(parts.device)
+    this.#interrupts = new Interrupts(parts.readStatus)
+  }
+
+  /** For the core, from before the first request on; nothing is sent until the kernel listens. */
+  get invalidator (): Invalidator { return this.#notifier }
+
+  /** Resolves once: unmounted, aborted, or closed by us (errno 0). */
+  get ended (): Promise<ConnectionEnd> { return this.#ended.promise }
+
+  /**
+   * Serves `operations` from now on; the file system must be mounted. Resolves when the kernel's INIT was answered.
+   * @throws HostError when the connection ends before that.
+   */
+  async serve (operations: FilesystemOperations): Promise<Negotiated> {
+    const { device, log, readStatus, wishes = defaultWishes, now = monotonicMs } = this.#parts
+    const ready = Promise.withResolvers<Negotiated>()
+    const { statistics } = this
+    const dispatcher = new Dispatcher({
+      device,
+      services: createServices({ operations, statistics, log }),
+      operations,
+      credentials: new Credentials(readStatus, now),
+      interrupts: this.#interrupts,
+      statistics,
+      wishes,
+      log,
+      now,
+      onReady: (negotiated) => {
+        this.#notifier.open()
+        ready.resolve(negotiated)
+      }
+    })
+    this.#dispatcher = dispatcher
+    device.listen({
+      requests: (count) => { dispatcher.requests(count) },
+      ended: (errno) => {
+        ready.reject(new HostError({ code: 'ENOTCONN', errno: Errno.ENOTCONN, call: 'FUSE INIT' }, `the connection ended before INIT: ${showEnd(errno)}`))
+        this.#end(errno)
+      },
+      notified: (count) => { this.#notifier.noteWritten(count) }
+    })
+    device.start()
+    return await ready.promise
+  }
+
+  counters (): Record<string, number> {
+    const { written, unknown, failed } = this.#notifier.counters
+    return {
+      ...this.statistics.counters(),
+      fuseMalformed: this.#dispatcher?.malformed ?? 0,
+      fuseNotifications: written,
+      fuseNotificationsUnknown: unknown,
+      fuseNotificationsFailed: failed
+    }
+  }
+
+  gauges (): Record<string, number> {
+    return {
+      fuseInFlight: this.#dispatcher?.inFlight ?? 0,
+      fuseInterrupted: this.#interrupts.watched,
+      fuseNotificationsWaiting: this.#notifier.counters.waiting
+    }
+  }
+
+  /** Closes our descriptor. The kernel ends the connection when it was the last one. */
+  close (): void { this.#end(0) }
+
+  #end (errno: number): void {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
+    this.#notifier.close()
+    this.#interrupts.close()
+    this.#parts.device.close()
+    this.#ended.resolve({ errno, reason: errno === 0 ? 'closed' : showEnd(errno) })
+  }
+}
