@@ -30,9 +30,14 @@ export interface WriteOk {
   readonly verifier: string
 }
 
+function bytesOf (data: readonly Buffer[]): number {
+  let bytes = 0
+  for (const part of data) bytes += part.length
+  return bytes
+}
+
 export function encodeWrite (out: XdrWriter, { file, offsetBytes, stable, data }: WriteArgs): void {
-  let countBytes = 0
-  for (const part of data) countBytes += part.length
+  const countBytes = bytesOf(data)
   encodeHandle(out, file)
   out.size64(offsetBytes)
   out.uint32(countBytes)
@@ -55,6 +60,10 @@ function decodeOk (input: XdrReader): WriteOk {
   }
 }
 
-export function decodeWrite (input: XdrReader): Nfs3Result<WriteOk, WccData> {
-  return decodeResult(input, decodeOk, decodeWccData)
+export function decodeWrite (input: XdrReader, sent: Pick<WriteArgs, 'data'>): Nfs3Result<WriteOk, WccData> {
+  const result = decodeResult(input, decodeOk, decodeWccData)
+  if (result.ok && result.value.countBytes > bytesOf(sent.data)) {
+    throw new WireError('INVALID', `WRITE of ${bytesOf(sent.data)} bytes claims to have written ${result.value.countBytes}`)
+  }
+  return result
 }

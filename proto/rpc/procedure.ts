@@ -17,15 +17,18 @@ export interface Procedure<A, R> {
   readonly repeatable: boolean
   readonly bulk: BulkKind
   encode (out: XdrWriter, args: A): void
-  /** Reads the whole result and nothing after it. With bulk `result` the value shares memory with the record. */
-  decode (input: XdrReader): R
+  /**
+   * Reads the whole result and nothing after it. With bulk `result` the value shares memory with the record. `args` is what was
+   * asked, because some lies can only be told by comparing.
+   */
+  decode (input: XdrReader, args: A): R
 }
 
 interface Traits { readonly repeatable: boolean, readonly bulk?: BulkKind }
 
 /** The rows of one version of one program. */
 export function rowsOf (program: number, version: number): <A, R>(
-  name: string, number: number, encode: (out: XdrWriter, args: A) => void, decode: (input: XdrReader) => R, traits: Traits
+  name: string, number: number, encode: (out: XdrWriter, args: A) => void, decode: (input: XdrReader, args: A) => R, traits: Traits
 ) => Procedure<A, R> {
   return (name, number, encode, decode, { repeatable, bulk = 'none' }) => ({
     name, program, version, number, repeatable, bulk, encode, decode

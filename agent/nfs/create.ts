@@ -1,0 +1,54 @@
+/**
+ * CREATE in its three modes.
+ *
+ * Owns the exclusive one: a verifier that makes the call repeatable (RFC 1813 section 3.3.8), the attributes set afterwards because
+ * the server may keep the verifier in the times, and the fall-back to guarded for servers without it.
+ */
+import { randomBytes } from 'node:crypto'
+import type { FileName } from '../base/brands.ts'
+import { type Errno, isErrno } from '../base/errno.ts'
+import type { AttributeChanges, CreateMode, Credential, Made, RemoteHandle } from '../fs/backend.ts'
+import type { CreateHow } from '../../proto/nfs3/create.ts'
+import type { MadeOk } from '../../proto/nfs3/made.ts'
+import { procedures } from '../../proto/nfs3/procedures.ts'
+import type { Asker } from './asker.ts'
+import { toOptionalAttributes, toSetAttributes } from './attributes.ts'
+import { errnoOf } from './errors.ts'
+
+export interface CreateRequest {
+  readonly directory: RemoteHandle
+  readonly name: FileName
+  readonly how: CreateMode
+  readonly attributes: AttributeChanges
+  readonly credential: Credential
+}
+
+/** `complete` finds the handle when the server did not tell it. */
+export async function createFile (asker: Asker, request: CreateRequest, complete: (made: MadeOk) => Promise<Made | Errno>): Promise<Made | Errno> {
+  const { directory, name, how, attributes, credential } = request
+  const create = (createHow: CreateHow): ReturnType<typeof asker.ask<{ dir: string, name: FileName, how: CreateHow }, MadeOk, unknown>> =>
+    asker.ask(procedures.CREATE, { dir: directory, name, how: createHow }, credential)
+
+  if (how.kind !== 'exclusive') {
+    const result = await create({ kind: how.kind, attributes: toSetAttributes(attributes) })
+    if (isErrno(result)) return result
+    return result.ok ? await complete(result.value) : errnoOf[result.status]
+  }
+  const result = await create({ kind: 'exclusive', verifier: randomBytes(8).toString('latin1') })
+  if (isErrno(result)) return result
+  if (!result.ok) {
+    if (result.status !== 'NFS3ERR_NOTSUPP') return errnoOf[result.status]
+    return await createFile(asker, { ...request, how: { kind: 'guarded' } }, complete)
+  }
+  const made = await complete(result.value)
+  return isErrno(made) ? made : await setFirstAttributes(asker, made, attributes, credential)
+}
+
+async function setFirstAttributes (asker: Asker, made: Made, wanted: AttributeChanges, credential: Credential): Promise<Made | Errno> {
+  // Times are always set: until then they may hold the verifier.
+  const changes = { ...wanted, atime: wanted.atime ?? 'server', mtime: wanted.mtime ?? 'server' } as const
+  const result = await asker.ask(procedures.SETATTR, { object: made.handle, attributes: toSetAttributes(changes), guard: undefined }, credential)
+  if (isErrno(result)) return result
+  if (!result.ok) return errnoOf[result.status]
+  return { ...made, attributes: toOptionalAttributes(result.value.after) }
+}

@@ -1,0 +1,77 @@
+/**
+ * Pages of a directory: READDIRPLUS, or READDIR when names are enough.
+ *
+ * Owns the choice and the refusal of entries no path can name. Positions are the server's: opaque cookies and their verifier.
+ */
+import type { FileName } from '../base/brands.ts'
+import { Errno, isErrno } from '../base/errno.ts'
+import { badCookie, type Credential, type DirectoryEntry, type DirectoryPage, type RemoteHandle } from '../fs/backend.ts'
+import { procedures } from '../../proto/nfs3/procedures.ts'
+import type { ReaddirEntry } from '../../proto/nfs3/readdir.ts'
+import type { ReaddirplusEntry } from '../../proto/nfs3/readdirplus.ts'
+import type { Nfs3Attributes } from '../../proto/nfs3/types.ts'
+import type { Asker } from './asker.ts'
+import { toOptionalAttributes, toRemoteHandle } from './attributes.ts'
+import { errnoOf } from './errors.ts'
+
+export interface Position {
+  readonly cookie: bigint
+  readonly cookieVerifier: string
+  readonly replyBytes: number
+  readonly withAttributes: boolean
+}
+
+const noVerifier = '\0'.repeat(8)
+/** Room for one entry with the longest name, attributes and handle, whatever the caller asks for. */
+const replyBytesMin = 1024
+const replyBytesMaxAsked = 1024 * 1024
+
+interface Listed {
+  readonly entries: readonly (ReaddirEntry & Partial<Pick<ReaddirplusEntry, 'attributes' | 'handle'>>)[]
+  readonly eof: boolean
+  readonly cookieverf: string
+  readonly directory: Nfs3Attributes | undefined
+}
+
+export async function listDirectory (asker: Asker, directory: RemoteHandle, position: Position, credential: Credential): Promise<DirectoryPage | Errno | typeof badCookie> {
+  const bytes = Math.min(replyBytesMaxAsked, Math.max(replyBytesMin, position.replyBytes))
+  const start = {
+    dir: directory,
+    cookie: position.cookie,
+    cookieverf: position.cookie === 0n || position.cookieVerifier.length !== 8 ? noVerifier : position.cookieVerifier
+  }
+  if (position.withAttributes) {
+    const result = await asker.ask(procedures.READDIRPLUS, { ...start, dircountBytes: bytes, maxcountBytes: bytes }, credential)
+    if (isErrno(result)) return result
+    if (result.ok) return toPage(result.value)
+    if (result.status === 'NFS3ERR_BAD_COOKIE') return badCookie
+    // Servers may lack it altogether; both procedures count positions alike.
+    if (result.status !== 'NFS3ERR_NOTSUPP') return errnoOf[result.status]
+  }
+  const result = await asker.ask(procedures.READDIR, { ...start, countBytes: bytes }, credential)
+  if (isErrno(result)) return result
+  if (result.ok) return toPage(result.value)
+  return result.status === 'NFS3ERR_BAD_COOKIE' ? badCookie : errnoOf[result.status]
+}
+
+function toPage ({ entries, eof, cookieverf, directory }: Listed): DirectoryPage | Errno {
+  const named: DirectoryEntry[] = []
+  for (const { name, fileid, cookie, attributes, handle } of entries) {
+    if (!isName(name)) continue
+    named.push({
+      name,
+      fileid,
+      cookie,
+      attributes: toOptionalAttributes(attributes),
+      handle: handle === undefined ? undefined : toRemoteHandle(handle)
+    })
+  }
+  // Nothing and not the end: there is no cookie to go on with, and asking again would ask for ever.
+  if (named.length === 0 && !eof) return Errno.EIO
+  return { entries: named, eof, cookieVerifier: cookieverf, directory: toOptionalAttributes(directory) }
+}
+
+/** A component a path can name. The kernel fails a whole listing over one slash, so such an entry is left out. */
+function isName (name: FileName): boolean {
+  return name !== '' && !name.includes('/') && !name.includes('\0')
+}

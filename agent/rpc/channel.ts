@@ -1,0 +1,306 @@
+/**
+ * Calls over one connection at a time.
+ *
+ * Owns what is pending: the calls in flight (at most `callsInFlightMax`, sent again with the same xid on every new connection), the
+ * queue behind them, their timeouts, and the rule that a call whose bytes are still being sent is not settled before its connection
+ * was closed. Does not know how connections are made.
+ */
+import { encodeCallHead, finishCall } from '../../proto/rpc/call.ts'
+import type { Procedure } from '../../proto/rpc/procedure.ts'
+import type { RecordMemory, RecordSink } from '../../proto/rpc/record.ts'
+import { decodeReplyHead, decodeReplyXid } from '../../proto/rpc/reply.ts'
+import { XdrReader } from '../../proto/xdr/reader.ts'
+import { XdrWriter } from '../../proto/xdr/writer.ts'
+import { messageOf, TransportError, WireError } from '../base/errors.ts'
+import { callsInFlightMax } from '../base/limits.ts'
+import { type BulkResult, type Caller, type CallTrace, PendingCall, type RecoveryOptions, RejectedError, timeoutMsMax } from './call.ts'
+import { CallQueue } from './call-queue.ts'
+import { type Connection, type ConnectionParts, showEndpoint } from './connection.ts'
+import type { DisconnectReason, RpcObserver } from './events.ts'
+import { Reconnector, type ReconnectorOptions } from './reconnector.ts'
+
+export interface ChannelOptions extends ReconnectorOptions {
+  readonly recovery: RecoveryOptions
+  readonly nextXid: () => number
+  /** A call became pending: the owner's timer should run. */
+  readonly onPending: () => void
+}
+
+/** A reply that cannot be understood may be damage on the way; three of them are the server's way of speaking. */
+const undecodableMax = 3
+
+export class Channel implements Caller {
+  readonly #options: ChannelOptions
+  readonly #parts: ConnectionParts
+  readonly #observe: RpcObserver
+  readonly #reconnector: Reconnector
+  readonly #inFlight = new Map<number, PendingCall>()
+  readonly #queue = new CallQueue()
+  #connection: Connection | undefined
+  #connectedAtMs = 0
+  #repliesHere = 0
+  #isConnecting = false
+  #closed: Error | undefined
+  /** Since when calls are waiting on this connection without any answer. */
+  #silentSinceMs = 0
+  #silentRounds = 0
+  #outageSinceMs: number | undefined
+  #lastReplyMs: number | undefined
+  #address = ''
+
+  constructor (options: ChannelOptions, parts: ConnectionParts) {
+    this.#options = options
+    this.#parts = parts
+    this.#observe = options.observe
+    this.#reconnector = new Reconnector(options, parts)
+  }
+
+  get address (): string { return this.#address }
+  get isConnected (): boolean { return this.#connection !== undefined }
+  get pending (): number { return this.#inFlight.size + this.#queue.size }
+  get lastReplyMs (): number | undefined { return this.#lastReplyMs }
+  get isNotResponding (): boolean { return this.#outageSinceMs !== undefined }
+  /** Why there is no connection, if there is none. */
+  get trouble (): string { return this.#reconnector.trouble }
+
+  call<A, R> (procedure: Procedure<A, R>, args: A, credential: Buffer, trace?: CallTrace): Promise<R> {
+    return this.#issue<A, R>(procedure, args, credential, false, trace)
+  }
+
+  callBulk<A, R> (procedure: Procedure<A, R>, args: A, credential: Buffer): Promise<BulkResult<R>> {
+    return this.#issue<A, BulkResult<R>>(procedure, args, credential, true, undefined)
+  }
+
+  /** Ends everything: what is pending, and every later call, is rejected. */
+  close (): void {
+    if (this.#closed !== undefined) return
+    this.#closed = new TransportError('CLOSED', 'the connection to the server was shut down', { sent: false })
+    this.#reconnector.stop()
+    this.#connection?.close({ abrupt: false })
+    this.#connection = undefined
+    for (const call of [...this.#inFlight.values(), ...this.#queue.drain()]) {
+      call.reject(new TransportError('CLOSED', 'the connection to the server was shut down', { sent: call.sends > 0 }))
+    }
+    this.#inFlight.clear()
+  }
+
+  /** Looks at every clock of this channel. */
+  tick (nowMs: number): void {
+    if (this.pending === 0) return
+    const limitMs = Math.min(Math.max(timeoutMsMax, this.#options.recovery.timeoMs), this.#options.recovery.timeoMs * (1 + this.#silentRounds))
+    if (this.#connection !== undefined && this.#inFlight.size > 0 && nowMs - this.#silentSinceMs >= limitMs) {
+      // Each time longer: a server that needs more than `timeo` for one call must be allowed to finish it.
+      this.#silentRounds++
+      this.#lose('silent', `nothing came for ${Math.round(nowMs - this.#silentSinceMs)} ms while calls were pending`)
+    }
+    for (const call of this.#inFlight.values()) this.#checkTimeout(call, nowMs)
+    for (const call of this.#queue) this.#checkTimeout(call, nowMs)
+  }
+
+  #issue<A, R> (procedure: Procedure<A, unknown>, args: A, credential: Buffer, takesMemory: boolean, trace: CallTrace | undefined): Promise<R> {
+    if (this.#closed !== undefined) return Promise.reject(this.#closed)
+    return new Promise<R>((resolve, reject) => {
+      const xid = this.#options.nextXid()
+      const out = new XdrWriter()
+      encodeCallHead(out, procedure, xid, credential)
+      procedure.encode(out, args)
+      const call = new PendingCall({
+        xid,
+        procedure: procedure.name,
+        takesMemory,
+        nowMs: this.#parts.clock.nowMs(),
+        recovery: this.#options.recovery,
+        parts: finishCall(out),
+        decode: (input) => procedure.decode(input, args),
+        resolve: resolve as (value: unknown) => void,
+        reject,
+        trace
+      })
+      this.#parts.counters.calls++
+      if (this.pending === 0) this.#options.onPending()
+      if (this.#inFlight.size < callsInFlightMax) this.#launch(call)
+      else this.#queue.push(call)
+    })
+  }
+
+  #launch (call: PendingCall): void {
+    if (this.#inFlight.size === 0) this.#silentSinceMs = Math.max(this.#silentSinceMs, call.issuedAtMs)
+    this.#inFlight.set(call.xid, call)
+    if (this.#connection !== undefined) this.#send(call, this.#connection)
+    else this.#connect()
+  }
+
+  #send (call: PendingCall, connection: Connection): void {
+    if (call.sends > 0) this.#parts.counters.retransmissions++
+    call.sends++
+    connection.send(call.parts)
+  }
+
+  /** Moves queued calls up into free places. */
+  #advanceQueue (): void {
+    while (this.#inFlight.size < callsInFlightMax) {
+      const call = this.#queue.shift()
+      if (call === undefined) return
+      this.#launch(call)
+    }
+  }
+
+  #connect (): void {
+    if (this.#isConnecting || this.#closed !== undefined) return
+    this.#isConnecting = true
+    this.#reconnector.connect().then((connection) => {
+      this.#isConnecting = false
+      if (connection !== undefined) this.#adopt(connection)
+    }, (error: unknown) => {
+      // The reconnector turns every failure into another attempt; what arrives here is a bug, and nobody may wait for ever because of it.
+      this.#isConnecting = false
+      this.#rejectAll(error instanceof Error ? error : new Error(messageOf(error)))
+    })
+  }
+
+  #rejectAll (error: Error): void {
+    const calls = [...this.#inFlight.values(), ...this.#queue.drain()]
+    this.#inFlight.clear()
+    for (const call of calls) call.reject(error)
+  }
+
+  #adopt (connection: Connection): void {
+    if (this.#closed !== undefined) {
+      connection.close({ abrupt: false })
+      return
+    }
+    this.#connection = connection
+    this.#connectedAtMs = this.#silentSinceMs = this.#parts.clock.nowMs()
+    this.#repliesHere = 0
+    this.#address = showEndpoint(connection.endpoint)
+    this.#parts.counters.connects++
+    this.#observe({ kind: 'connected', address: this.#address, sourcePort: connection.sourcePort, pending: this.pending })
+    for (const call of this.#inFlight.values()) this.#send(call, connection)
+    connection.attach(this.#takeRecord, (reason, detail) => { this.#lost(connection, reason, detail) })
+  }
+
+  /** Closes the connection for a reason of ours. */
+  #lose (reason: DisconnectReason, detail: string): void {
+    const connection = this.#connection
+    if (connection === undefined) return
+    connection.close({ abrupt: true })
+    this.#lost(connection, reason, detail)
+  }
+
+  #lost (connection: Connection, reason: DisconnectReason, detail: string): void {
+    if (this.#connection !== connection) return
+    this.#connection = undefined
+    this.#parts.counters.disconnects++
+    this.#observe({ kind: 'disconnected', address: this.#address, reason, detail, pending: this.pending })
+    this.#reconnector.lost(reason, { livedMs: this.#parts.clock.nowMs() - this.#connectedAtMs, replies: this.#repliesHere })
+    this.#advanceQueue()
+    // An idle connection that servers close after some minutes is not missed until somebody calls.
+    if (this.#inFlight.size > 0) this.#connect()
+  }
+
+  readonly #takeRecord: RecordSink = (buffer, start, end, memory) => {
+    const input = new XdrReader(buffer, start, end)
+    let call: PendingCall | undefined
+    try {
+      call = this.#inFlight.get(decodeReplyXid(input))
+    } catch (error) {
+      memory?.release()
+      throw error
+    }
+    if (call === undefined || call.sends === 0) {
+      this.#parts.counters.unmatchedReplies++
+      memory?.release()
+      return
+    }
+    this.#settle(call, input, memory)
+  }
+
+  #settle (call: PendingCall, input: XdrReader, memory: RecordMemory | undefined): void {
+    const owned = call.takesMemory && memory === undefined ? this.#copyOut(input) : memory
+    const source = owned === memory || owned === undefined ? input : new XdrReader(owned.buffer, 0, input.remaining)
+    let outcome: unknown
+    try {
+      const rejection = decodeReplyHead(source)
+      outcome = rejection === undefined ? call.decode(source) : new RejectedError(call.procedure, rejection)
+    } catch (error) {
+      owned?.release()
+      this.#undecodable(call, error)
+      throw error
+    }
+    this.#noteReply(call)
+    if (outcome instanceof RejectedError) {
+      owned?.release()
+      this.#parts.counters.rejections++
+      call.reject(outcome)
+    } else if (call.takesMemory) {
+      call.resolve({ value: outcome, memory: owned })
+    } else {
+      owned?.release()
+      call.resolve(outcome)
+    }
+    this.#advanceQueue()
+  }
+
+  /** A small reply lies in the connection's reused buffer; its data must outlive that. */
+  #copyOut (input: XdrReader): RecordMemory {
+    const rest = input.rest()
+    const memory = this.#parts.pool.acquire(rest.length)
+    rest.copy(memory.buffer)
+    return memory
+  }
+
+  #noteReply (call: PendingCall): void {
+    this.#inFlight.delete(call.xid)
+    this.#parts.counters.replies++
+    this.#repliesHere++
+    const nowMs = this.#parts.clock.nowMs()
+    this.#silentSinceMs = this.#lastReplyMs = nowMs
+    this.#silentRounds = 0
+    if (this.#outageSinceMs === undefined) return
+    this.#observe({ kind: 'responding', address: this.#address, outageMs: Math.round(nowMs - this.#outageSinceMs) })
+    this.#outageSinceMs = undefined
+  }
+
+  /** The connection is about to be closed as garbage, which sends the call again; after some of these it is given up. */
+  #undecodable (call: PendingCall, error: unknown): void {
+    if (!(error instanceof WireError)) return
+    call.undecodable++
+    this.#parts.counters.undecodable++
+    const givenUp = call.undecodable >= undecodableMax
+    this.#observe({ kind: 'undecodable', procedure: call.procedure, detail: error.message, givenUp })
+    if (!givenUp) return
+    this.#inFlight.delete(call.xid)
+    call.reject(error)
+  }
+
+  #checkTimeout (call: PendingCall, nowMs: number): void {
+    if (call.isSettled) return
+    const due = call.due(nowMs, this.#options.recovery)
+    if (due === undefined) return
+    if (due === 'minor') {
+      const connection = this.#connection
+      // Behind bytes that cannot leave, a second copy helps nobody.
+      if (connection !== undefined && call.sends > 0 && !connection.isSending) this.#send(call, connection)
+      return
+    }
+    this.#majorTimeout(call, nowMs)
+  }
+
+  #majorTimeout (call: PendingCall, nowMs: number): void {
+    const givenUp = this.#options.recovery.recovery !== 'hard'
+    this.#parts.counters.majorTimeouts++
+    if (this.#outageSinceMs === undefined) {
+      this.#outageSinceMs = call.issuedAtMs
+      const waitedMs = Math.round(nowMs - call.issuedAtMs)
+      this.#observe({ kind: 'not-responding', address: this.#address, procedure: call.procedure, waitedMs, givenUp })
+    }
+    // Not one answer since this call was made: whatever this connection is, it is no use.
+    const isSilent = (this.#lastReplyMs ?? 0) < call.issuedAtMs
+    if (isSilent || (givenUp && this.#connection?.isSending === true)) this.#lose('silent', `${call.procedure} was not answered for ${Math.round(nowMs - call.issuedAtMs)} ms`)
+    if (!givenUp) return
+    this.#parts.counters.softFailures++
+    this.#inFlight.delete(call.xid)
+    call.reject(new TransportError('TIMED_OUT', `${call.procedure} was not answered within ${Math.round(nowMs - call.issuedAtMs)} ms`, { sent: call.sends > 0 }))
+    this.#advanceQueue()
+  }
+}
