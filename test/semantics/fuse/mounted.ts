@@ -1,0 +1,69 @@
+/**
+ * A real FUSE mount served by this very process from a `MemoryFilesystem`.
+ *
+ * Owns mounting, and taking everything away again. The tests touch the mount only from child processes or from Node's thread pool: the
+ * loop that would wait is the one that serves.
+ */
+import { execFile } from 'node:child_process'
+import { mkdtemp, rmdir } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { loadAddon } from '../../../agent/host/addon.ts'
+import { abortConnection, fuseMountData, fuseType, openFuseDevice } from '../../../agent/host/fuse-connection.ts'
+import { attachFuseDevice } from '../../../agent/host/fuse-device.ts'
+import { HostCalls } from '../../../agent/host/host-calls.ts'
+import { readMountinfo, topMountAt } from '../../../agent/host/mountinfo.ts'
+import { Mounts } from '../../../agent/host/mounts.ts'
+import { FuseConnection } from '../../../agent/session/connection.ts'
+import { createStatusReader } from '../../../agent/session/proc-status.ts'
+import type { FilesystemOperations } from '../../../agent/fs/operations.ts'
+import type { DeviceNumber } from '../../../agent/base/brands.ts'
+import type { InitWishes, Negotiated } from '../../../proto/fuse/init.ts'
+
+export const run = promisify(execFile)
+
+export interface Mounted {
+  readonly path: string
+  readonly device: DeviceNumber
+  readonly connection: FuseConnection
+  readonly negotiated: Negotiated
+  readonly logged: readonly string[]
+  abort (): Promise<void>
+  /** Detaches the mount, waits for the end of the connection and removes the folder. */
+  close (): Promise<void>
+}
+
+export async function mountMemory (operations: FilesystemOperations, wishes?: InitWishes): Promise<Mounted> {
+  const path = await mkdtemp(join(tmpdir(), 'volbridge-fuse-'))
+  const mounts = new Mounts(new HostCalls())
+  const { fd } = openFuseDevice()
+  const logged: string[] = []
+  const device = attachFuseDevice(loadAddon(), fd)
+  const connection = new FuseConnection({
+    device,
+    readStatus: createStatusReader(),
+    log: (level, message, fields) => { logged.push(`${level} ${message} ${JSON.stringify(fields ?? {})}`) },
+    ...(wishes === undefined ? undefined : { wishes })
+  })
+  await mounts.mount({ source: 'memory', target: path, type: fuseType, data: fuseMountData(fd, 1024 * 1024), flags: 0 }, { keep: [fd] })
+  const negotiated = await connection.serve(operations)
+  const mount = topMountAt(await readMountinfo(), path)
+  if (mount === undefined) throw new Error(`${path} is not in mountinfo`)
+  return {
+    path,
+    device: mount.device,
+    connection,
+    negotiated,
+    logged,
+    async abort () {
+      const why = await abortConnection(mount.device)
+      if (why !== undefined) throw new Error(why)
+    },
+    async close () {
+      await mounts.unmount(path, { detach: true })
+      await connection.ended
+      await rmdir(path)
+    }
+  }
+}
