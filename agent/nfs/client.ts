@@ -1,0 +1,140 @@
+/**
+ * A mounted NFS file system: the back end, the state of its transport, and its end.
+ *
+ * Owns probing, statistics with a deadline, the check of the root after a reconnect, and closing. Does not know who asks.
+ */
+import { within } from '../base/deadline.ts'
+import { Errno, errnoName, isErrno } from '../base/errno.ts'
+import { VolumeError } from '../base/errors.ts'
+import type { FilesystemStatistics, Found } from '../fs/backend.ts'
+import type { RpcClient } from '../rpc/client.ts'
+import type { Clock } from '../rpc/clock.ts'
+import type { Asker } from './asker.ts'
+import type { Nfs3Backend } from './backend.ts'
+import { clientCredential } from './credentials.ts'
+
+/** What the transport says of itself, for health and metrics. */
+export interface NfsTransport {
+  /** Address and port in use, or used last. */
+  readonly serverAddress: string
+  /** -1 before the first answer. */
+  sinceLastReplyMs (): number
+  counters (): Readonly<Record<string, number>>
+  gauges (): Readonly<Record<string, number>>
+}
+
+export interface ProbeAnswer {
+  readonly ok: boolean
+  readonly health: 'healthy' | 'unreachable' | 'stale'
+  readonly ms: number
+  /** Empty when healthy, else a sentence with a remedy. */
+  readonly reason: string
+}
+
+export interface DatedStatistics {
+  readonly statistics: FilesystemStatistics
+  /** The server did not answer in time: these are the last known values, `ageMs` old. */
+  readonly stale: boolean
+  readonly ageMs: number
+}
+
+export interface NfsClientParts {
+  readonly backend: Nfs3Backend
+  readonly asker: Asker
+  readonly rpc: RpcClient
+  readonly clock: Clock
+  /** Walks from the share's root to the volume's root once more. */
+  readonly walkAgain: () => Promise<Found>
+  readonly farewell: () => Promise<void>
+}
+
+export class NfsClient {
+  readonly backend: Nfs3Backend
+  readonly transport: NfsTransport
+  readonly #asker: Asker
+  readonly #rpc: RpcClient
+  readonly #clock: Clock
+  readonly #walkAgain: () => Promise<Found>
+  readonly #farewell: () => Promise<void>
+  #statistics: { values: FilesystemStatistics, atMs: number } | undefined
+  #rootTrouble = ''
+  #isRechecking = false
+  #isClosed = false
+
+  constructor ({ backend, asker, rpc, clock, walkAgain, farewell }: NfsClientParts) {
+    this.backend = backend
+    this.#asker = asker
+    this.#rpc = rpc
+    this.#clock = clock
+    this.#walkAgain = walkAgain
+    this.#farewell = farewell
+    this.transport = {
+      get serverAddress () { return rpc.address },
+      sinceLastReplyMs: () => rpc.sinceLastReplyMs(),
+      counters: () => ({ ...rpc.counters, jukebox: asker.jukebox }),
+      gauges: () => ({
+        pending: rpc.pending,
+        connections: rpc.connections,
+        notResponding: rpc.isNotResponding ? 1 : 0,
+        recordMemoryLeased: rpc.pool.leased,
+        recordMemoryFreeBytes: rpc.pool.keptBytes
+      })
+    }
+  }
+
+  /** Asks the server now, past every cache. Always answers within `deadlineMs`. */
+  async probe (deadlineMs: number): Promise<ProbeAnswer> {
+    const startMs = this.#clock.nowMs()
+    const result = await within(deadlineMs, this.backend.getattr(this.backend.root.handle, clientCredential), () => undefined)
+    const ms = this.#clock.nowMs() - startMs
+    if (result === Errno.ESTALE) {
+      return { ok: false, health: 'stale', ms, reason: 'the server no longer knows the volume\'s root; restore the export, or delete the pods that use the volume and start them again' }
+    }
+    if (result === undefined || isErrno(result)) {
+      const why = result === undefined ? `no answer within ${deadlineMs} ms` : `the server answers ${errnoName(result)}`
+      const trouble = this.#rpc.trouble === '' ? '' : ` (${this.#rpc.trouble})`
+      return { ok: false, health: 'unreachable', ms, reason: `${why}${trouble}; check the server and the network` }
+    }
+    if (this.#rootTrouble !== '') return { ok: false, health: 'stale', ms, reason: this.#rootTrouble }
+    return { ok: true, health: 'healthy', ms, reason: '' }
+  }
+
+  /** FSSTAT within `deadlineMs`, or the last known values; an errno when there never were any. */
+  async statistics (deadlineMs: number): Promise<DatedStatistics | Errno> {
+    const result = await within(deadlineMs, this.backend.statfs(clientCredential), () => undefined)
+    const nowMs = this.#clock.nowMs()
+    if (result !== undefined && !isErrno(result)) {
+      this.#statistics = { values: result, atMs: nowMs }
+      return { statistics: result, stale: false, ageMs: 0 }
+    }
+    if (this.#statistics === undefined) return result ?? Errno.ETIMEDOUT
+    return { statistics: this.#statistics.values, stale: true, ageMs: Math.round(nowMs - this.#statistics.atMs) }
+  }
+
+  /**
+   * After a reconnect: does the path still lead to the folder that is mounted? Open files go on by their handles either way, as
+   * with the kernel's client; a path that leads elsewhere is reported by `probe`.
+   */
+  recheckRoot (): void {
+    if (this.#isRechecking || this.#isClosed) return
+    this.#isRechecking = true
+    this.#walkAgain().then((found) => {
+      this.#rootTrouble = found.handle === this.backend.root.handle
+        ? ''
+        : 'the path of the volume now leads to another folder; start the pods that use the volume again to see that one'
+    }, (error: unknown) => {
+      // Silence is the transport's trouble, not the folder's.
+      if (error instanceof VolumeError && error.code !== 'UNAVAILABLE') this.#rootTrouble = error.message
+    }).finally(() => { this.#isRechecking = false })
+  }
+
+  /** Ends it: everything pending, and everything later, answers `errno`. Tells the server, if it listens. */
+  async close (errno: Errno = Errno.EIO): Promise<void> {
+    if (this.#isClosed) return
+    this.#isClosed = true
+    const isServerThere = this.#rpc.connections > 0 && !this.#rpc.isNotResponding
+    this.#asker.shut(errno)
+    this.#rpc.close()
+    if (isServerThere) await this.#farewell()
+  }
+}
