@@ -1,0 +1,241 @@
+/**
+ * Binding a shared mount to a path and taking it away again: the one procedure behind staging and publishing.
+ * Owns its steps, their undoing, and what a path must be. Does not know which call asked, beyond the role and the door.
+ *
+ * attach                                              a repeat finds
+ *   1. look at the path: a folder, or (CSI) missing     the same
+ *   2. look at what is mounted there                    our live bind with the same key and mode: record it, done
+ *   3. journal: attaching                               an intent that recovery takes back
+ *   4. the shared mount of the key                      running: shared
+ *   5. make the folder (CSI target)                     there
+ *   6. bind                                             (2)
+ *   7. journal: attached                                (2)
+ */
+import type { AbsolutePath, DeviceNumber, StageKey, VolumeId } from '../base/brands.ts'
+import { VolumeError, messageOf } from '../base/errors.ts'
+import type { VolumeSpec } from '../base/volume-spec.ts'
+import { mountsAt, topMountAt, type MountEntry } from '../host/mountinfo.ts'
+import { mountFlagBits, type PathFacts } from '../host/mounts.ts'
+import type { VolumeEvents } from './events.ts'
+import { UndoStack } from './locks.ts'
+import type { Door } from './operations.ts'
+import type { BindRecord, BindRole } from './records.ts'
+import type { SharedMounts } from './shared-mounts.ts'
+import type { VolumeTable } from './table.ts'
+import type { VolumeHost } from './volume-host.ts'
+
+export interface AttachRequest {
+  readonly role: BindRole
+  readonly volume: VolumeId
+  readonly spec: VolumeSpec
+  readonly key: StageKey
+  readonly path: AbsolutePath
+  readonly readOnly: boolean
+  readonly door: Door
+  readonly owner: string | undefined
+}
+
+export interface AttachingParts {
+  readonly table: VolumeTable
+  readonly host: VolumeHost
+  readonly shared: SharedMounts
+  readonly events: VolumeEvents
+  readonly bootId: string
+  readonly isOurType: (type: string) => boolean
+}
+
+/** kubelet makes the folder above with 0750 as well. */
+const targetMode = 0o750
+/** More mounts of ours than this at one path are no accident but a loop. */
+const stackMax = 32
+const fieldOf = { staging: 'staging_target_path', target: 'target_path' } as const satisfies Record<BindRole, string>
+
+export class Attaching {
+  readonly #parts: AttachingParts
+
+  constructor (parts: AttachingParts) {
+    this.#parts = parts
+  }
+
+  async attach (request: AttachRequest): Promise<void> {
+    const { table } = this.#parts
+    this.#parts.shared.mounterOf(request.spec)
+    const facts = await this.#lookAtPath(request)
+    if (await this.#isDone(request, facts)) {
+      const record = table.bind(request.path)
+      if (record?.phase !== 'attached') await table.put(this.#recordOf(request, facts, 'attached', record?.madeFolder ?? false))
+      return
+    }
+    if (facts.kind === 'folder' && request.door !== 'csi' && !await this.#parts.host.isEmpty(facts.path)) {
+      throw new VolumeError('INVALID', `${fieldOf[request.role]}: "${request.path}" is not empty`, {
+        field: fieldOf[request.role], remedy: 'empty it or mount on another folder: a mount would hide what is in it'
+      })
+    }
+    await this.#attachNow(request, facts)
+  }
+
+  async #attachNow (request: AttachRequest, facts: PathFacts): Promise<void> {
+    const { table, host, shared } = this.#parts
+    const madeFolder = facts.kind === 'missing'
+    const undo = new UndoStack()
+    await table.put(this.#recordOf(request, facts, 'attaching', madeFolder))
+    try {
+      await shared.ensure(request.key, request.spec)
+      const source = table.mount(request.key)?.mountPoint
+      if (source === undefined) throw new VolumeError('UNAVAILABLE', 'the mount ended while it was being bound', { remedy: 'repeat the call' })
+      if (madeFolder) {
+        await host.makeFolder(facts.path, targetMode)
+        undo.add(async () => { await host.removeFolder(facts.path) })
+      }
+      await host.bind({ source, target: facts.path, flags: mountFlagBits(request.spec.flags), readOnly: request.readOnly })
+      undo.add(async () => { await host.detachBind(facts.path) })
+      await table.put(this.#recordOf(request, facts, 'attached', madeFolder))
+    } catch (error) {
+      await this.#takeBack(this.#recordOf(request, facts, 'detaching', madeFolder), undo)
+      throw error
+    }
+  }
+
+  /** What cannot be taken back now stays on record, so that the next call or the next start finishes it. */
+  async #takeBack (record: BindRecord, undo: UndoStack): Promise<void> {
+    const { table, shared, events } = this.#parts
+    try {
+      const problem = await undo.run()
+      if (problem !== undefined) {
+        await table.put(record)
+        throw problem instanceof Error ? problem : new Error(String(problem))
+      }
+      await table.dropBind(record.path)
+      await shared.releaseIfUnused(record.key)
+    } catch (problem) {
+      events({ kind: 'undo-failed', volume: record.volume, path: record.path, reason: messageOf(problem) })
+    }
+  }
+
+  /** Takes every mount of ours at the path away, then the folder if it is ours to remove, then the record. */
+  async detach (request: { readonly path: AbsolutePath, readonly role: BindRole, readonly door: Door }): Promise<StageKey | undefined> {
+    const { table, host } = this.#parts
+    const record = table.bind(request.path)
+    const path = await this.#resolved(request.path, record)
+    const stack = mountsAt(await host.mountinfo(), path)
+    const top = stack.at(-1)
+    if (top !== undefined && !this.#isOurs(top, record)) {
+      throw new VolumeError('CONFLICT', `${fieldOf[request.role]}: "${request.path}" holds a mount of type ${top.type} from ${JSON.stringify(top.source)}, which is not ours`, {
+        field: fieldOf[request.role], remedy: 'unmount it by hand if nothing needs it, then repeat'
+      })
+    }
+    if (record !== undefined && record.phase !== 'detaching') await table.put({ ...record, phase: 'detaching' })
+    await this.#detachStack(path, record)
+    if (request.role === 'target' && (request.door === 'csi' || record?.madeFolder === true)) await this.#removeTarget(path, request.path)
+    if (record !== undefined) await table.dropBind(request.path)
+    return record?.key ?? (top === undefined ? undefined : this.#keyOfDevice(top.device))
+  }
+
+  /** A path that is gone, or that the kernel does not resolve in time, is known from when it was bound. */
+  async #resolved (path: AbsolutePath, record: BindRecord | undefined): Promise<string> {
+    try {
+      const facts = await this.#parts.host.inspect(path)
+      return facts.kind === 'orphan' ? record?.resolved ?? path : facts.path
+    } catch (error) {
+      if (record === undefined) throw error
+      return record.resolved
+    }
+  }
+
+  async #detachStack (path: string, record: BindRecord | undefined): Promise<void> {
+    const { host } = this.#parts
+    for (let n = 0; n < stackMax; n++) {
+      const top = topMountAt(await host.mountinfo(), path)
+      if (top === undefined || !this.#isOurs(top, record)) return
+      await host.detachBind(path)
+    }
+    throw new VolumeError('INTERNAL', `"${path}" is still mounted after ${stackMax} unmounts`, { remedy: 'look at /proc/self/mountinfo for who mounts it again' })
+  }
+
+  async #removeTarget (path: string, shown: string): Promise<void> {
+    try {
+      await this.#parts.host.removeFolder(path)
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && (error.code === 'ENOTDIR' || error.code === 'EINVAL')) return
+      throw new VolumeError('INTERNAL', `the folder "${shown}" is unmounted but cannot be removed: ${messageOf(error)}`, {
+        cause: error, remedy: 'look into it: files were written there while nothing was mounted, and they are never deleted by us'
+      })
+    }
+  }
+
+  async #lookAtPath (request: AttachRequest): Promise<PathFacts> {
+    const facts = await this.#parts.host.inspect(request.path)
+    const field = fieldOf[request.role]
+    const mayMake = request.role === 'target' && request.door === 'csi'
+    const refuse = (code: 'INVALID' | 'NOT_FOUND', why: string, remedy: string): never => {
+      throw new VolumeError(code, `${field}: "${request.path}" ${why}`, { field, remedy })
+    }
+    const verdicts = {
+      folder: () => facts,
+      missing: () => mayMake ? facts : refuse('NOT_FOUND', 'does not exist', 'make the folder first'),
+      orphan: () => refuse('NOT_FOUND', 'has no parent folder', 'make the folder above it first'),
+      file: () => refuse('INVALID', 'is a file', 'give a folder'),
+      symlink: () => refuse('INVALID', 'is a symbolic link', 'give the folder itself'),
+      other: () => refuse('INVALID', 'is not a folder', 'give a folder')
+    } as const satisfies Record<PathFacts['kind'], () => PathFacts>
+    return verdicts[facts.kind]()
+  }
+
+  /** Another spec, mode or volume recorded for the path contradicts the request as long as it is served there. */
+  #refuseOtherSpec (request: AttachRequest, record: BindRecord | undefined): void {
+    if (record === undefined || record.phase !== 'attached') return
+    const field = fieldOf[request.role]
+    const conflict = (why: string): never => {
+      throw new VolumeError('CONFLICT', `${field}: "${request.path}" ${why}`, { field, remedy: 'unpublish it first' })
+    }
+    if (record.volume !== request.volume) conflict(`already holds the volume "${record.volume}"`)
+    if (record.key !== request.key) conflict('already holds this volume with other attributes')
+    if (record.readOnly !== request.readOnly) conflict(`already holds this volume ${record.readOnly ? 'read-only' : 'writable'}`)
+  }
+
+  /** True when our live bind is there already. A dead one of ours is taken away; anything else is a conflict. */
+  async #isDone (request: AttachRequest, facts: PathFacts): Promise<boolean> {
+    const { table, host, shared } = this.#parts
+    const record = table.bind(request.path)
+    const top = topMountAt(await host.mountinfo(), facts.path)
+    if (top === undefined) return false
+    const field = fieldOf[request.role]
+    if (!this.#isOurs(top, record)) {
+      throw new VolumeError('CONFLICT', `${field}: "${request.path}" is already a mount of type ${top.type} from ${JSON.stringify(top.source)}`, {
+        field, remedy: 'unmount it, or use another folder'
+      })
+    }
+    const holder = this.#keyOfDevice(top.device)
+    if (holder !== undefined && shared.live(holder) !== undefined) {
+      this.#refuseOtherSpec(request, record)
+      const isReadOnly = top.options.includes('ro')
+      if (holder === request.key && isReadOnly === request.readOnly) return true
+      if (record === undefined) {
+        throw new VolumeError('CONFLICT', `${field}: "${request.path}" already holds ${showHeld(holder === request.key, isReadOnly)}`, {
+          field, remedy: 'unpublish it first'
+        })
+      }
+    }
+    await this.#detachStack(facts.path, record)
+    return false
+  }
+
+  #isOurs (entry: MountEntry, record: BindRecord | undefined): boolean {
+    if (this.#parts.isOurType(entry.type)) return true
+    const device = record === undefined ? undefined : this.#parts.table.mount(record.key)?.facts.device
+    return device !== undefined && entry.device === device
+  }
+
+  #keyOfDevice (device: DeviceNumber): StageKey | undefined {
+    return this.#parts.table.mounts().find((mount) => mount.facts.device === device)?.key
+  }
+
+  #recordOf (request: AttachRequest, facts: PathFacts, phase: BindRecord['phase'], madeFolder: boolean): BindRecord {
+    const { role, volume, key, path, readOnly, door, owner } = request
+    return { kind: 'bind', role, phase, volume, key, path, resolved: facts.path, readOnly, door, owner, madeFolder, bootId: this.#parts.bootId }
+  }
+}
+
+function showHeld (isSame: boolean, isReadOnly: boolean): string {
+  return isSame ? `this volume ${isReadOnly ? 'read-only' : 'writable'}` : 'another volume, or this one with other attributes'
+}

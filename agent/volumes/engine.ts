@@ -1,0 +1,88 @@
+/**
+ * The volume engine put together for a real node. Owns which parts there are and the order of start-up.
+ * Does not know the command line; `agent/main.ts` gives folders and the session's command.
+ */
+import { realpath } from 'node:fs/promises'
+import { VolumeError } from '../base/errors.ts'
+import { dirtySessionBytesMax } from '../base/limits.ts'
+import { readBootId } from '../host/boot.ts'
+import { makePrivateFolder } from '../host/files.ts'
+import { fuseType } from '../host/fuse-connection.ts'
+import { HostCalls } from '../host/host-calls.ts'
+import { Mounts } from '../host/mounts.ts'
+import { lockState, type StateLock } from '../host/state-lock.ts'
+import { Attaching, type AttachingParts } from './attaching.ts'
+import type { VolumeEvents } from './events.ts'
+import { FuseMounter } from './fuse-mounter.ts'
+import { FileJournal } from './journal.ts'
+import type { RecoveryStep } from './recovery.ts'
+import { recover } from './recovering.ts'
+import { VolumeService } from './service.ts'
+import { Sessions } from './sessions.ts'
+import { SharedMounts } from './shared-mounts.ts'
+import { VolumeTable } from './table.ts'
+import { NodeVolumeHost } from './volume-host.ts'
+
+export interface EngineOptions {
+  /** Journal, shared mounts and logs; survives a restart. */
+  readonly stateDir: string
+  /** Sockets. */
+  readonly runDir: string
+  /** Program and leading arguments of a session; `--socket PATH` is appended and /dev/fuse is its descriptor 3. */
+  readonly sessionCommand: { readonly file: string, readonly args: readonly string[] }
+  readonly sessionEnv?: Readonly<Record<string, string>>
+  /** Cgroup for sessions, `volbridge` unless given; `false` leaves them where they start. */
+  readonly cgroup?: string | false
+  readonly events: VolumeEvents
+}
+
+export interface Engine {
+  readonly service: VolumeService
+  readonly hostCalls: HostCalls
+  /** What recovery did. */
+  readonly recovered: readonly RecoveryStep[]
+  /** Gives the node's lock back. Mounts and sessions stay. */
+  close (): void
+}
+
+/** 2 x the largest request: the window the session's own read-ahead feeds. */
+const readAheadKibibytes = 2048
+
+/** @throws VolumeError CONFLICT when another agent has the state folder. */
+export async function startEngine (options: EngineOptions): Promise<Engine> {
+  const { events } = options
+  await makePrivateFolder(options.stateDir)
+  await makePrivateFolder(options.runDir)
+  const [stateDir, runDir] = [await realpath(options.stateDir), await realpath(options.runDir)]
+  const lock = takeLock(`${stateDir}/agent.lock`)
+  try {
+    const [mountsFolder, logDir, sessionsDir] = [`${stateDir}/mounts`, `${stateDir}/log`, `${runDir}/sessions`]
+    for (const folder of [mountsFolder, logDir, sessionsDir]) await makePrivateFolder(folder)
+    const hostCalls = new HostCalls()
+    const mounts = new Mounts(hostCalls)
+    const sessions = new Sessions({
+      runDir: sessionsDir, logDir, command: options.sessionCommand, env: options.sessionEnv ?? {},
+      cgroup: options.cgroup === false ? undefined : options.cgroup ?? 'volbridge'
+    })
+    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, readAheadKibibytes })
+    const journal = new FileJournal(`${stateDir}/journal`)
+    const table = new VolumeTable(journal)
+    const host = new NodeVolumeHost(mounts)
+    const bootId = await readBootId()
+    const shared = new SharedMounts({ table, host, mounters: { fuse, kernel: undefined }, events, bootId, mountsFolder })
+    const parts: AttachingParts = { table, host, shared, events, bootId, isOurType: (type) => type === fuseType }
+    const recovered = await recover({ ...parts, journal, mountsFolder }, new Attaching(parts))
+    return { service: new VolumeService(parts), hostCalls, recovered, close: () => { lock.release() } }
+  } catch (error) {
+    lock.release()
+    throw error
+  }
+}
+
+function takeLock (path: string): StateLock {
+  const lock = lockState(path)
+  if (typeof lock !== 'number') return lock
+  throw new VolumeError('CONFLICT', `another agent${lock === 0 ? '' : ` (pid ${lock})`} works with this state folder (${path})`, {
+    remedy: 'one agent a node: stop the other, or give this one a --state-dir of its own'
+  })
+}

@@ -1,0 +1,192 @@
+/**
+ * Shared mounts by our own FUSE client. Owns the order of a start and of an end, and what of each may be forced.
+ * Does not know journals and binds, nor what the session does.
+ *
+ * start: /dev/fuse → session process with it as fd 3 → hello → configure (the server's errors surface here, nothing is mounted yet)
+ *        → mount(2) with the agent's copy → serve → the agent's copy is closed, read-ahead and mode of the root are set.
+ * end:   umount → MNT_FORCE → fusectl abort → MNT_DETACH, each only if the one before did not do it → the process.
+ */
+import type { StageKey } from '../base/brands.ts'
+import { HostError, VolumeError, messageOf } from '../base/errors.ts'
+import { ioBytesMax } from '../base/limits.ts'
+import { showSource } from '../base/volume-spec.ts'
+import { abortConnection, fuseMountData, fuseType, openFuseDevice, setReadAhead } from '../host/fuse-connection.ts'
+import { mountsAt, readMountinfo, topMountAt } from '../host/mountinfo.ts'
+import { mountFlagBits, type Mounts } from '../host/mounts.ts'
+import type { SessionReport } from '../session/control.ts'
+import type { VolumeEvents } from './events.ts'
+import type { LiveMount, MountReport, Mounter, RawStatistics, StartRequest } from './mounter.ts'
+import type { VolumeHealth } from './operations.ts'
+import type { MountFacts, MountRecord } from './records.ts'
+import type { Session, Sessions } from './sessions.ts'
+
+export interface FuseMounterParts {
+  readonly sessions: Sessions
+  readonly mounts: Mounts
+  readonly events: VolumeEvents
+  /** Dirty bytes a session may hold before writers wait. */
+  readonly dirtyBytesMax: number
+  /** Window of the kernel's read-ahead; the session reads ahead by itself as well. */
+  readonly readAheadKibibytes: number
+}
+
+const serveMs = 10_000
+const unmountMs = 1500
+const forceMs = 1000
+/** A mount point of ours holds one mount; more are left by starts that were cut short. */
+const stackMax = 8
+
+export class FuseMounter implements Mounter {
+  readonly #parts: FuseMounterParts
+
+  constructor (parts: FuseMounterParts) {
+    this.#parts = parts
+  }
+
+  plan (key: StageKey): MountFacts {
+    return { socketPath: this.#parts.sessions.planSocket(key), process: undefined, device: undefined }
+  }
+
+  async start (request: StartRequest): Promise<LiveMount> {
+    const { key, facts } = request
+    const { socketPath } = facts
+    if (socketPath === undefined) throw new VolumeError('INTERNAL', 'the start has no socket')
+    const device = openFuseDevice()
+    try {
+      const { session, cgroups } = await this.#parts.sessions.start({
+        key, socketPath, fuseFd: device.fd, started: async (id) => { await request.note({ ...facts, process: id }) }
+      })
+      for (const { path, reason } of cgroups?.failed ?? []) {
+        this.#parts.events({ kind: 'note', key, text: `the session stays in its starter's cgroup (${path}: ${reason}) and ends with it` })
+      }
+      try {
+        return await this.#mount(request, session, device.fd)
+      } catch (error) {
+        session.close()
+        throw error
+      }
+    } finally {
+      device.close()
+    }
+  }
+
+  async #mount (request: StartRequest, session: Session, fuseFd: number): Promise<LiveMount> {
+    const { key, spec, mountPoint } = request
+    const configured = await session.call('configure', {
+      key, spec, softReval: true, dirtyBytesMax: this.#parts.dirtyBytesMax
+    }, request.deadlineMs)
+    await this.#parts.mounts.mount({
+      source: showSource(spec), target: mountPoint, type: fuseType, flags: mountFlagBits(spec.flags),
+      data: fuseMountData(fuseFd, Math.min(configured.maxReadBytes, ioBytesMax))
+    }, { keep: [fuseFd] })
+    const device = topMountAt(await readMountinfo(), mountPoint)?.device
+    if (device === undefined) throw new VolumeError('INTERNAL', `${mountPoint} is not in mountinfo after it was mounted`)
+    await request.note({ socketPath: session.socketPath, process: session.process, device })
+    await session.call('serve', { mountPoint, device }, serveMs)
+    const refusal = await setReadAhead(device, this.#parts.readAheadKibibytes)
+    if (refusal !== undefined) this.#parts.events({ kind: 'note', key, text: `the kernel's read-ahead stays as it is: ${refusal}` })
+    await this.#setPermissions(request)
+    return new FuseMount(session, { socketPath: session.socketPath, process: session.process, device })
+  }
+
+  /** Through the mount, in a child: the server judges, and a refusal (root_squash) is the volume's error. */
+  async #setPermissions ({ spec, mountPoint }: StartRequest): Promise<void> {
+    if (spec.mountPermissions === undefined) return
+    try {
+      await this.#parts.mounts.chmod(mountPoint, spec.mountPermissions)
+    } catch (error) {
+      throw new VolumeError('DENIED', `mountPermissions: the server refuses mode ${spec.mountPermissions.toString(8)} (${messageOf(error)})`, {
+        cause: error, field: 'mountPermissions', remedy: 'export with no_root_squash, set the mode on the server, or use mountPermissions=0'
+      })
+    }
+  }
+
+  async find (record: MountRecord): Promise<LiveMount | undefined> {
+    const { socketPath, process, device } = record.facts
+    if (socketPath === undefined || device === undefined) return undefined
+    const session = await this.#parts.sessions.find(record.key, socketPath, process)
+    return session === undefined ? undefined : new FuseMount(session, { socketPath, process, device })
+  }
+
+  async end (record: MountRecord): Promise<void> {
+    const { socketPath, process, device } = record.facts
+    let unmounts = 0
+    while (unmounts < stackMax && await this.#isMounted(record.mountPoint)) {
+      await this.#unmount(record.mountPoint, device)
+      unmounts++
+    }
+    await this.#parts.sessions.end(process, socketPath, unmounts > 0)
+  }
+
+  async #isMounted (mountPoint: string): Promise<boolean> {
+    return mountsAt(await readMountinfo(), mountPoint).length > 0
+  }
+
+  async #unmount (mountPoint: string, device: MountRecord['facts']['device']): Promise<void> {
+    const { mounts } = this.#parts
+    if (await succeeds(mounts.unmount(mountPoint, {}, { deadlineMs: unmountMs }))) return
+    if (await succeeds(mounts.unmount(mountPoint, { force: true }, { deadlineMs: forceMs }))) return
+    if (device !== undefined) await abortConnection(device)
+    await mounts.unmount(mountPoint, { detach: true }, { deadlineMs: forceMs })
+  }
+}
+
+async function succeeds (work: Promise<void>): Promise<boolean> {
+  try {
+    await work
+    return true
+  } catch (error) {
+    if (error instanceof HostError) return false
+    throw error
+  }
+}
+
+class FuseMount implements LiveMount {
+  readonly facts: MountFacts
+  readonly ended: Promise<string>
+  readonly #session: Session
+
+  constructor (session: Session, facts: MountFacts) {
+    this.facts = facts
+    this.ended = session.ended
+    this.#session = session
+  }
+
+  async statistics (deadlineMs: number): Promise<RawStatistics> {
+    /* The session answers by itself at its deadline; ours only catches one that hangs. */
+    const answer = await this.#session.call('statistics', { deadlineMs: Math.max(50, deadlineMs - 100) }, deadlineMs)
+    return {
+      totalBytes: BigInt(answer.totalBytes),
+      usedBytes: BigInt(answer.usedBytes),
+      availableBytes: BigInt(answer.availableBytes),
+      totalInodes: BigInt(answer.totalInodes),
+      usedInodes: BigInt(answer.usedInodes),
+      availableInodes: BigInt(answer.availableInodes),
+      stale: answer.stale
+    }
+  }
+
+  async report (deadlineMs: number): Promise<MountReport> {
+    return toMountReport(await this.#session.call('report', {}, deadlineMs))
+  }
+
+  async probe (deadlineMs: number): Promise<VolumeHealth> {
+    const { health, reason } = await this.#session.call('probe', { deadlineMs: Math.max(50, deadlineMs - 100) }, deadlineMs)
+    return { state: health, reason }
+  }
+
+  async drain (deadlineMs: number): Promise<{ lostBytes: number }> {
+    const { lostBytes } = await this.#session.call('drain', { deadlineMs }, deadlineMs + 500)
+    return { lostBytes }
+  }
+}
+
+function toMountReport (report: SessionReport): MountReport {
+  return {
+    health: { state: report.health, reason: report.healthReason },
+    locks: report.locks,
+    pid: report.pid,
+    counters: report.counters,
+    gauges: report.gauges
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * What makes a shared mount. Owns the border between the engine and a client: own FUSE, kernel NFS, later a foreign FUSE program.
+ * Does not know journals, binds or doors. The engine does not know sessions.
+ */
+import type { StageKey } from '../base/brands.ts'
+import type { VolumeSpec } from '../base/volume-spec.ts'
+import type { VolumeHealth } from './operations.ts'
+import type { MountFacts, MountRecord } from './records.ts'
+
+export interface StartRequest {
+  readonly key: StageKey
+  readonly spec: VolumeSpec
+  /** An empty folder of ours. */
+  readonly mountPoint: string
+  readonly facts: MountFacts
+  /** Called with more facts before each step that leaves something behind; the step waits until they are durable. */
+  readonly note: (facts: MountFacts) => Promise<void>
+  readonly deadlineMs: number
+}
+
+export interface RawStatistics {
+  readonly totalBytes: bigint
+  readonly usedBytes: bigint
+  readonly availableBytes: bigint
+  readonly totalInodes: bigint
+  readonly usedInodes: bigint
+  readonly availableInodes: bigint
+  readonly stale: boolean
+}
+
+export interface MountReport {
+  readonly health: VolumeHealth
+  readonly locks: string
+  readonly pid: number | undefined
+  readonly counters: Readonly<Record<string, number>>
+  readonly gauges: Readonly<Record<string, number>>
+}
+
+/** A mount that is served now. */
+export interface LiveMount {
+  readonly facts: MountFacts
+  /** Settles with the reason when it is served no more. Never rejects. */
+  readonly ended: Promise<string>
+  /** @throws VolumeError TIMED_OUT or UNAVAILABLE when there is no answer by then. */
+  statistics (deadlineMs: number): Promise<RawStatistics>
+  report (deadlineMs: number): Promise<MountReport>
+  probe (deadlineMs: number): Promise<VolumeHealth>
+  /** Writes back what is dirty. What is still dirty at the deadline is counted. */
+  drain (deadlineMs: number): Promise<{ readonly lostBytes: number }>
+}
+
+export interface Mounter {
+  /** Names that a start will use, chosen before anything happens so that the journal can hold them. */
+  plan (key: StageKey): MountFacts
+  /** Ends with a served mount at `mountPoint`, or throws and has left nothing behind. @throws VolumeError */
+  start (request: StartRequest): Promise<LiveMount>
+  /** A mount made by an earlier agent, if it is served. */
+  find (record: MountRecord): Promise<LiveMount | undefined>
+  /**
+   * Takes away the mount and whatever serves it, also half-made ones, by force if need be. The caller has seen that nobody else
+   * shares the file system. Afterwards nothing more is sent to the server.
+   */
+  end (record: MountRecord): Promise<void>
+}

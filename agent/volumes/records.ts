@@ -1,0 +1,56 @@
+/**
+ * What the journal says. Owns the record types and their ids. Does not know files or mounts.
+ * A record says what we meant; whether it is so, only mountinfo says.
+ */
+import { createHash } from 'node:crypto'
+import type { AbsolutePath, DeviceNumber, StageKey, VolumeId } from '../base/brands.ts'
+import type { VolumeSpec } from '../base/volume-spec.ts'
+import type { ProcessId } from '../host/processes.ts'
+import type { Door } from './operations.ts'
+import type { BindPhase, MountPhase } from './states.ts'
+
+/** How a mount can be found again. Filled in as a start proceeds. */
+export interface MountFacts {
+  readonly socketPath: string | undefined
+  readonly process: ProcessId | undefined
+  readonly device: DeviceNumber | undefined
+}
+
+export interface MountRecord {
+  readonly kind: 'mount'
+  readonly key: StageKey
+  readonly phase: MountPhase
+  readonly spec: VolumeSpec
+  readonly mountPoint: string
+  readonly facts: MountFacts
+  /** Of the boot in which it was written: under another one nothing of it exists any more. */
+  readonly bootId: string
+}
+
+export type BindRole = 'staging' | 'target'
+export interface BindRecord {
+  readonly kind: 'bind'
+  readonly role: BindRole
+  readonly phase: BindPhase
+  readonly volume: VolumeId
+  readonly key: StageKey
+  /** As the caller spells it. */
+  readonly path: AbsolutePath
+  /** As mountinfo spells it. */
+  readonly resolved: string
+  readonly readOnly: boolean
+  readonly door: Door
+  readonly owner: string | undefined
+  /** We made the folder and take it away again. */
+  readonly madeFolder: boolean
+  readonly bootId: string
+}
+
+export type JournalRecord = MountRecord | BindRecord
+
+/** One file name per thing, so that a repeat replaces. */
+export function recordId (record: JournalRecord): string {
+  return record.kind === 'mount' ? mountRecordId(record.key) : bindRecordId(record.path)
+}
+export const mountRecordId = (key: StageKey): string => `mount-${key}`
+export const bindRecordId = (path: AbsolutePath): string => `bind-${createHash('sha256').update(path).digest('hex')}`

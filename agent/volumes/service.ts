@@ -1,0 +1,197 @@
+/**
+ * The volume engine. Owns the locks around each deed, what a volume id may mean, statistics and the list for `status`.
+ * Does not know gRPC, Flex or NFS; binding is `attaching.ts`, shared mounts are `shared-mounts.ts`, start-up is `recovering.ts`.
+ */
+import type { StageKey } from '../base/brands.ts'
+import { VolumeError, messageOf } from '../base/errors.ts'
+import { showSource } from '../base/volume-spec.ts'
+import { topMountAt } from '../host/mountinfo.ts'
+import { Attaching, type AttachingParts } from './attaching.ts'
+import { stageKeyOf } from './key.ts'
+import { toVolumeError } from './failures.ts'
+import { NameLocks } from './locks.ts'
+import type { MountReport, RawStatistics } from './mounter.ts'
+import type {
+  Door, PublishRequest, StageRequest, VolumeHealth, VolumeOperations, VolumeStatistics, VolumeView
+} from './operations.ts'
+import type { BindRecord } from './records.ts'
+
+type UnstageRequest = Parameters<VolumeOperations['unstage']>[0]
+type UnpublishRequest = Parameters<VolumeOperations['unpublish']>[0]
+type StatisticsRequest = Parameters<VolumeOperations['statistics']>[0]
+
+const reportMs = 1000
+
+export class VolumeService implements VolumeOperations {
+  readonly #parts: AttachingParts
+  readonly #attaching: Attaching
+  readonly #locks = new NameLocks()
+  readonly #lastStatistics = new Map<StageKey, RawStatistics>()
+
+  constructor (parts: AttachingParts) {
+    this.#parts = parts
+    this.#attaching = new Attaching(parts)
+  }
+
+  async stage (request: StageRequest): Promise<void> {
+    const { volume, spec, staging, door } = request
+    await this.#locked(volume, staging, async () => {
+      const key = stageKeyOf(spec)
+      this.#refuseOtherVolume(volume, key)
+      await this.#attaching.attach({ role: 'staging', volume, spec, key, path: staging, readOnly: spec.flags.readOnly, door, owner: undefined })
+    })
+  }
+
+  async unstage (request: UnstageRequest): Promise<void> {
+    const { volume, staging } = request
+    await this.#locked(volume, staging, async () => {
+      this.#refuseOtherOwner(this.#parts.table.bind(staging), volume, 'csi')
+      const key = await this.#attaching.detach({ path: staging, role: 'staging', door: 'csi' })
+      if (key !== undefined) await this.#parts.shared.releaseIfUnused(key)
+    })
+  }
+
+  async publish (request: PublishRequest): Promise<void> {
+    const { volume, spec, target, staging, door, owner } = request
+    await this.#locked(volume, target, async () => {
+      const key = stageKeyOf(spec)
+      this.#refuseOtherVolume(volume, key)
+      if (staging !== undefined) this.#requireStaged(request, key)
+      await this.#attaching.attach({
+        role: 'target', volume, spec, key, path: target, readOnly: request.readOnly || spec.flags.readOnly, door, owner
+      })
+    })
+  }
+
+  async unpublish (request: UnpublishRequest): Promise<{ readonly lostBytes: number }> {
+    const { volume, target, door, force = false } = request
+    return await this.#locked(volume, target, async () => {
+      this.#refuseOtherOwner(this.#parts.table.bind(target), volume, door)
+      const key = await this.#attaching.detach({ path: target, role: 'target', door })
+      return key === undefined ? { lostBytes: 0 } : await this.#parts.shared.releaseIfUnused(key, { hurry: force })
+    })
+  }
+
+  async statistics (request: StatisticsRequest): Promise<VolumeStatistics> {
+    const { volume, path, deadlineMs } = request
+    const record = this.#parts.table.bind(path)
+    const mounted = record !== undefined && topMountAt(await this.#parts.host.mountinfo(), record.resolved) !== undefined
+    if (record === undefined || record.volume !== volume || !mounted) {
+      throw new VolumeError('NOT_FOUND', `volume_path: the volume "${volume}" is not mounted at "${path}"`, { field: 'volume_path' })
+    }
+    const { key } = record
+    const [figures, health] = await Promise.all([this.#figures(key, deadlineMs), this.#health(key, Math.min(deadlineMs, reportMs))])
+    return { ...figures, health }
+  }
+
+  async list (): Promise<readonly VolumeView[]> {
+    const groups = new Map<string, BindRecord[]>()
+    for (const bind of this.#parts.table.binds()) {
+      const name = JSON.stringify([bind.volume, bind.key])
+      groups.set(name, [...groups.get(name) ?? [], bind])
+    }
+    return await Promise.all([...groups.values()].map(async (binds) => await this.#view(binds)))
+  }
+
+  async #view (binds: readonly BindRecord[]): Promise<VolumeView> {
+    const [first] = binds
+    if (first === undefined) throw new VolumeError('INTERNAL', 'a volume without binds')
+    const { volume, key } = first
+    const record = this.#parts.table.mount(key)
+    const live = this.#parts.shared.live(key)
+    const report = await live?.report(reportMs).catch((error: unknown) => unanswered(error))
+    const unsettled = binds.find((bind) => bind.phase !== 'attached')
+    const targets = binds.filter((bind) => bind.role === 'target')
+    return {
+      volume,
+      door: (targets[0] ?? first).door,
+      source: record === undefined ? '' : showSource(record.spec),
+      client: record?.spec.client ?? '',
+      clientReason: record?.spec.clientReason ?? '',
+      key,
+      state: live === undefined ? 'dead' : unsettled?.phase ?? (targets.length > 0 ? 'published' : 'staged'),
+      staging: binds.find((bind) => bind.role === 'staging')?.path,
+      targets: targets.map(({ path, readOnly, owner }) => ({ path, readOnly, owner })),
+      health: report?.health ?? this.#deadHealth(key),
+      locks: report?.locks ?? '',
+      sessionPid: report?.pid ?? record?.facts.process?.pid,
+      counters: report?.counters ?? {},
+      gauges: report?.gauges ?? {}
+    }
+  }
+
+  async #figures (key: StageKey, deadlineMs: number): Promise<RawStatistics> {
+    const live = this.#parts.shared.live(key)
+    try {
+      if (live === undefined) throw new VolumeError('UNAVAILABLE', `the mount is dead: ${this.#parts.shared.deathOf(key) ?? ''}`)
+      const figures = await live.statistics(deadlineMs)
+      this.#lastStatistics.set(key, figures)
+      return figures
+    } catch (error) {
+      const last = this.#lastStatistics.get(key)
+      if (last === undefined) {
+        throw new VolumeError('UNAVAILABLE', `no figures: ${messageOf(error)}`, { cause: error, remedy: 'they come with the server\'s next answer' })
+      }
+      return { ...last, stale: true }
+    }
+  }
+
+  async #health (key: StageKey, deadlineMs: number): Promise<VolumeHealth> {
+    const live = this.#parts.shared.live(key)
+    if (live === undefined) return this.#deadHealth(key)
+    return (await live.report(deadlineMs).catch((error: unknown) => unanswered(error))).health
+  }
+
+  #deadHealth (key: StageKey): VolumeHealth {
+    return {
+      state: 'dead',
+      reason: `the mount is not served (${this.#parts.shared.deathOf(key) ?? 'it is being started'}); restart the pods that use it, their next publish mounts it anew`
+    }
+  }
+
+  /** One call per volume and per path at a time; the rest are told to come again. */
+  async #locked<T> (volume: string, path: string, work: () => Promise<T>): Promise<T> {
+    const release = this.#locks.tryAcquire([`volume ${volume}`, `path ${path}`])
+    if (release === undefined) {
+      throw new VolumeError('IN_PROGRESS', `another call is working on the volume "${volume}" or on "${path}"`, { remedy: 'repeat when it is over' })
+    }
+    try {
+      return await work()
+    } catch (error) {
+      throw toVolumeError(error)
+    } finally {
+      release()
+    }
+  }
+
+  /** Two PersistentVolumes with one handle and different attributes would else silently get the first one's data. */
+  #refuseOtherVolume (volume: BindRecord['volume'], key: StageKey): void {
+    const other = this.#parts.table.bindsOfVolume(volume).find((bind) => bind.key !== key && bind.phase === 'attached')
+    if (other === undefined) return
+    throw new VolumeError('CONFLICT', `volume_id: "${volume}" is in use with other attributes at "${other.path}"`, {
+      field: 'volume_id', remedy: 'give each volume a handle of its own, or unpublish the other first'
+    })
+  }
+
+  #requireStaged (request: PublishRequest, key: StageKey): void {
+    const record = request.staging === undefined ? undefined : this.#parts.table.bind(request.staging)
+    if (record?.volume === request.volume && record.key === key && record.phase === 'attached') return
+    throw new VolumeError('NOT_FOUND', `staging_target_path: the volume "${request.volume}" is not staged at "${request.staging ?? ''}"`, {
+      field: 'staging_target_path', remedy: 'stage it there first, with the same attributes'
+    })
+  }
+
+  /** A path of another volume is not ours to clear, whoever asks; `volbridge unmount` knows only the path and means it. */
+  #refuseOtherOwner (record: BindRecord | undefined, volume: BindRecord['volume'], door: Door): void {
+    if (record === undefined || record.volume === volume || door === 'hand') return
+    throw new VolumeError('CONFLICT', `volume_id: "${record.path}" holds the volume "${record.volume}", not "${volume}"`, { field: 'volume_id' })
+  }
+}
+
+function unanswered (error: unknown): MountReport {
+  return {
+    health: { state: 'degraded', reason: `its session does not answer (${messageOf(error)}); see its log` },
+    locks: '', pid: undefined, counters: {}, gauges: {}
+  }
+}
+

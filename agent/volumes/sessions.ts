@@ -1,0 +1,181 @@
+/**
+ * Session processes: started with a descriptor of /dev/fuse, spoken to over their socket, found again after an agent restart.
+ * Owns their start, their liveness and their end. Does not know mounts.
+ */
+import { randomBytes } from 'node:crypto'
+import { open, rename, unlink } from 'node:fs/promises'
+import { monotonicMs, pause } from '../base/deadline.ts'
+import { VolumeError, messageOf } from '../base/errors.ts'
+import type { StageKey } from '../base/brands.ts'
+import { moveToOwnCgroup, type CgroupReport } from '../host/cgroups.ts'
+import { endProcess, isAlive, startDetached, type ProcessId } from '../host/processes.ts'
+import { checkSocketPath } from '../host/sockets.ts'
+import { controlVersion, type ControlCall, type ControlCalls, type SessionReport } from '../session/control.ts'
+import { ControlClient } from './control-client.ts'
+
+export interface SessionsOptions {
+  /** Folder of the sockets, 0700. */
+  readonly runDir: string
+  /** Folder of the sessions' own log files, 0700. */
+  readonly logDir: string
+  /** Program and leading arguments; `--socket PATH` is appended. Descriptor 3 is /dev/fuse. */
+  readonly command: { readonly file: string, readonly args: readonly string[] }
+  readonly env: Readonly<Record<string, string>>
+  /** Name of the cgroup that sessions are moved to, or undefined to leave them where they start. */
+  readonly cgroup: string | undefined
+}
+
+/** A cold start of the packed binary takes 100 ms; a busy node may be a hundred times slower. */
+const connectMs = 10_000
+const helloMs = 2000
+/** A session that is alive but dropped its control connection gets this many tries before it counts as dead. */
+const reconnectTries = 5
+
+export class Session {
+  readonly socketPath: string
+  readonly process: ProcessId | undefined
+  readonly ended: Promise<string>
+  #client: ControlClient
+  #isEnding = false
+
+  constructor (parts: { client: ControlClient, socketPath: string, process: ProcessId | undefined, exited: Promise<string> | undefined }) {
+    this.socketPath = parts.socketPath
+    this.process = parts.process
+    this.#client = parts.client
+    const watched = this.#watch()
+    this.ended = parts.exited === undefined ? watched : Promise.race([watched, parts.exited.then((how) => `the session process ${how}`)])
+  }
+
+  async call<C extends ControlCall> (call: C, body: ControlCalls[C]['request'], deadlineMs: number): Promise<ControlCalls[C]['answer']> {
+    return await this.#client.call(call, body, deadlineMs)
+  }
+
+  /** From here on the closed socket is no news. */
+  close (): void {
+    this.#isEnding = true
+    this.#client.close()
+  }
+
+  /** Settles when the session is really gone: a lost connection to a living process is made again. */
+  async #watch (): Promise<string> {
+    for (;;) {
+      const reason = await this.#client.closed
+      const next = this.#isEnding ? undefined : await this.#reconnect()
+      if (next === undefined) return reason
+      this.#client = next
+    }
+  }
+
+  async #reconnect (): Promise<ControlClient | undefined> {
+    for (let n = 0; n < reconnectTries; n++) {
+      if (this.process !== undefined && !await isAlive(this.process)) return undefined
+      try {
+        return await ControlClient.connect(this.socketPath, helloMs)
+      } catch {
+        await pause(50 * 2 ** n)
+      }
+    }
+    return undefined
+  }
+}
+
+export class Sessions {
+  readonly #options: SessionsOptions
+
+  constructor (options: SessionsOptions) {
+    this.#options = options
+  }
+
+  /** A name nobody uses: an old session of the same key may still hold the old one. */
+  planSocket (key: StageKey): string {
+    const path = `${this.#options.runDir}/${key.slice(0, 16)}-${randomBytes(4).toString('hex')}.sock`
+    checkSocketPath(path)
+    return path
+  }
+
+  /**
+   * Starts a process with `fuseFd` as its descriptor 3 and waits until it says hello.
+   * `started` is called as soon as there is a process, so that a crash of the agent does not lose it.
+   */
+  async start (request: {
+    readonly key: StageKey, readonly socketPath: string, readonly fuseFd: number, readonly started: (id: ProcessId) => Promise<void>
+  }): Promise<{ session: Session, cgroups: CgroupReport | undefined }> {
+    const { command, env, cgroup } = this.#options
+    const log = await this.#openLog(request.key)
+    try {
+      const child = await startDetached({
+        file: command.file, args: [...command.args, '--socket', request.socketPath], env, fds: [request.fuseFd],
+        ...log === undefined ? {} : { stderrFd: log.fd }
+      })
+      await request.started(child.id)
+      const cgroups = cgroup === undefined ? undefined : await moveToOwnCgroup(child.id.pid, cgroup)
+      const client = await this.#connectNew(request.socketPath, child.ended)
+      const session = new Session({ client, socketPath: request.socketPath, process: child.id, exited: child.ended })
+      await this.#hello(session, undefined)
+      return { session, cgroups }
+    } finally {
+      await log?.close()
+    }
+  }
+
+  /** The session that listens there, if it serves `key`. */
+  async find (key: StageKey, socketPath: string, id: ProcessId | undefined): Promise<Session | undefined> {
+    try {
+      const client = await ControlClient.connect(socketPath, helloMs)
+      const session = new Session({ client, socketPath, process: id, exited: undefined })
+      const report = await this.#hello(session, key)
+      if (report !== undefined) return session
+      session.close()
+    } catch { /* Nobody there, or somebody who does not speak to us: not found. */ }
+    return undefined
+  }
+
+  /**
+   * SIGTERM, then SIGKILL; a session whose mount was just taken away ends by itself and gets time for that.
+   * @throws VolumeError INTERNAL when it survives SIGKILL (D state).
+   */
+  async end (id: ProcessId | undefined, socketPath: string | undefined, endsByItself: boolean): Promise<void> {
+    const gone = id === undefined || await endProcess(id, { waitMs: endsByItself ? 1000 : 0, termMs: 500, killMs: 1000 })
+    if (socketPath !== undefined) await unlink(socketPath).catch(() => undefined)
+    if (!gone) {
+      throw new VolumeError('INTERNAL', `the session process ${id.pid} does not end even by SIGKILL`, { remedy: 'it hangs in the kernel; it ends when the kernel lets go, or with a reboot' })
+    }
+  }
+
+  async #hello (session: Session, key: StageKey | undefined): Promise<SessionReport | undefined> {
+    const { version, report } = await session.call('hello', { version: controlVersion }, helloMs)
+    if (version !== controlVersion) {
+      throw new VolumeError('UNSUPPORTED', `the session speaks control version ${version}, this agent ${controlVersion}`, { remedy: 'unmount and mount anew' })
+    }
+    return key === undefined || report.key === key ? report : undefined
+  }
+
+  async #connectNew (socketPath: string, exited: Promise<string>): Promise<ControlClient> {
+    let how: string | undefined
+    void exited.then((text) => { how = text })
+    const until = monotonicMs() + connectMs
+    for (let step = 5; ; step = Math.min(step * 2, 100)) {
+      if (how !== undefined) throw new VolumeError('INTERNAL', `the session process ${how} before it could be asked`, { remedy: `see its log in ${this.#options.logDir}` })
+      try {
+        return await ControlClient.connect(socketPath, helloMs)
+      } catch (error) {
+        if (monotonicMs() > until) {
+          throw new VolumeError('INTERNAL', `the session process does not listen: ${messageOf(error)}`, { cause: error, remedy: `see its log in ${this.#options.logDir}` })
+        }
+        await pause(step)
+      }
+    }
+  }
+
+  /** One log per key, the one before kept: what a dead session said last is worth having. */
+  async #openLog (key: StageKey): Promise<Awaited<ReturnType<typeof open>> | undefined> {
+    const path = `${this.#options.logDir}/session-${key.slice(0, 16)}.log`
+    try {
+      await rename(path, `${path}.1`).catch(() => undefined)
+      return await open(path, 'ax', 0o600)
+    } catch {
+      /* A full disk must not stop a mount. */
+      return undefined
+    }
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * The shared mounts: at most one per key, started when first needed, ended when last used.
+ * Owns their life and their records. Does not know binds beyond asking the table whether a key still has any.
+ *
+ * Everything that starts or ends a mount of one key runs in that key's queue, and a user's intent is in the table before it asks for the
+ * mount; so an ending mount either sees its new user and stays, or is gone before the user's start begins.
+ */
+import type { DeviceNumber, StageKey } from '../base/brands.ts'
+import { VolumeError, messageOf } from '../base/errors.ts'
+import { showSource, type ClientKind, type VolumeSpec } from '../base/volume-spec.ts'
+import { mountsAt, mountsOfDevice } from '../host/mountinfo.ts'
+import type { VolumeEvents } from './events.ts'
+import { KeyedQueue, SharedWork } from './locks.ts'
+import type { LiveMount, Mounter } from './mounter.ts'
+import type { MountFacts, MountRecord } from './records.ts'
+import type { VolumeTable } from './table.ts'
+import type { VolumeHost } from './volume-host.ts'
+
+/** kubelet gives a call 120 s and we answer at 110 s; a start leaves room for the rest and for undoing it. */
+const startMs = 90_000
+/** Unpublish and unstage must be over within 10 s with a dead server; the unmount and the process take the rest. */
+const drainMs = 4000
+
+export interface SharedMountsParts {
+  readonly table: VolumeTable
+  readonly host: VolumeHost
+  readonly mounters: Readonly<Record<ClientKind, Mounter | undefined>>
+  readonly events: VolumeEvents
+  readonly bootId: string
+  readonly mountsFolder: string
+}
+
+interface Served {
+  readonly live: LiveMount
+  /** Why it is served no more. */
+  dead: string | undefined
+}
+
+export class SharedMounts {
+  readonly #parts: SharedMountsParts
+  readonly #served = new Map<StageKey, Served>()
+  readonly #queue = new KeyedQueue()
+  readonly #starts = new SharedWork<LiveMount>()
+
+  constructor (parts: SharedMountsParts) {
+    this.#parts = parts
+  }
+
+  /** @throws VolumeError UNSUPPORTED when this version has no such client. */
+  mounterOf (spec: VolumeSpec): Mounter {
+    const mounter = this.#parts.mounters[spec.client]
+    if (mounter !== undefined) return mounter
+    throw new VolumeError('UNSUPPORTED', `client: "${spec.client}" is not available in this version (${spec.clientReason})`, {
+      field: 'client', remedy: 'use client=fuse with vers=3'
+    })
+  }
+
+  live (key: StageKey): LiveMount | undefined {
+    const served = this.#served.get(key)
+    return served?.dead === undefined ? served?.live : undefined
+  }
+
+  /** Why the mount of a key is not served, or undefined when it is. */
+  deathOf (key: StageKey): string | undefined {
+    const served = this.#served.get(key)
+    return served === undefined ? 'its session is gone' : served.dead
+  }
+
+  /** The served mount of a key: the running one, the one that is being started, or a new one in place of a dead one. */
+  async ensure (key: StageKey, spec: VolumeSpec): Promise<LiveMount> {
+    return await this.#starts.run(key, async () => await this.#queue.run(key, async () => await this.#ensureNow(key, spec)))
+  }
+
+  /** Takes on a mount that was found again after a restart. */
+  adopt (key: StageKey, live: LiveMount): void {
+    const served: Served = { live, dead: undefined }
+    this.#served.set(key, served)
+    void live.ended.then((reason) => {
+      served.dead = reason
+      if (this.#served.get(key) !== served) return
+      const record = this.#parts.table.mount(key)
+      /* A mount that we end ourselves does not die. */
+      if (record?.phase === 'mounted') this.#parts.events({ kind: 'mount-died', key, source: showSource(record.spec), reason })
+    })
+  }
+
+  /** Ends the mount of a key if nobody uses it any more. `hurry` skips writing back. */
+  async releaseIfUnused (key: StageKey, how: { readonly hurry: boolean } = { hurry: false }): Promise<{ readonly lostBytes: number }> {
+    return await this.#queue.run(key, async () => {
+      const record = this.#parts.table.mount(key)
+      if (record === undefined || this.#parts.table.bindsOfKey(key).length > 0) return { lostBytes: 0 }
+      const others = await this.#otherMounts(record)
+      if (others.length > 0) {
+        this.#parts.events({ kind: 'mount-lingers', key, source: showSource(record.spec), others })
+        return { lostBytes: 0 }
+      }
+      return await this.#end(record, how.hurry)
+    })
+  }
+
+  /** Ends whatever is left of a recorded mount, without writing back: used by recovery. */
+  async clear (key: StageKey): Promise<void> {
+    await this.#queue.run(key, async () => {
+      const record = this.#parts.table.mount(key)
+      if (record !== undefined) await this.#takeAway(record)
+    })
+  }
+
+  async #ensureNow (key: StageKey, spec: VolumeSpec): Promise<LiveMount> {
+    const mounter = this.mounterOf(spec)
+    const record = this.#parts.table.mount(key)
+    const live = this.live(key)
+    if (record !== undefined && live !== undefined && await this.#isMounted(record, live.facts.device)) return live
+    if (record !== undefined) await this.#takeAway(record)
+    const startedAt = performance.now()
+    const started = await this.#start(key, spec, mounter)
+    this.#parts.events({ kind: 'mount-started', key, source: showSource(spec), ms: Math.round(performance.now() - startedAt) })
+    return started
+  }
+
+  async #isMounted (record: MountRecord, device: DeviceNumber | undefined): Promise<boolean> {
+    return mountsAt(await this.#parts.host.mountinfo(), record.mountPoint).some((entry) => entry.device === device)
+  }
+
+  /** 1. intent; 2. folder, session, mount; 3. record. A failure takes everything back and is what the caller sees. */
+  async #start (key: StageKey, spec: VolumeSpec, mounter: Mounter): Promise<LiveMount> {
+    const { table, host, bootId, mountsFolder } = this.#parts
+    const mountPoint = `${mountsFolder}/${key}`
+    let record: MountRecord = { kind: 'mount', key, phase: 'starting', spec, mountPoint, facts: mounter.plan(key), bootId }
+    await table.put(record)
+    const note = async (facts: MountFacts): Promise<void> => {
+      record = { ...record, facts }
+      await table.put(record)
+    }
+    try {
+      if ((await host.inspect(mountPoint)).kind === 'missing') await host.makeFolder(mountPoint, 0o700)
+      const live = await mounter.start({ key, spec, mountPoint, facts: record.facts, note, deadlineMs: startMs })
+      await table.put({ ...record, phase: 'mounted', facts: live.facts })
+      this.adopt(key, live)
+      return live
+    } catch (error) {
+      await this.#takeAway(record).catch((problem: unknown) => {
+        this.#parts.events({ kind: 'note', key, text: `what a failed start left could not be taken away: ${messageOf(problem)}` })
+      })
+      throw error
+    }
+  }
+
+  async #end (record: MountRecord, hurry: boolean): Promise<{ readonly lostBytes: number }> {
+    const { key } = record
+    const source = showSource(record.spec)
+    const live = this.live(key)
+    await this.#parts.table.put({ ...record, phase: 'ending' })
+    const lostBytes = live === undefined ? 0 : await drained(live, hurry ? 0 : drainMs)
+    await this.#takeAway({ ...record, phase: 'ending' })
+    if (lostBytes > 0) this.#parts.events({ kind: 'data-lost', key, source, lostBytes })
+    this.#parts.events({ kind: 'mount-ended', key, source })
+    return { lostBytes }
+  }
+
+  async #takeAway (record: MountRecord): Promise<void> {
+    this.#served.delete(record.key)
+    const mounter = this.mounterOf(record.spec)
+    /* A dead mount that pods still have is only taken from under our own folder; the rest goes with each unpublish. */
+    await mounter.end(record)
+    await this.#parts.host.removeFolder(record.mountPoint)
+    await this.#parts.table.dropMount(record.key)
+  }
+
+  async #otherMounts (record: MountRecord): Promise<readonly string[]> {
+    const { device } = record.facts
+    if (device === undefined) return []
+    return mountsOfDevice(await this.#parts.host.mountinfo(), device)
+      .map((entry) => entry.mountPoint)
+      .filter((path) => path !== record.mountPoint)
+  }
+}
+
+async function drained (live: LiveMount, deadlineMs: number): Promise<number> {
+  try {
+    return (await live.drain(deadlineMs)).lostBytes
+  } catch {
+    /* A session that does not even answer has lost what its last report said was dirty; it says so itself when it can. */
+    const report = await live.report(500).catch(() => undefined)
+    return report?.gauges['dirtyBytes'] ?? report?.gauges['dirty_bytes'] ?? 0
+  }
+}

@@ -1,0 +1,186 @@
+/**
+ * Volume attributes → VolumeSpec: the one place that knows how a volume is spelled, for every door.
+ * Owns attribute names, defaults, contradictions and the choice of client. Does not know where attributes came from, or what is mounted.
+ * Names and meanings follow csi-driver-nfs and nfs(5) where those have one; names are taken in any case, as csi-driver-nfs does.
+ */
+import { toFileName, type FileName } from '../base/brands.ts'
+import { VolumeError } from '../base/errors.ts'
+import { fileNameBytesMax } from '../base/limits.ts'
+import type { ClientKind, Consistency, NfsOptions, NfsVersion, NfsVolumeSpec, VolumeSpec } from '../base/volume-spec.ts'
+import { parseMountOptions, splitOptions, toMountFlags, type OptionSettings } from './mount-options.ts'
+import { parseServers } from './servers.ts'
+import { suggest } from './suggestion.ts'
+
+export interface SpecExtras {
+  /** CSI mount_flags, from the PV's mountOptions; each may be a comma list. */
+  readonly mountFlags: readonly string[]
+  /** CSI volume_mount_group or a Flex fsGroup. */
+  readonly mountGroup?: number | undefined
+  /** Adds `ro`, where a door has a field for it that belongs to the whole volume. */
+  readonly readOnly?: boolean | undefined
+}
+
+const attributeNames = ['type', 'server', 'share', 'subDir', 'client', 'consistency', 'mountOptions', 'mountPermissions', 'onDelete'] as const
+type AttributeName = typeof attributeNames[number]
+type Attributes = Readonly<Partial<Record<AttributeName, string>>>
+
+/** RFC 1813 appendix I: MNTPATHLEN. */
+const MNTPATHLEN = 1024
+/** Set by kubelet and the sidecars, never by a user for us. */
+const kubernetesKey = /^([a-z0-9-]+\.)*(kubernetes\.io|k8s\.io)\//
+
+function refuse (field: string, value: string, why: string, remedy: string): never {
+  throw new VolumeError('INVALID', `${field}: ${JSON.stringify(value.slice(0, 300))} ${why}`, { field, remedy })
+}
+
+/** @throws VolumeError INVALID naming field, value and remedy. The result is frozen. */
+export function parseVolumeSpec (attributes: Readonly<Record<string, string>>, extras: SpecExtras = { mountFlags: [] }): VolumeSpec {
+  const known = readAttributes(attributes)
+  const type = known.type ?? 'nfs'
+  if (type !== 'nfs') refuse('type', type, 'is not a known type of volume', 'use nfs or leave it out')
+  checkOnDelete(known.onDelete)
+  const mountOptions = splitOptions([known.mountOptions ?? '', ...extras.mountFlags, extras.readOnly === true ? 'ro' : ''])
+  const settings = parseMountOptions(mountOptions)
+  const version = versionOf(settings)
+  const { client, clientReason } = chooseClient(known.client ?? 'auto', version)
+  checkClient(client, version, settings)
+  const spec: NfsVolumeSpec = {
+    type: 'nfs',
+    target: Object.freeze({
+      servers: parseServers(required(known, 'server', 'the name or address of the NFS server')),
+      share: parseShare(required(known, 'share', 'the exported path')),
+      subDir: parseSubDir(known.subDir ?? ''),
+      options: toNfsOptions(settings, client === 'fuse' ? '3' : version)
+    }),
+    client,
+    clientReason,
+    consistency: parseConsistency(known.consistency ?? 'standard', client),
+    flags: toMountFlags(settings),
+    mountPermissions: parsePermissions(known.mountPermissions ?? '0'),
+    mountGroup: extras.mountGroup
+  }
+  return Object.freeze(spec)
+}
+
+function readAttributes (attributes: Readonly<Record<string, string>>): Attributes {
+  const byLowerCase = new Map(attributeNames.map((name) => [name.toLowerCase(), name]))
+  const found = new Map<AttributeName, string>()
+  for (const [key, value] of Object.entries(attributes)) {
+    if (kubernetesKey.test(key)) continue
+    const name = byLowerCase.get(key.toLowerCase())
+    if (name === undefined) return refuse('volume attributes', key, 'is not a known attribute', suggest(key, attributeNames))
+    if (found.has(name)) refuse(name, value, 'is given twice in different spelling', 'keep one')
+    if (value.includes('\0')) refuse(name, value, 'contains a NUL byte', 'remove it')
+    found.set(name, value.trim())
+  }
+  return Object.fromEntries(found)
+}
+
+function required (known: Attributes, name: AttributeName, what: string): string {
+  const value = known[name]
+  if (value !== undefined && value !== '') return value
+  throw new VolumeError('INVALID', `${name}: ${value === undefined ? 'is missing' : '"" is empty'}`, { field: name, remedy: `set it to ${what}` })
+}
+
+function parseShare (text: string): string {
+  if (!text.startsWith('/')) refuse('share', text, 'is not absolute', 'start it with "/"')
+  const parts = text.split('/').filter((part) => part !== '')
+  if (parts.some((part) => part === '..' || part === '.')) refuse('share', text, 'contains "." or ".."', 'give the path as the server exports it')
+  const share = `/${parts.join('/')}`
+  if (Buffer.byteLength(share) > MNTPATHLEN) refuse('share', text, `is longer than ${MNTPATHLEN} bytes`, 'export a shorter path and use subDir')
+  return share
+}
+
+function parseSubDir (text: string): readonly FileName[] {
+  if (text.includes('${')) refuse('subDir', text, 'contains a template that nobody has filled in', 'write the folder\'s name')
+  const parts = text.split('/').filter((part) => part !== '' && part !== '.')
+  if (parts.includes('..')) refuse('subDir', text, 'contains ".."', 'a subDir never leaves its share; mount another share or subDir')
+  if (parts.some((part) => Buffer.byteLength(part) > fileNameBytesMax)) refuse('subDir', text, `has a name of more than ${fileNameBytesMax} bytes`, 'shorten it')
+  if (Buffer.byteLength(text) > 4095) refuse('subDir', text, 'is longer than 4095 bytes', 'shorten it')
+  return Object.freeze(parts.map((part) => toFileName(Buffer.from(part, 'utf8').toString('latin1'))))
+}
+
+const minorVersions = { 0: '4.0', 1: '4.1', 2: '4.2' } as const satisfies Record<0 | 1 | 2, NfsVersion>
+
+function versionOf (settings: OptionSettings): NfsVersion | undefined {
+  const { version, minorVersion } = settings
+  if (minorVersion === undefined) return version
+  const combined = minorVersions[minorVersion]
+  /* `vers=4,minorversion=1` is the old spelling of 4.1; "4" alone was read as 4.2. */
+  if (version === undefined || version === '4.2' || version === combined) return combined
+  return refuse('mountOptions', `minorversion=${minorVersion}`, `contradicts version ${version}`, 'write vers=4.0, vers=4.1, vers=4.2 or vers=3 alone')
+}
+
+function chooseClient (text: string, version: NfsVersion | undefined): { client: ClientKind, clientReason: string } {
+  if (text === 'fuse' || text === 'kernel') return { client: text, clientReason: `client=${text} was asked for` }
+  if (text !== 'auto') return refuse('client', text, 'is not a known client', suggest(text, ['fuse', 'kernel', 'auto']))
+  if (version === undefined) return { client: 'fuse', clientReason: 'auto: no NFS version was asked for, the own client speaks version 3' }
+  if (version === '3') return { client: 'fuse', clientReason: 'auto: the own client speaks NFS version 3' }
+  return { client: 'kernel', clientReason: `auto: NFS version ${version} is spoken by the kernel's client only` }
+}
+
+/** What the chosen client cannot do is refused by name; accepting and ignoring it would be a lie. */
+function checkClient (client: ClientKind, version: NfsVersion | undefined, settings: OptionSettings): void {
+  if (settings.proto === 'udp' || settings.proto === 'udp6') refuse('mountOptions', `proto=${settings.proto}`, 'is not supported: NFS over UDP corrupts data on fast networks (nfs(5))', 'use proto=tcp')
+  if (client !== 'fuse') return
+  if (version !== undefined && version !== '3') {
+    refuse('mountOptions', `vers=${version}`, 'is not spoken by client=fuse, which speaks version 3', 'use vers=3, or client=kernel')
+  }
+  if (settings.proto === 'rdma') refuse('mountOptions', 'proto=rdma', 'is not spoken by client=fuse', 'use proto=tcp, or client=kernel')
+  if (settings.sec !== undefined && settings.sec !== 'sys') {
+    refuse('mountOptions', `sec=${settings.sec}`, 'is not spoken by client=fuse, which speaks sys', 'use sec=sys, or client=kernel')
+  }
+  if (settings.locks === 'remote') {
+    refuse('mountOptions', 'lock', 'asks for locks on the server, and NFS version 3 without its lock protocol has none: locks are local to the node', 'use nolock (or local_lock=all), or client=kernel with vers=4.1')
+  }
+}
+
+function parseConsistency (text: string, client: ClientKind): Consistency {
+  if (text !== 'standard' && text !== 'solowriter') return refuse('consistency', text, 'is not known', suggest(text, ['standard', 'solowriter']))
+  if (text === 'solowriter' && client === 'kernel') refuse('consistency', text, 'exists with client=fuse only', 'use consistency=standard or client=fuse')
+  return text
+}
+
+function parsePermissions (text: string): number | undefined {
+  if (!/^[0-7]{1,5}$/.test(text) || Number.parseInt(text, 8) > 0o7777) refuse('mountPermissions', text, 'is not an octal mode', 'write it like 0770, or 0 to leave the mode alone')
+  const mode = Number.parseInt(text, 8)
+  return mode === 0 ? undefined : mode
+}
+
+function checkOnDelete (text: string | undefined): void {
+  const known = ['delete', 'retain', 'archive']
+  if (text !== undefined && text !== '' && !known.includes(text)) refuse('onDelete', text, 'is not known', suggest(text, known))
+}
+
+function toNfsOptions (settings: OptionSettings, version: NfsVersion | undefined): NfsOptions {
+  const options: NfsOptions = {
+    version,
+    port: settings.port,
+    mountPort: settings.mountPort,
+    rsizeBytes: settings.rsizeBytes,
+    wsizeBytes: settings.wsizeBytes,
+    nconnect: settings.nconnect ?? 1,
+    recovery: settings.recovery ?? 'hard',
+    timeoMs: (settings.timeoDeciseconds ?? 600) * 100,
+    retrans: settings.retrans ?? 2,
+    acregminMs: (settings.acregminSeconds ?? 3) * 1000,
+    acregmaxMs: (settings.acregmaxSeconds ?? 60) * 1000,
+    acdirminMs: (settings.acdirminSeconds ?? 30) * 1000,
+    acdirmaxMs: (settings.acdirmaxSeconds ?? 60) * 1000,
+    noac: settings.noac ?? false,
+    lookupCache: settings.lookupCache ?? 'all',
+    resvport: settings.resvport ?? true,
+    cto: settings.cto ?? true,
+    sec: settings.sec ?? 'sys',
+    retryMs: (settings.retryMinutes ?? 0) * 60_000
+  }
+  checkRange('acregmin', options.acregminMs, 'acregmax', options.acregmaxMs, settings.acregminSeconds !== undefined)
+  checkRange('acdirmin', options.acdirminMs, 'acdirmax', options.acdirmaxMs, settings.acdirminSeconds !== undefined)
+  return Object.freeze(options)
+}
+
+function checkRange (minName: string, minMs: number, maxName: string, maxMs: number, minGiven: boolean): void {
+  if (minMs <= maxMs) return
+  const [name, value] = minGiven ? [minName, minMs] : [maxName, maxMs]
+  refuse('mountOptions', `${name}=${value / 1000}`, `makes ${minName} (${minMs / 1000} s) larger than ${maxName} (${maxMs / 1000} s)`, 'set both, the smaller first')
+}

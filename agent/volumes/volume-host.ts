@@ -1,0 +1,80 @@
+/**
+ * The node as the engine sees it: the few deeds it needs, each with a deadline of its own.
+ * Owns those deadlines and the order of unmounting a bind. Does not know volumes.
+ */
+import { HostError } from '../base/errors.ts'
+import { readMountinfo, type Mountinfo } from '../host/mountinfo.ts'
+import type { Mounts, PathFacts } from '../host/mounts.ts'
+
+export interface BindRequest {
+  readonly source: string
+  readonly target: string
+  readonly flags: number
+  readonly readOnly: boolean
+}
+
+export interface VolumeHost {
+  mountinfo (): Promise<Mountinfo>
+  inspect (path: string): Promise<PathFacts>
+  isEmpty (path: string): Promise<boolean>
+  makeFolder (path: string, mode: number): Promise<void>
+  /** Missing is fine. */
+  removeFolder (path: string): Promise<void>
+  bind (request: BindRequest): Promise<void>
+  /** Takes away the topmost mount at `path` without harm to other mounts of its file system. Not mounted is fine. */
+  detachBind (path: string): Promise<void>
+}
+
+/** Together well below the 10 s in which an unpublish must answer. */
+const lookMs = 2000
+const unmountMs = 2000
+
+export class NodeVolumeHost implements VolumeHost {
+  readonly #mounts: Mounts
+
+  constructor (mounts: Mounts) {
+    this.#mounts = mounts
+  }
+
+  async mountinfo (): Promise<Mountinfo> {
+    return await readMountinfo()
+  }
+
+  async inspect (path: string): Promise<PathFacts> {
+    return await this.#mounts.inspect(path, { deadlineMs: lookMs })
+  }
+
+  async isEmpty (path: string): Promise<boolean> {
+    return await this.#mounts.isEmpty(path, { deadlineMs: lookMs })
+  }
+
+  async makeFolder (path: string, mode: number): Promise<void> {
+    await this.#mounts.makeFolder(path, mode, { deadlineMs: lookMs })
+  }
+
+  async removeFolder (path: string): Promise<void> {
+    try {
+      await this.#mounts.removeFolder(path, { deadlineMs: lookMs })
+    } catch (error) {
+      if (!(error instanceof HostError && error.code === 'ENOENT')) throw error
+    }
+  }
+
+  async bind (request: BindRequest): Promise<void> {
+    await this.#mounts.bind(request, { deadlineMs: lookMs })
+  }
+
+  /**
+   * A plain umount first; when a process still has the mount open (EBUSY) or the kernel does not answer, MNT_DETACH.
+   * Never MNT_FORCE: it aborts the connection that other pods use.
+   */
+  async detachBind (path: string): Promise<void> {
+    try {
+      await this.#mounts.unmount(path, {}, { deadlineMs: unmountMs })
+    } catch (error) {
+      /* EINVAL: not a mount point. ENOENT: no such path. */
+      if (error instanceof HostError && (error.code === 'EINVAL' || error.code === 'ENOENT')) return
+      await this.#mounts.unmount(path, { detach: true }, { deadlineMs: unmountMs })
+    }
+  }
+}
