@@ -1,0 +1,30 @@
+/**
+ * What the parts of the file system share. Owns the type only. Does not know what each part does with it.
+ */
+import type { AccessCache } from './access.ts'
+import type { AttributeCache } from './attributes.ts'
+import type { Clock } from './clock.ts'
+import type { NameCache } from './entries.ts'
+import type { BackendGate } from './gate.ts'
+import type { HandleTable } from './handles.ts'
+import type { InodeTable } from './inodes.ts'
+import type { Invalidator } from './operations.ts'
+import type { FilesystemOptions } from './options.ts'
+import type { SoftRevalidation } from './soft-revalidation.ts'
+import type { State } from './state.ts'
+import type { Writeback } from './writeback.ts'
+
+export interface Core {
+  readonly backend: BackendGate
+  readonly state: State
+  readonly clock: Clock
+  readonly options: FilesystemOptions
+  readonly invalidator: Invalidator
+  readonly inodes: InodeTable
+  readonly attributes: AttributeCache
+  readonly names: NameCache
+  readonly access: AccessCache
+  readonly handles: HandleTable
+  readonly writeback: Writeback
+  readonly soft: SoftRevalidation
+}

@@ -1,0 +1,90 @@
+/**
+ * Names of folders. Owns which names are known to exist or not, how many are kept, and that all names of a folder go when somebody
+ * else changed it. Does not know how long they are good: a name is good while its folder's attributes are (attributes.ts).
+ */
+import type { FileName } from '../base/brands.ts'
+import type { Inode, InodeTable } from './inodes.ts'
+import type { Invalidator, Nodeid } from './operations.ts'
+
+/** More notices than this at once would stall the kernel for longer than its own timeouts last. */
+const noticesMax = 1_024
+
+export class NameCache {
+  readonly #max: number
+  readonly #inodes: InodeTable
+  readonly #invalidator: Invalidator
+  /** Folders with names, least recently used first. */
+  readonly #directories = new Set<Inode>()
+  #latest: Inode | undefined
+  #count = 0
+
+  constructor (parts: { max: number, inodes: InodeTable, invalidator: Invalidator }) {
+    this.#max = parts.max
+    this.#inodes = parts.inodes
+    this.#invalidator = parts.invalidator
+  }
+
+  get size (): number { return this.#count }
+
+  /** The number behind a name, 0 when it is known not to exist, undefined when nothing is known. */
+  get (directory: Inode, name: FileName): Nodeid | undefined {
+    const found = directory.names?.get(name)
+    if (found !== undefined) this.#touch(directory)
+    return found
+  }
+
+  put (directory: Inode, name: FileName, nodeid: Nodeid): void {
+    const names = directory.names ??= new Map<FileName, Nodeid>()
+    if (names.size === 0) this.#directories.add(directory)
+    // Moving a name to the end keeps the map in order of use.
+    if (!names.delete(name)) this.#count += 1
+    names.set(name, nodeid)
+    this.#touch(directory)
+    while (this.#count > this.#max) this.#evictOne()
+  }
+
+  delete (directory: Inode, name: FileName): void {
+    if (directory.names?.delete(name) !== true) return
+    this.#count -= 1
+    if (directory.names.size === 0) this.#directories.delete(directory)
+  }
+
+  /** Forgets all names of a folder. */
+  clear (directory: Inode): void {
+    this.#count -= directory.names?.size ?? 0
+    directory.names = undefined
+    this.#directories.delete(directory)
+    if (this.#latest === directory) this.#latest = undefined
+  }
+
+  /**
+   * Forgets all names of a folder that somebody else changed, and has the kernel forget them. Names of folders are left to the
+   * kernel's timeout: dropping the name of somebody's working directory would make getcwd(2) fail.
+   */
+  clearForeign (directory: Inode): void {
+    let notices = 0
+    for (const [name, nodeid] of directory.names ?? []) {
+      if (nodeid !== 0 && this.#inodes.get(nodeid)?.kind === 'directory') continue
+      this.#invalidator.entry(directory.nodeid, name)
+      notices += 1
+      if (notices >= noticesMax) break
+    }
+    this.clear(directory)
+  }
+
+  #touch (directory: Inode): void {
+    if (this.#latest === directory) return
+    this.#latest = directory
+    this.#directories.delete(directory)
+    this.#directories.add(directory)
+  }
+
+  #evictOne (): void {
+    for (const directory of this.#directories) {
+      for (const name of directory.names?.keys() ?? []) {
+        this.delete(directory, name)
+        return
+      }
+    }
+  }
+}

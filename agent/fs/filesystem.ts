@@ -1,0 +1,179 @@
+/**
+ * The file system: a thin front that joins the parts and hands each operation to the one that owns it.
+ * Knows neither FUSE nor NFS: it is driven through `FilesystemOperations` and drives a `Backend`.
+ */
+import type { FileName } from '../base/brands.ts'
+import { Errno } from '../base/errno.ts'
+import type { MaybePromise } from '../base/maybe-promise.ts'
+import { AccessCache } from './access.ts'
+import type { Arena } from './arena.ts'
+import { AttributeCache, CachedAttributes } from './attributes.ts'
+import type { AttributeChanges, Backend, NodeKind } from './backend.ts'
+import type { Clock } from './clock.ts'
+import type { Core } from './core.ts'
+import { Creations } from './creations.ts'
+import { NameCache } from './entries.ts'
+import { BackendGate } from './gate.ts'
+import { HandleTable } from './handles.ts'
+import { InodeTable, type Inode } from './inodes.ts'
+import { Lookups } from './lookups.ts'
+import { Metadata, type VolumeStatistics } from './metadata.ts'
+import { OpenFiles } from './open-files.ts'
+import type {
+  Caller, Entry, FileData, FilesystemOperations, HandleId, Invalidator, ListingSink, NoEntry, NodeAttributes, Nodeid, Opened, OpenFlags, RenameFlags
+} from './operations.ts'
+import { defaultOptions, type FilesystemOptions } from './options.ts'
+import { Removals } from './removals.ts'
+import { SillyRename } from './silly-rename.ts'
+import { SoftRevalidation } from './soft-revalidation.ts'
+import type { State } from './state.ts'
+import { Writeback } from './writeback.ts'
+
+export interface FilesystemParts {
+  readonly backend: Backend
+  readonly state: State
+  readonly arena: Arena
+  readonly invalidator: Invalidator
+  readonly options: Partial<FilesystemOptions>
+  readonly clock: Clock
+}
+
+/** Numbers for metrics. */
+export interface FilesystemGauges {
+  readonly inodes: number
+  readonly handles: number
+  readonly names: number
+  readonly dirtyBytes: number
+  readonly waitingWriters: number
+  /** 1 while answers come from last known values. */
+  readonly silent: number
+}
+
+export class Filesystem implements FilesystemOperations {
+  readonly #core: Core
+  readonly #gate: BackendGate
+  readonly #lookups: Lookups
+  readonly #metadata: Metadata
+  readonly #creations: Creations
+  readonly #removals: Removals
+  readonly #silly: SillyRename
+  readonly #files: OpenFiles
+
+  constructor (parts: FilesystemParts) {
+    this.#gate = new BackendGate(parts.backend)
+    this.#core = makeCore(parts, this.#gate)
+    this.#lookups = new Lookups(this.#core)
+    this.#metadata = new Metadata(this.#core)
+    this.#creations = new Creations(this.#core, this.#lookups)
+    this.#silly = new SillyRename(this.#core)
+    this.#removals = new Removals(this.#core, this.#lookups, this.#silly)
+    this.#files = new OpenFiles(this.#core, { lookups: this.#lookups, creations: this.#creations, metadata: this.#metadata, silly: this.#silly })
+  }
+
+  gauges (): FilesystemGauges {
+    const { handles, inodes, names, soft, writeback } = this.#core
+    return {
+      inodes: inodes.size,
+      handles: handles.size,
+      names: names.size,
+      dirtyBytes: writeback.heldBytes,
+      waitingWriters: writeback.waiting,
+      silent: soft.isSilent ? 1 : 0
+    }
+  }
+
+  lookup (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<Entry | NoEntry | Errno> { return this.#lookups.lookup(parent, name, caller) }
+  remember (nodeid: Nodeid, count: number): void { this.#core.inodes.remember(nodeid, count) }
+  forget (nodeid: Nodeid, count: number): void { this.#core.inodes.forget(nodeid, count) }
+
+  getattr (nodeid: Nodeid, handle: HandleId | undefined, caller: Caller): MaybePromise<NodeAttributes | Errno> {
+    return this.#metadata.getattr(nodeid, handle === undefined ? undefined : this.#core.handles.get(handle), caller)
+  }
+
+  setattr (nodeid: Nodeid, handle: HandleId | undefined, changes: AttributeChanges, caller: Caller): MaybePromise<NodeAttributes | Errno> {
+    return this.#metadata.setattr(nodeid, handle === undefined ? undefined : this.#core.handles.get(handle), changes, caller)
+  }
+
+  readlink (nodeid: Nodeid, caller: Caller): MaybePromise<Buffer | Errno> { return this.#metadata.readlink(nodeid, caller) }
+  access (nodeid: Nodeid, mask: number, caller: Caller): MaybePromise<undefined | Errno> { return this.#metadata.access(nodeid, mask, caller) }
+  statfs (_nodeid: Nodeid, caller: Caller): MaybePromise<VolumeStatistics | Errno> { return this.#metadata.statfs(caller) }
+
+  symlink (parent: Nodeid, name: FileName, target: string, caller: Caller): MaybePromise<Entry | Errno> { return this.#creations.symlink(parent, name, target, caller) }
+  mknod (parent: Nodeid, name: FileName, node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number }, caller: Caller): MaybePromise<Entry | Errno> {
+    return this.#creations.mknod(parent, name, node, caller)
+  }
+
+  mkdir (parent: Nodeid, name: FileName, mode: number, caller: Caller): MaybePromise<Entry | Errno> { return this.#creations.mkdir(parent, name, mode, caller) }
+  link (nodeid: Nodeid, newParent: Nodeid, newName: FileName, caller: Caller): MaybePromise<Entry | Errno> { return this.#creations.link(nodeid, newParent, newName, caller) }
+
+  unlink (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<undefined | Errno> { return this.#removals.unlink(parent, name, caller) }
+  rmdir (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<undefined | Errno> { return this.#removals.rmdir(parent, name, caller) }
+  rename (parent: Nodeid, name: FileName, newParent: Nodeid, newName: FileName, flags: RenameFlags, caller: Caller): MaybePromise<undefined | Errno> {
+    return this.#removals.rename(parent, name, newParent, newName, flags, caller)
+  }
+
+  open (nodeid: Nodeid, flags: OpenFlags, caller: Caller): MaybePromise<Opened | Errno> { return this.#files.open(nodeid, flags, caller) }
+  create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno> {
+    return this.#files.create(parent, name, mode, exclusive, flags, caller)
+  }
+
+  read (handle: HandleId, offsetBytes: number, countBytes: number): MaybePromise<FileData | Errno> { return this.#files.read(handle, offsetBytes, countBytes) }
+  write (handle: HandleId, offsetBytes: number, data: Buffer, fromPageCache: boolean): MaybePromise<{ readonly bytes: number } | Errno> {
+    return this.#files.write(handle, offsetBytes, data, fromPageCache)
+  }
+
+  flush (handle: HandleId, _caller: Caller): MaybePromise<undefined | Errno> { return this.#files.flush(handle) }
+  fsync (handle: HandleId): MaybePromise<undefined | Errno> { return this.#files.fsync(handle) }
+  release (handle: HandleId): MaybePromise<void> { return this.#files.release(handle) }
+  opendir (nodeid: Nodeid, caller: Caller): MaybePromise<Opened | Errno> { return this.#files.opendir(nodeid, caller) }
+  readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): MaybePromise<undefined | Errno> { return this.#files.readdir(handle, offset, plus, sink) }
+
+  /** Names are on stable storage when a server answers (RFC 1813 section 3.3.8 ff.): nothing is left to do. */
+  fsyncdir (handle: HandleId): MaybePromise<undefined | Errno> { return this.#core.handles.get(handle) === undefined ? Errno.EBADF : undefined }
+  releasedir (handle: HandleId): void { void this.#files.release(handle) }
+
+  async drain (deadlineMs: number): Promise<{ readonly lostBytes: number, readonly files: readonly string[] }> {
+    const { clock, writeback } = this.#core
+    let cancel = (): void => undefined
+    const late = new Promise<void>((resolve) => { cancel = clock.after(deadlineMs, resolve) })
+    await Promise.race([this.#finish(), late])
+    cancel()
+    // From here on nothing is sent: another node may own the volume as soon as this has been answered.
+    this.#gate.shut()
+    return writeback.close()
+  }
+
+  /** What the server must still be told: written bytes, and removed files that somebody kept open. */
+  async #finish (): Promise<void> {
+    await this.#core.writeback.settleAll()
+    const hidden = [...this.#core.inodes.all()].filter((inode) => inode.silly !== undefined)
+    await Promise.all(hidden.map((inode) => this.#silly.remove(inode)))
+  }
+}
+
+function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
+  const { arena, clock, invalidator, state } = parts
+  const options: FilesystemOptions = { ...defaultOptions, ...parts.options }
+  const inodes = new InodeTable({ state, clock, idleMax: options.idleInodesMax, makeCache: () => new CachedAttributes() })
+  const names = new NameCache({ max: options.namesMax, inodes, invalidator })
+  const attributes = new AttributeCache({ clock, options, backend, onForeignChange: (inode) => { noteForeignChange(inode, names, invalidator) } })
+  const access = new AccessCache({ clock, backend, attributes })
+  const writeback = new Writeback({ backend, attributes, invalidator, state, arena, clock, options, onEmpty: (inode) => { inodes.release(inode) } })
+  inodes.onForgotten = (inode) => { names.clear(inode) }
+  const root = inodes.addRoot(backend.root.handle, backend.root.attributes)
+  attributes.apply(root, backend.root.attributes, attributes.stamp())
+  return {
+    backend, state, clock, options, invalidator, inodes, attributes, names, access, writeback,
+    handles: new HandleTable(state),
+    soft: new SoftRevalidation(clock, options.softRevalMs)
+  }
+}
+
+/** Somebody else changed it: what the kernel holds of it must go. */
+function noteForeignChange (inode: Inode, names: NameCache, invalidator: Invalidator): void {
+  if (inode.kind === 'directory') names.clearForeign(inode)
+  if (!inode.cached.hasPages) return
+  invalidator.inode(inode.nodeid, 0, -1)
+  // With somebody reading, pages come back at once; without, there are none until the next open.
+  if (inode.opens === 0) inode.cached.hasPages = false
+}

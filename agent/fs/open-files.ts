@@ -1,0 +1,211 @@
+/**
+ * Open files and folders: open, create, read, write, flush, fsync, release, opendir, readdir. Owns close-to-open: OPEN asks the server,
+ * close(2) answers when everything is safe. Does not know how bytes travel (writeback.ts, reads.ts) or how a folder is listed.
+ */
+import type { FileName } from '../base/brands.ts'
+import { Errno, isErrno } from '../base/errno.ts'
+import type { MaybePromise } from '../base/maybe-promise.ts'
+import { Access, type Credential, type OpenState } from './backend.ts'
+import type { Core } from './core.ts'
+import type { Creations } from './creations.ts'
+import { Listing } from './directories.ts'
+import { errorsSeenAtOpen, takeError } from './file-errors.ts'
+import { directoryFlags, type OpenHandle } from './handles.ts'
+import type { Inode } from './inodes.ts'
+import type { Lookups } from './lookups.ts'
+import type { Metadata } from './metadata.ts'
+import type { Caller, Entry, FileData, HandleId, ListingSink, Nodeid, Opened, OpenFlags } from './operations.ts'
+import { FileReader } from './reads.ts'
+import type { SillyRename } from './silly-rename.ts'
+
+export class OpenFiles {
+  readonly #core: Core
+  readonly #lookups: Lookups
+  readonly #creations: Creations
+  readonly #metadata: Metadata
+  readonly #silly: SillyRename
+  readonly #reader: FileReader
+
+  constructor (core: Core, parts: { lookups: Lookups, creations: Creations, metadata: Metadata, silly: SillyRename }) {
+    this.#core = core
+    this.#lookups = parts.lookups
+    this.#creations = parts.creations
+    this.#metadata = parts.metadata
+    this.#silly = parts.silly
+    this.#reader = new FileReader({ backend: core.backend, attributes: core.attributes, packer: core.writeback.packer })
+  }
+
+  open (nodeid: Nodeid, flags: OpenFlags, caller: Caller): Promise<Opened | Errno> | Errno {
+    const inode = this.#core.inodes.get(nodeid)
+    if (inode === undefined) return Errno.ESTALE
+    if (inode.kind === 'directory' && flags.write) return Errno.EISDIR
+    return this.#opening(inode, () => this.#open(inode, flags, caller.credential))
+  }
+
+  async create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): Promise<{ entry: Entry, opened: Opened } | Errno> {
+    const made = await this.#creations.create(parent, name, mode, { kind: exclusive ? 'exclusive' : 'unchecked' }, caller, flags.truncate)
+    if (isErrno(made)) return made
+    const { inode, entry } = made
+    const opened = await this.#opening(inode, async () => {
+      if (!exclusive && !looksNew(entry, mode)) {
+        // Somebody else made it first: then this is an open like any other, and the server decides.
+        const refused = await this.#core.access.ask(inode, accessWanted(flags), caller.credential)
+        if (refused !== undefined) return refused
+      }
+      // The creator may use its descriptor whatever the mode says: nobody asks ACCESS.
+      return this.#grant(inode, flags, caller.credential)
+    })
+    return isErrno(opened) ? opened : { entry, opened }
+  }
+
+  opendir (nodeid: Nodeid, caller: Caller): Promise<Opened | Errno> | Errno {
+    const { access, inodes, options } = this.#core
+    const inode = inodes.get(nodeid)
+    if (inode === undefined) return Errno.ESTALE
+    if (inode.kind !== 'directory') return Errno.ENOTDIR
+    return this.#opening(inode, async () => {
+      const known = options.cto ? 'unknown' : access.known(inode, Access.read, caller.credential)
+      const refused = known === 'unknown' ? await access.ask(inode, Access.read, caller.credential) : known
+      return refused ?? this.#grant(inode, directoryFlags, caller.credential)
+    })
+  }
+
+  read (id: HandleId, offset: number, count: number): MaybePromise<FileData | Errno> {
+    const handle = this.#core.handles.get(id)
+    if (handle === undefined) return Errno.EBADF
+    if (handle.inode.kind === 'directory') return Errno.EISDIR
+    return this.#reader.read(handle, offset, count)
+  }
+
+  write (id: HandleId, offset: number, data: Buffer, fromPageCache: boolean): MaybePromise<{ readonly bytes: number } | Errno> {
+    const { backend, handles, options, writeback } = this.#core
+    const handle = handles.get(id)
+    // A page written back by the kernel comes with any handle of the file; it was let in when it was dirtied.
+    if (handle === undefined || (!handle.flags.write && !fromPageCache)) return Errno.EBADF
+    if (backend.isClosed) return Errno.EIO
+    const error = takeError(handle.inode, handle)
+    if (error !== undefined) return error
+    if (offset + data.length > backend.capabilities.fileBytesMax) return Errno.EFBIG
+    const isSynchronous = handle.flags.sync || options.noac
+    const bytes = data.length
+    const taken = writeback.write(handle.inode, handle.open, offset, data)
+    if (taken === undefined && !isSynchronous) return { bytes }
+    return this.#finishWrite(handle, taken, bytes, isSynchronous)
+  }
+
+  /** close(2), and every other end of a descriptor. A reader's close has nothing to wait for. */
+  flush (id: HandleId): MaybePromise<undefined | Errno> {
+    const handle = this.#core.handles.get(id)
+    if (handle === undefined) return Errno.EBADF
+    return handle.flags.write ? this.#save(handle) : undefined
+  }
+
+  fsync (id: HandleId): MaybePromise<undefined | Errno> {
+    const handle = this.#core.handles.get(id)
+    return handle === undefined ? Errno.EBADF : this.#save(handle)
+  }
+
+  release (id: HandleId): MaybePromise<void> {
+    const { backend, handles, inodes } = this.#core
+    const handle = handles.get(id)
+    if (handle === undefined) return
+    handles.delete(handle)
+    const { inode } = handle
+    inode.opens -= 1
+    const isQuick = inode.file === undefined || inode.file.isEmpty
+    if (isQuick && (inode.silly === undefined || inode.opens > 0)) {
+      inodes.release(inode)
+      return backend.close(handle.open)
+    }
+    return this.#releaseLate(handle)
+  }
+
+  readdir (id: HandleId, offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno> | Errno {
+    const handle = this.#core.handles.get(id)
+    if (handle === undefined) return Errno.EBADF
+    if (handle.inode.kind !== 'directory') return Errno.ENOTDIR
+    handle.listing ??= new Listing(this.#core, this.#lookups, handle)
+    return handle.listing.read(offset, plus, sink)
+  }
+
+  /** Counts as open while it is being opened: an unlink at this moment must not take the data away. */
+  async #opening (inode: Inode, open: () => Promise<Opened | Errno>): Promise<Opened | Errno> {
+    inode.opens += 1
+    const opened = await open()
+    if (!isErrno(opened)) return opened
+    inode.opens -= 1
+    if (inode.opens === 0 && inode.silly !== undefined) await this.#silly.remove(inode)
+    this.#core.inodes.release(inode)
+    return opened
+  }
+
+  async #open (inode: Inode, flags: OpenFlags, credential: Credential): Promise<Opened | Errno> {
+    const { access, attributes, options } = this.#core
+    const wanted = accessWanted(flags)
+    const known = !options.cto && attributes.isFresh(inode) ? access.known(inode, wanted, credential) : 'unknown'
+    const refused = known === 'unknown' ? await access.ask(inode, wanted, credential) : known
+    if (refused !== undefined) return refused
+    if (flags.truncate) {
+      const failure = await this.#metadata.change(inode, { sizeBytes: 0 }, credential)
+      if (failure !== undefined) return failure
+    }
+    return this.#grant(inode, flags, credential)
+  }
+
+  async #grant (inode: Inode, flags: OpenFlags, credential: Credential): Promise<Opened | Errno> {
+    const { backend, handles } = this.#core
+    const opening = inode.kind === 'directory'
+      ? { handle: inode.handle, credential }
+      : backend.open(inode.handle, credential, { read: flags.read || flags.execute, write: flags.write })
+    const open: OpenState | Errno = opening instanceof Promise ? await opening : opening
+    if (isErrno(open)) return open
+    const cached = inode.cached
+    const token = cached.own === undefined ? cached.attributes?.change : undefined
+    const keepCache = token !== undefined && cached.pagesToken === token
+    cached.pagesToken = token
+    cached.hasPages = true
+    const handle = handles.add({ inode, open, flags, errorsSeen: errorsSeenAtOpen(inode) })
+    return { handle: handle.id, keepCache }
+  }
+
+  async #finishWrite (handle: OpenHandle, taken: undefined | Promise<boolean>, bytes: number, isSynchronous: boolean): Promise<{ readonly bytes: number } | Errno> {
+    if (taken !== undefined && !await taken) return Errno.EIO
+    if (!isSynchronous) return { bytes }
+    const failure = await this.#save(handle)
+    return failure ?? { bytes }
+  }
+
+  #save (handle: OpenHandle): MaybePromise<undefined | Errno> {
+    const { inode } = handle
+    if (inode.file === undefined || inode.file.isEmpty) return takeError(inode, handle)
+    return this.#saveLate(handle, inode.file)
+  }
+
+  async #saveLate (handle: OpenHandle, file: { settle (): Promise<void>, readonly isEmpty: boolean }): Promise<undefined | Errno> {
+    await file.settle()
+    const error = takeError(handle.inode, handle)
+    if (error !== undefined) return error
+    // The session ended while bytes were waiting: nobody may be told that they are safe.
+    return this.#core.backend.isClosed && !file.isEmpty ? Errno.EIO : undefined
+  }
+
+  async #releaseLate (handle: OpenHandle): Promise<void> {
+    const { backend, inodes } = this.#core
+    const { inode } = handle
+    if (inode.silly !== undefined && inode.opens === 0) await this.#silly.remove(inode)
+    else await inode.file?.settle()
+    await backend.close(handle.open)
+    inodes.release(inode)
+  }
+}
+
+/** The ACCESS bits that open(2) needs. The kernel's client asks for both bits of writing too (fs/nfs/dir.c, nfs_access_calc_mask). */
+function accessWanted (flags: OpenFlags): number {
+  return (flags.execute ? Access.execute : 0) | (flags.read && !flags.execute ? Access.read : 0) | (flags.write || flags.truncate ? Access.modify | Access.extend : 0)
+}
+
+/** An UNCHECKED create does not say whether it made the file. One with other permissions or with data was there before. */
+function looksNew (entry: Entry, mode: number): boolean {
+  const { attributes } = entry
+  return attributes.sizeBytes === 0 && attributes.nlink === 1 && (attributes.mode & 0o777) === (mode & 0o777)
+}

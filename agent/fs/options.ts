@@ -1,0 +1,55 @@
+/**
+ * What can be chosen about the core. Owns the type and the defaults of nfs(5).
+ * Does not know how an operator spells them.
+ */
+import { dirtyFileBytesMax, dirtySessionBytesMax } from '../base/limits.ts'
+import type { LookupCache } from '../base/volume-spec.ts'
+
+export interface FilesystemOptions {
+  readonly acregminMs: number
+  readonly acregmaxMs: number
+  readonly acdirminMs: number
+  readonly acdirmaxMs: number
+  /** No attribute is ever believed without asking, and every write is stable before it is answered (nfs(5) noac). */
+  readonly noac: boolean
+  readonly lookupCache: LookupCache
+  /** Close-to-open: OPEN asks the server whatever the age of the caches. */
+  readonly cto: boolean
+  /** Bytes of one file that may be unwritten or uncommitted; then its writers wait. */
+  readonly dirtyFileBytesMax: number
+  /** The same for the session; the arena's capacity is a limit too. */
+  readonly dirtySessionBytesMax: number
+  /** GETATTR, LOOKUP and STATFS of what is known are answered from last values when the server is silent for so long. */
+  readonly softRevalMs: number | undefined
+  /** New objects get this group, and it may read and write them (CSI volume_mount_group). */
+  readonly mountGroup: number | undefined
+  /** How long written bytes wait for more before they are sent, when nobody asks for them. */
+  readonly writeDelayMs: number
+  /** How long bytes that the server has only in memory wait for a COMMIT, when nobody asks for one. */
+  readonly commitDelayMs: number
+  readonly writesInFlightMax: number
+  readonly namesMax: number
+  /** Inodes without a kernel reference that are kept for a reply that is still on its way. */
+  readonly idleInodesMax: number
+}
+
+export const defaultOptions: FilesystemOptions = {
+  acregminMs: 3_000,
+  acregmaxMs: 60_000,
+  acdirminMs: 30_000,
+  acdirmaxMs: 60_000,
+  noac: false,
+  lookupCache: 'all',
+  cto: true,
+  dirtyFileBytesMax,
+  dirtySessionBytesMax,
+  softRevalMs: undefined,
+  mountGroup: undefined,
+  // Shorter than the kernel's 30 s: what a dying session can lose is what close(2) and fsync(2) have not seen yet.
+  writeDelayMs: 1_000,
+  commitDelayMs: 5_000,
+  // 16 x 1 MiB covers 100 ms of round trip at 160 MB/s and leaves call slots to other files.
+  writesInFlightMax: 16,
+  namesMax: 65_536,
+  idleInodesMax: 4_096
+}
