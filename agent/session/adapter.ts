@@ -54,7 +54,7 @@ export function createServices ({ operations, statistics, log }: AdapterParts): 
   /** An open that nobody waits for any more is closed again. */
   const release = (handle: HandleId): void => {
     const done = operations.release(handle)
-    if (isPromise(done)) done.catch((error: unknown) => { log('error', 'a handle could not be released', { error: messageOf(error) }) })
+    if (isPromise(done)) done.catch((error: unknown) => { log('error', { op: 'RELEASE', error: messageOf(error) }, 'a handle could not be released') })
   }
   const entryService = <Q, E extends Entry | NoEntry>(serve: (request: Q, call: Call) => MaybePromise<E | Errno>): Service<Q, E> =>
     ({ serve, accepted: remember })

@@ -29,7 +29,8 @@ import { refusals } from './refusals.ts'
 import type { RefusedName } from './refusals.ts'
 import type { OperationStatistics } from './statistics.ts'
 
-export type Log = (level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Readonly<Record<string, unknown>>) => void
+/** As `agent/observe` has it; injected, because a session must not load a logger it may not need. */
+export type Log = (level: 'debug' | 'info' | 'warn' | 'error', fields: { readonly op: string, readonly [extra: string]: unknown }, message?: string) => void
 
 /** Answered by the dispatcher itself. */
 type OwnName = 'INIT' | 'FORGET' | 'BATCH_FORGET' | 'INTERRUPT' | 'DESTROY' | 'NOTIFY_REPLY'
@@ -158,7 +159,7 @@ export class Dispatcher {
       header = decodeHeader(this.#reader, start, end)
     } catch (error) {
       this.#malformed++
-      this.#parts.log('error', 'a request without a readable header was dropped', { error: messageOf(error) })
+      this.#parts.log('error', { op: 'request', error: messageOf(error) }, 'a request without a readable header was dropped')
       return
     }
     const plan = this.#plans[header.opcode]
@@ -216,7 +217,7 @@ export class Dispatcher {
       this.#own[name as OwnName](header)
     } catch (error) {
       this.#malformed++
-      this.#parts.log('error', `${name} could not be served`, { error: messageOf(error) })
+      this.#parts.log('error', { op: name, error: messageOf(error) }, 'a request could not be read')
       if (rows[name].replies) this.#answerError(header, Errno.EPROTO)
     }
   }
@@ -295,7 +296,7 @@ export class Dispatcher {
     if (service !== undefined) this.#drop(service, answer)
     if (errno === Errno.ENOENT || errno === Errno.ENODEV) return
     // The kernel did not like the reply itself; somebody still waits for one.
-    this.#parts.log('error', 'the kernel refused a reply', { operation: nameOfOpcode[call.header.opcode], errno: errnoName(errno) })
+    this.#parts.log('error', { op: nameOfOpcode[call.header.opcode] ?? 'reply', outcome: errnoName(errno) }, 'the kernel refused a reply')
     this.#answerError(call.header, Errno.EIO)
   }
 
@@ -309,7 +310,9 @@ export class Dispatcher {
     if (isWire) this.#malformed++
     // A size or offset above 2^53 is a caller's wish that no server can fulfil, not a broken message.
     const errno = isWire && error.code === 'OVERLONG' ? Errno.EFBIG : Errno.EIO
-    if (errno === Errno.EIO) this.#parts.log('error', `${name ?? 'operation'} failed inside`, { error: messageOf(error), stack: error instanceof Error ? error.stack : undefined })
+    if (errno === Errno.EIO) {
+      this.#parts.log('error', { op: name ?? 'request', outcome: 'EIO', error: messageOf(error), stack: error instanceof Error ? error.stack : undefined }, 'a request failed inside')
+    }
     if (!call.isGivenUp) this.#answer(call, plan, errno)
   }
 
@@ -322,7 +325,7 @@ export class Dispatcher {
     try {
       negotiated = negotiate(request, wishes)
     } catch (error) {
-      log('error', 'the kernel offers a FUSE version that is not supported', { error: messageOf(error) })
+      log('error', { op: 'INIT', outcome: 'EPROTO', error: messageOf(error) })
       this.#answerError(header, Errno.EPROTO)
       return
     }

@@ -43,7 +43,7 @@ export async function mountMemory (operations: FilesystemOperations, wishes?: In
   const connection = new FuseConnection({
     device,
     readStatus: createStatusReader(),
-    log: (level, message, fields) => { logged.push(`${level} ${message} ${JSON.stringify(fields ?? {})}`) },
+    log: (level, fields, message) => { logged.push(`${level} ${message ?? ''} ${JSON.stringify(fields)}`) },
     ...(wishes === undefined ? undefined : { wishes })
   })
   await mounts.mount({ source: 'memory', target: path, type: fuseType, data: fuseMountData(fd, 1024 * 1024), flags: 0 }, { keep: [fd] })

@@ -1,0 +1,189 @@
+/**
+ * A session: one FUSE connection and the control socket through which an agent steers it.
+ *
+ * Owns the phases (new → configured → serving → draining → ended) and what each control call does in them. The file system behind it is
+ * made by an injected `configure`; neither NFS nor the core is known here. No state outside the object: several sessions may live
+ * in one process.
+ */
+import { toStageKey } from '../base/brands.ts'
+import { VolumeError } from '../base/errors.ts'
+import type { FilesystemOperations, Invalidator } from '../fs/operations.ts'
+import type { Socket } from 'node:net'
+import type { FuseDevice } from '../host/fuse-device.ts'
+import type { InitWishes } from '../../proto/fuse/init.ts'
+import { FuseConnection } from './connection.ts'
+import type { ConnectionEnd } from './connection.ts'
+import { controlVersion } from './control.ts'
+import type { ControlCalls, SessionConfiguration, SessionReport, SessionStatistics } from './control.ts'
+import { ControlServer } from './control-server.ts'
+import type { ControlHandlers } from './control-server.ts'
+import type { ReadStatus } from './credentials.ts'
+import type { Log } from './dispatcher.ts'
+
+/** What `configure` makes: the file system and what is known about its server. */
+export interface ConfiguredSession {
+  readonly operations: FilesystemOperations
+  readonly serverAddress: string
+  /** Permission bits of the volume's root. */
+  readonly rootMode: number
+  readonly maxReadBytes: number
+  report (): Pick<SessionReport, 'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges'>
+  statistics (deadlineMs: number): Promise<SessionStatistics>
+  probe (deadlineMs: number): Promise<ControlCalls['probe']['answer']>
+  close (): Promise<void> | void
+}
+
+export interface SessionParts {
+  readonly socketPath: string
+  readonly version: string
+  readonly device: FuseDevice
+  readonly readStatus: ReadStatus
+  readonly isTrusted: (socket: Socket) => boolean
+  readonly log: Log
+  readonly configure: (configuration: SessionConfiguration, upward: { readonly invalidator: Invalidator }) => Promise<ConfiguredSession>
+  readonly wishes?: InitWishes
+  /** How long a session that serves nothing waits for an agent to come back; then it ends. */
+  readonly orphanMs?: number
+}
+
+/** An agent that dies between starting a session and using it must not leave a process behind. Longer than its restart. */
+const orphanMsDefault = 60_000
+
+type Phase = SessionReport['phase']
+
+class Session {
+  readonly #parts: SessionParts
+  readonly #connection: FuseConnection
+  readonly #control: ControlServer
+  #phase: Phase = 'new'
+  #configuration: SessionConfiguration | undefined
+  #configuring: Promise<ConfiguredSession> | undefined
+  #configured: ConfiguredSession | undefined
+  #orphanTimer: NodeJS.Timeout | undefined
+
+  constructor (parts: SessionParts) {
+    this.#parts = parts
+    const { device, readStatus, log, wishes } = parts
+    this.#connection = new FuseConnection({ device, readStatus, log, ...(wishes === undefined ? undefined : { wishes }) })
+    this.#control = new ControlServer({
+      path: parts.socketPath,
+      handlers: this.#handlers(),
+      isTrusted: parts.isTrusted,
+      log,
+      onClients: (count) => { this.#watchOrphanhood(count) }
+    })
+  }
+
+  async run (): Promise<ConnectionEnd> {
+    try {
+      await this.#control.listen()
+      this.#watchOrphanhood(0)
+      return await this.#connection.ended
+    } finally {
+      this.#phase = 'ended'
+      clearTimeout(this.#orphanTimer)
+      this.#connection.close()
+      // Nothing is sent to the server after this: another node may own the volume by now.
+      await this.#configured?.close()
+      await this.#control.close()
+    }
+  }
+
+  #handlers (): ControlHandlers {
+    return {
+      hello: ({ version }) => {
+        if (version !== controlVersion) {
+          throw new VolumeError('UNSUPPORTED', `control version ${version} is not spoken here, only ${controlVersion}`, { remedy: 'use an agent of the same version' })
+        }
+        return { version: controlVersion, report: this.#report() }
+      },
+      configure: async (configuration) => await this.#configure(configuration),
+      serve: async () => await this.#serve(),
+      report: () => this.#report(),
+      statistics: async ({ deadlineMs }) => await this.#needConfigured().statistics(deadlineMs),
+      probe: async ({ deadlineMs }) => await this.#needConfigured().probe(deadlineMs),
+      drain: async ({ deadlineMs }) => {
+        const { operations } = this.#needConfigured()
+        this.#phase = 'draining'
+        return await operations.drain(deadlineMs)
+      },
+      stop: () => {
+        if (this.#phase === 'serving') {
+          throw new VolumeError('CONFLICT', 'the session serves a mount', { remedy: 'unmount it, which ends the session' })
+        }
+        setImmediate(() => { this.#connection.close() })
+        return {}
+      }
+    }
+  }
+
+  async #configure (configuration: SessionConfiguration): Promise<ControlCalls['configure']['answer']> {
+    if (this.#phase !== 'new' && this.#configuration?.key !== configuration.key) {
+      throw new VolumeError('CONFLICT', `the session belongs to key ${this.#configuration?.key ?? ''}`, { field: 'key', remedy: 'start another' })
+    }
+    // A repeat waits for the same start; a failed one may be tried again.
+    this.#configuration = configuration
+    this.#configuring ??= this.#parts.configure(configuration, { invalidator: this.#connection.invalidator })
+    try {
+      const configured = await this.#configuring
+      this.#configured = configured
+      if (this.#phase === 'new') this.#phase = 'configured'
+      const { serverAddress, rootMode, maxReadBytes } = configured
+      return { serverAddress, rootMode, maxReadBytes }
+    } catch (error) {
+      this.#configuring = undefined
+      throw error
+    }
+  }
+
+  #serving: Promise<{ minor: number }> | undefined
+  async #serve (): Promise<{ minor: number }> {
+    const { operations } = this.#needConfigured()
+    this.#serving ??= this.#connection.serve(operations).then(({ minor }) => {
+      this.#phase = 'serving'
+      clearTimeout(this.#orphanTimer)
+      return { minor }
+    })
+    return await this.#serving
+  }
+
+  #needConfigured (): ConfiguredSession {
+    if (this.#configured !== undefined) return this.#configured
+    throw new VolumeError('CONFLICT', 'the session is not configured yet', { remedy: 'send configure first' })
+  }
+
+  #watchOrphanhood (clients: number): void {
+    clearTimeout(this.#orphanTimer)
+    if (clients > 0 || (this.#phase !== 'new' && this.#phase !== 'configured')) return
+    this.#orphanTimer = setTimeout(() => {
+      this.#parts.log('warn', { op: 'session', outcome: 'orphaned' }, 'no agent came back and nothing is served: the session ends')
+      this.#connection.close()
+    }, this.#parts.orphanMs ?? orphanMsDefault)
+  }
+
+  #report (): SessionReport {
+    const remote = this.#configured?.report()
+    return {
+      key: this.#configuration?.key ?? toStageKey(''),
+      pid: process.pid,
+      version: this.#parts.version,
+      phase: this.#phase,
+      health: remote?.health ?? 'unreachable',
+      healthReason: remote?.healthReason ?? 'the session is not configured yet',
+      serverAddress: remote?.serverAddress ?? '',
+      sinceLastReplyMs: remote?.sinceLastReplyMs ?? -1,
+      locks: 'node-local',
+      counters: { ...this.#connection.counters(), ...remote?.counters },
+      gauges: { ...this.#connection.gauges(), ...remote?.gauges, residentBytes: process.memoryUsage.rss() },
+      latency: this.#connection.statistics.latency()
+    }
+  }
+}
+
+/**
+ * Runs a session until its mount is gone, it is stopped, or nobody wants it. The caller has opened the device; it is closed here.
+ * Resolves with how the connection ended; rejects when the control socket cannot be made.
+ */
+export async function runSession (parts: SessionParts): Promise<ConnectionEnd> {
+  return await new Session(parts).run()
+}
