@@ -21,17 +21,18 @@ interface Rule {
 const anything: Rule = { use: ['agent', 'flex', 'proto', 'scripts', 'test', 'package.json'] }
 const wireOutside = ['node:buffer']
 
-/** The longest matching key decides. `agent/base` may be imported by everybody and is therefore not repeated. */
+/** The longest matching key decides. `agent/base` may be imported by everybody and is therefore not repeated.
+ * Single files are borders: the words that both sides speak, constants included. */
 export const layers = {
   'proto': { use: ['proto'], outside: wireOutside },
   'proto/csi': { use: [], outside: ['node:buffer', 'node:fs', 'node:path', 'node:url', 'node:sea', 'node:module', '@grpc/proto-loader', '@grpc/grpc-js'] },
   'agent/base': { use: [], outside: ['node:os', 'node:util'] },
   'agent/fs': { use: [], outside: ['node:buffer', 'node:crypto'] },
   'agent/rpc': { use: ['proto/xdr', 'proto/rpc', 'proto/portmap'] },
-  'agent/nfs': { use: ['agent/rpc', 'proto/xdr', 'proto/rpc', 'proto/portmap', 'proto/mount3', 'proto/nfs3'], types: ['agent/fs'] },
+  'agent/nfs': { use: ['agent/rpc', 'proto/xdr', 'proto/rpc', 'proto/portmap', 'proto/mount3', 'proto/nfs3', 'agent/fs/backend.ts'], types: ['agent/fs'] },
   'agent/session': { use: ['proto/fuse', 'agent/fs', 'agent/host'] },
   'agent/host': { use: [] },
-  'agent/volumes': { use: ['agent/host'], types: ['agent/session'] },
+  'agent/volumes': { use: ['agent/host', 'agent/session/control.ts'], types: ['agent/session'] },
   'agent/csi': { use: ['proto/csi', 'agent/volumes'] },
   'agent/observe': { use: ['proto/csi'], types: ['agent/volumes', 'agent/session', 'agent/fs', 'agent/rpc'] },
   'agent/cli': { use: ['proto/csi', 'agent/host', 'agent/observe'], types: ['agent/volumes', 'agent/session'] },

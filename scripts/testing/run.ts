@@ -1,0 +1,96 @@
+/**
+ * Runs the suites of one tier and says how many tests passed.
+ * Owns the suites and their isolation; see README.md. Ctrl-C ends everything that was started.
+ */
+import { spawn, type ChildProcess } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import path from 'node:path'
+import process from 'node:process'
+import { createInterface } from 'node:readline'
+import { parseArgs } from 'node:util'
+import { addCounts, formatCounts, noCounts, TapReader, type Counts } from './tap.ts'
+
+interface Suite {
+  readonly name: string
+  readonly command: readonly string[]
+  /** `tap`: every test is counted. `exit`: the command is one test. */
+  readonly result: 'tap' | 'exit'
+  readonly needsRoot: boolean
+}
+
+const ava = (...args: readonly string[]): readonly string[] => ['ava', '--tap', ...args]
+
+const suites: readonly Suite[] = [
+  { name: 'checks', command: ['scripts/checks/all'], result: 'exit', needsRoot: false },
+  { name: 'unit', command: ava(), result: 'tap', needsRoot: false },
+  { name: 'system', command: ava('--config', 'ava.system.config.js'), result: 'tap', needsRoot: true }
+]
+
+const { values } = parseArgs({ options: { fast: { type: 'boolean', default: false }, long: { type: 'boolean', default: false } } })
+if (values.fast && values.long) {
+  console.error('scripts/test: --fast and --long exclude each other')
+  process.exit(2)
+}
+
+const isRoot = process.geteuid?.() === 0
+const runFolder = mkdtempSync(path.join(existsSync('/var/tmp') ? '/var/tmp' : '/tmp', 'volbridge-test-'))
+let running: ChildProcess | undefined
+let interrupted = false
+
+/** A private view of mounts and processes: nothing started or mounted inside outlives it. */
+const isolated = (command: readonly string[]): readonly string[] => [
+  'unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private', ...command
+]
+
+async function runSuite (suite: Suite): Promise<Counts> {
+  const [program = '', ...args] = suite.needsRoot && isRoot ? isolated(suite.command) : suite.command
+  const child = spawn(program, args, {
+    stdio: ['ignore', suite.result === 'tap' ? 'pipe' : 'inherit', 'inherit'],
+    env: { ...process.env, TMPDIR: runFolder, VOLBRIDGE_TEST_DIR: runFolder, ...values.long ? { VOLBRIDGE_LONG: '1' } : {} }
+  })
+  running = child
+  let counts = noCounts
+  const reader = new TapReader()
+  const isTerminal = process.stderr.isTTY
+  if (child.stdout !== null) {
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const { counts: added, isShown } = reader.read(line)
+      counts = addCounts(counts, added)
+      if (isShown) console.log(line)
+      else if (isTerminal) process.stderr.write(`\r\u001B[K${suite.name}: ${formatCounts(counts)}`)
+    })
+  }
+  const code = await new Promise<number | null>((resolve) => {
+    child.once('error', (error) => { console.error(`${suite.name}: ${error.message}`) })
+    child.once('close', resolve)
+  })
+  running = undefined
+  if (isTerminal) process.stderr.write('\r\u001B[K')
+  if (suite.result === 'exit') return { ...noCounts, [code === 0 ? 'passed' : 'failed']: 1 }
+  return code !== 0 && counts.failed === 0 ? addCounts(counts, { ...noCounts, failed: 1 }) : counts
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    interrupted = true
+    // The namespace's parent: killing it ends all that runs inside.
+    running?.kill(running.spawnfile === 'unshare' ? 'SIGKILL' : 'SIGTERM')
+  })
+}
+
+let total = noCounts
+for (const suite of suites) {
+  if (interrupted || (values.fast && suite.needsRoot)) continue
+  const startedMs = performance.now()
+  console.log(`--- ${suite.name}`)
+  const counts = await runSuite(suite)
+  total = addCounts(total, counts)
+  console.log(`${suite.name}: ${formatCounts(counts)} (${Math.round((performance.now() - startedMs) / 1000)} s)`)
+}
+rmSync(runFolder, { recursive: true, force: true })
+if (interrupted) {
+  console.error('interrupted')
+  process.exit(130)
+}
+console.log(formatCounts(total))
+process.exitCode = total.failed === 0 && total.passed > 0 ? 0 : 1
