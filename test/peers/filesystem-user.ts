@@ -1,0 +1,197 @@
+/**
+ * A program's view of `FilesystemOperations`: paths, and a kernel's habits (it counts references, looks names up one by one, and
+ * asks again after ESTALE). Owns a small world of server, clock and core for tests. Does not know FUSE.
+ */
+import { toFileName, type FileName } from '../../agent/base/brands.ts'
+import { Errno, errnoName, isErrno } from '../../agent/base/errno.ts'
+import type { Credential } from '../../agent/fs/backend.ts'
+import { Filesystem } from '../../agent/fs/filesystem.ts'
+import { MemoryArena } from '../../agent/fs/memory-arena.ts'
+import { MemoryState } from '../../agent/fs/memory-state.ts'
+import { rootNodeid, type Caller, type Entry, type HandleId, type ListedEntry, type Nodeid, type OpenFlags } from '../../agent/fs/operations.ts'
+import type { FilesystemOptions } from '../../agent/fs/options.ts'
+import { ManualClock } from './manual-clock.ts'
+import { MemoryServer } from './memory-backend.ts'
+
+export const readWrite: OpenFlags = { read: true, write: true, append: false, truncate: false, direct: false, sync: false, execute: false }
+export const readOnly: OpenFlags = { ...readWrite, write: false }
+
+export function callerOf (uid: number, gid = uid, groups: readonly number[] = []): Caller {
+  const credential: Credential = { uid, gid, groups, key: `${uid}:${gid}:${groups.join(',')}` }
+  return { uid, gid, pid: 1, credential }
+}
+export const root = callerOf(0)
+
+export class Failed extends Error {
+  readonly errno: number
+  constructor (errno: Errno) {
+    super(errnoName(errno))
+    this.errno = errno
+  }
+}
+
+/** The value, or an exception that names the errno. */
+export function good<T> (value: T | Errno): T {
+  if (isErrno(value)) throw new Failed(value)
+  return value
+}
+
+export interface Notice { readonly kind: 'inode' | 'entry', readonly nodeid: Nodeid, readonly name?: FileName, readonly offset?: number, readonly length?: number }
+
+export class World {
+  readonly server: MemoryServer
+  readonly clock = new ManualClock()
+  readonly state = new MemoryState()
+  readonly notices: Notice[] = []
+  readonly fs: Filesystem
+  readonly arena: MemoryArena
+  caller = root
+
+  constructor (options: Partial<FilesystemOptions> & { server?: MemoryServer, arenaBytes?: number, blockBytes?: number } = {}) {
+    const { server = new MemoryServer(), arenaBytes = 8 * 1024 * 1024, blockBytes = 64 * 1024, ...rest } = options
+    this.server = server
+    this.arena = new MemoryArena(arenaBytes, blockBytes)
+    this.fs = new Filesystem({
+      backend: server.backend(),
+      state: this.state,
+      arena: this.arena,
+      invalidator: {
+        inode: (nodeid, offset, length) => { this.notices.push({ kind: 'inode', nodeid, offset, length }) },
+        entry: (nodeid, name) => { this.notices.push({ kind: 'entry', nodeid, name }) }
+      },
+      options: rest,
+      clock: this.clock
+    })
+  }
+
+  async lookup (path: string): Promise<Entry | Errno> {
+    let parent: Nodeid = rootNodeid
+    let found: Entry | undefined
+    for (const part of path.split('/').filter((name) => name !== '')) {
+      const entry = await this.fs.lookup(parent, toFileName(part), this.caller)
+      if (isErrno(entry)) return entry
+      if (entry.nodeid === 0) return Errno.ENOENT
+      found = entry as Entry
+      this.fs.remember(found.nodeid, 1)
+      parent = found.nodeid
+    }
+    if (found !== undefined) return found
+    const attributes = await this.fs.getattr(rootNodeid, undefined, this.caller)
+    return isErrno(attributes) ? attributes : { ...attributes, generation: 1, entryTtlMs: 0 }
+  }
+
+  async nodeid (path: string): Promise<Nodeid> { return good(await this.lookup(path)).nodeid }
+
+  async at (path: string): Promise<{ parent: Nodeid, name: FileName }> {
+    const parts = path.split('/').filter((part) => part !== '')
+    const name = toFileName(parts.pop() ?? '')
+    return { parent: await this.nodeid(parts.join('/')), name }
+  }
+
+  async stat (path: string): Promise<Entry['attributes']> {
+    const nodeid = await this.nodeid(path)
+    return good(await this.fs.getattr(nodeid, undefined, this.caller)).attributes
+  }
+
+  async open (path: string, flags: Partial<OpenFlags> = {}): Promise<HandleId> {
+    return good(await this.fs.open(await this.nodeid(path), { ...readWrite, ...flags }, this.caller)).handle
+  }
+
+  async create (path: string, mode = 0o644, flags: Partial<OpenFlags> & { exclusive?: boolean } = {}): Promise<HandleId> {
+    const { parent, name } = await this.at(path)
+    const { exclusive = false, ...rest } = flags
+    const { entry, opened } = good(await this.fs.create(parent, name, mode, exclusive, { ...readWrite, ...rest }, this.caller))
+    this.fs.remember(entry.nodeid, 1)
+    return opened.handle
+  }
+
+  async write (handle: HandleId, offset: number, data: string | Buffer): Promise<number> {
+    const lent = Buffer.from(data)
+    const answer = this.fs.write(handle, offset, lent, false)
+    // The core may only read during the call.
+    lent.fill(0x21)
+    return good(await answer).bytes
+  }
+
+  async read (handle: HandleId, offset: number, count: number): Promise<Buffer> {
+    const data = good(await this.fs.read(handle, offset, count))
+    const bytes = Buffer.concat([...data.parts])
+    data.release()
+    return bytes
+  }
+
+  async readText (handle: HandleId, offset = 0, count = 1 << 20): Promise<string> { return (await this.read(handle, offset, count)).toString('latin1') }
+  async flush (handle: HandleId): Promise<undefined | Errno> { return this.fs.flush(handle, this.caller) }
+  async fsync (handle: HandleId): Promise<undefined | Errno> { return this.fs.fsync(handle) }
+  async release (handle: HandleId): Promise<void> { await this.fs.release(handle) }
+
+  async close (handle: HandleId): Promise<undefined | Errno> {
+    const error = await this.flush(handle)
+    await this.release(handle)
+    return error
+  }
+
+  async unlink (path: string): Promise<undefined | Errno> {
+    const { parent, name } = await this.at(path)
+    return this.fs.unlink(parent, name, this.caller)
+  }
+
+  async rmdir (path: string): Promise<undefined | Errno> {
+    const { parent, name } = await this.at(path)
+    return this.fs.rmdir(parent, name, this.caller)
+  }
+
+  async mkdir (path: string, mode = 0o755): Promise<undefined | Errno> {
+    const { parent, name } = await this.at(path)
+    const made = await this.fs.mkdir(parent, name, mode, this.caller)
+    if (isErrno(made)) return made
+    this.fs.remember(made.nodeid, 1)
+    return undefined
+  }
+
+  async rename (from: string, to: string): Promise<undefined | Errno> {
+    const source = await this.at(from)
+    const target = await this.at(to)
+    return this.fs.rename(source.parent, source.name, target.parent, target.name, { noReplace: false, exchange: false, whiteout: false }, this.caller)
+  }
+
+  async link (from: string, to: string): Promise<undefined | Errno> {
+    const nodeid = await this.nodeid(from)
+    const { parent, name } = await this.at(to)
+    const made = await this.fs.link(nodeid, parent, name, this.caller)
+    if (isErrno(made)) return made
+    this.fs.remember(made.nodeid, 1)
+    return undefined
+  }
+
+  async truncate (path: string, sizeBytes: number): Promise<void> {
+    good(await this.fs.setattr(await this.nodeid(path), undefined, { sizeBytes }, this.caller))
+  }
+
+  /** Everything in a folder, `most` entries per call. */
+  async list (path: string, options: { plus?: boolean, most?: number } = {}): Promise<ListedEntry[]> {
+    const handle = good(await this.fs.opendir(await this.nodeid(path), this.caller)).handle
+    const listed = await this.listHandle(handle, options)
+    this.fs.releasedir(handle)
+    return listed
+  }
+
+  async listHandle (handle: HandleId, options: { plus?: boolean, most?: number, from?: number } = {}): Promise<ListedEntry[]> {
+    const { plus = false, most = 20, from = 0 } = options
+    const listed: ListedEntry[] = []
+    let offset = from
+    for (;;) {
+      let taken = 0
+      const answer = await this.fs.readdir(handle, offset, plus, (entry) => {
+        if (taken === most) return false
+        taken += 1
+        listed.push(entry)
+        if (entry.entry !== undefined) this.fs.remember(entry.entry.nodeid, 1)
+        offset = entry.nextOffset
+        return true
+      })
+      if (answer !== undefined) throw new Failed(answer)
+      if (taken === 0) return listed
+    }
+  }
+}
