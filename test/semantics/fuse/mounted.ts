@@ -12,6 +12,7 @@ import { promisify } from 'node:util'
 import { loadAddon } from '../../../agent/host/addon.ts'
 import { abortConnection, fuseMountData, fuseType, openFuseDevice } from '../../../agent/host/fuse-connection.ts'
 import { attachFuseDevice } from '../../../agent/host/fuse-device.ts'
+import type { FuseDevice } from '../../../agent/host/fuse-device.ts'
 import { HostCalls } from '../../../agent/host/host-calls.ts'
 import { readMountinfo, topMountAt } from '../../../agent/host/mountinfo.ts'
 import { Mounts } from '../../../agent/host/mounts.ts'
@@ -34,12 +35,14 @@ export interface Mounted {
   close (): Promise<void>
 }
 
-export async function mountMemory (operations: FilesystemOperations, wishes?: InitWishes): Promise<Mounted> {
+/** `tap` sees every batch of requests before it is served. */
+export async function mountMemory (operations: FilesystemOperations, wishes?: InitWishes, tap?: (device: FuseDevice, count: number) => void): Promise<Mounted> {
   const path = await mkdtemp(join(tmpdir(), 'volbridge-fuse-'))
   const mounts = new Mounts(new HostCalls())
   const { fd } = openFuseDevice()
   const logged: string[] = []
   const device = attachFuseDevice(loadAddon(), fd)
+  if (tap !== undefined) tapRequests(device, tap)
   const connection = new FuseConnection({
     device,
     readStatus: createStatusReader(),
@@ -65,5 +68,18 @@ export async function mountMemory (operations: FilesystemOperations, wishes?: In
       await connection.ended
       await rmdir(path)
     }
+  }
+}
+
+function tapRequests (device: FuseDevice, tap: (device: FuseDevice, count: number) => void): void {
+  const listen = device.listen.bind(device)
+  device.listen = (events) => {
+    listen({
+      ...events,
+      requests (count) {
+        tap(device, count)
+        events.requests(count)
+      }
+    })
   }
 }
