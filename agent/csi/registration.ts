@@ -36,6 +36,15 @@ export interface RegistrationOptions {
 /** CSI's own version, not ours: kubelet wants a major below 2 and a newer one than any plugin of the same name, hence one fixed file. */
 const supportedVersions = ['1.0.0']
 
+/** kubelet makes it too; we may be the first. Not recursive: a kubelet folder that isn't there is a wrong option. */
+function makeFolder (folder: string): void {
+  try {
+    mkdirSync(folder, { mode: 0o750 })
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
+  }
+}
+
 export class Registration {
   readonly #options: RegistrationOptions
   readonly #socketPath: string
@@ -71,7 +80,7 @@ export class Registration {
       const server = this.#server()
       this.#refused = new AbortController()
       try {
-        mkdirSync(path.dirname(this.#socketPath), { recursive: true, mode: 0o750 })
+        makeFolder(path.dirname(this.#socketPath))
         await server.listen()
         if (this.#state.phase !== 'refused') this.#become({ phase: 'waiting', error: '' })
         while (server.isInPlace && !this.#refused.signal.aborted && !this.#stopped.signal.aborted) await this.#look(checkMs)

@@ -53,9 +53,9 @@ export async function listenUnix (socketPath: string, field: string, onConnectio
     const bound = path.join(hidden, 's')
     await bind(server, bound)
     chmodSync(bound, 0o600)
-    const { ino } = lstatSync(bound)
+    const made = identityOf(bound)
     renameSync(bound, socketPath)
-    return listenerOf(server, socketPath, ino)
+    return listenerOf(server, socketPath, made)
   } catch (error) {
     server.close()
     throw new VolumeError('INVALID', `${field}: no socket can be made at ${socketPath}: ${messageOf(error)}`, { field, cause: error })
@@ -64,10 +64,16 @@ export async function listenUnix (socketPath: string, field: string, onConnectio
   }
 }
 
-function listenerOf (server: Server, socketPath: string, ino: number): UnixListener {
+/** Which file lies there. Inode numbers are used again at once, so the time of birth belongs to it. */
+function identityOf (file: string): string | undefined {
+  const facts = lstatSync(file, { throwIfNoEntry: false, bigint: true })
+  return facts === undefined ? undefined : `${facts.dev} ${facts.ino} ${facts.birthtimeNs}`
+}
+
+function listenerOf (server: Server, socketPath: string, made: string | undefined): UnixListener {
   // An accept that fails (EMFILE) is not the end of the listener; libuv goes on with the next one.
   server.on('error', () => undefined)
-  const isInPlace = (): boolean => lstatSync(socketPath, { throwIfNoEntry: false })?.ino === ino
+  const isInPlace = (): boolean => identityOf(socketPath) === made
   return {
     path: socketPath,
     isInPlace,

@@ -196,12 +196,12 @@ export class Kubelet {
   get registered (): ReadonlyMap<string, PluginInfo> { return this.#registered }
 
   /**
-   * The plugin watcher and its reconciler: each new socket (by inode) is dialled once. `refuse` answers a reason to refuse with.
+   * The plugin watcher and its reconciler: each new socket is dialled once. `refuse` answers a reason to refuse with.
    * Ends when `signal` aborts.
    */
   async watchPlugins (signal: AbortSignal, refuse: (info: PluginInfo) => string | undefined = () => undefined): Promise<void> {
     const folder = path.join(this.root, 'plugins_registry')
-    const seen = new Map<string, { ino: number, driver: string | undefined }>()
+    const seen = new Map<string, { made: string, driver: string | undefined }>()
     while (!signal.aborted) {
       const sockets = readdirSync(folder).filter((name) => !name.startsWith('.')).map((name) => path.join(folder, name))
       for (const [socket, { driver }] of seen) {
@@ -210,9 +210,10 @@ export class Kubelet {
         if (driver !== undefined) this.#registered.delete(driver)
       }
       for (const socket of sockets) {
-        const facts = lstatSync(socket, { throwIfNoEntry: false })
-        if (facts?.isSocket() !== true || seen.get(socket)?.ino === facts.ino) continue
-        seen.set(socket, { ino: facts.ino, driver: await this.#register(socket, refuse) })
+        const facts = lstatSync(socket, { throwIfNoEntry: false, bigint: true })
+        const made = `${facts?.ino} ${facts?.birthtimeNs}`
+        if (facts?.isSocket() !== true || seen.get(socket)?.made === made) continue
+        seen.set(socket, { made, driver: await this.#register(socket, refuse) })
       }
       await sleep(50, undefined, { signal }).catch(() => undefined)
     }

@@ -1,0 +1,44 @@
+/** An engine that records what it was asked and answers as told. Owns nothing but the record. */
+import type { VolumeOperations, VolumeStatistics, VolumeView } from '../../../../agent/volumes/operations.ts'
+import { toStageKey, toVolumeId } from '../../../../agent/base/brands.ts'
+
+export interface Asked { readonly deed: keyof VolumeOperations, readonly request: unknown }
+
+export const statisticsOf = (changes: Partial<VolumeStatistics> = {}): VolumeStatistics => ({
+  totalBytes: 2n ** 60n, usedBytes: 5n, availableBytes: 2n ** 60n - 5n, totalInodes: 100n, usedInodes: 1n, availableInodes: 99n,
+  stale: false, health: { state: 'healthy', reason: '' }, ...changes
+})
+
+export const viewOf = (changes: Partial<VolumeView> = {}): VolumeView => ({
+  volume: toVolumeId('v1'), door: 'hand', source: 'server:/export', client: 'fuse', clientReason: 'auto', key: toStageKey('ab'), state: 'mounted',
+  staging: undefined, targets: [{ path: '/mnt/a', readOnly: false, owner: undefined }], health: { state: 'healthy', reason: '' },
+  locks: 'node-local', sessionPid: 7, counters: { reads: 3 }, gauges: { dirtyBytes: 0 }, ...changes
+})
+
+export class ScriptedVolumes implements VolumeOperations {
+  readonly asked: Asked[] = []
+  /** What the next deeds do before they answer: throw, or wait. */
+  before: () => void | Promise<void> = () => undefined
+  statisticsAnswer = statisticsOf()
+  views: VolumeView[] = []
+
+  async #note (deed: keyof VolumeOperations, request: unknown): Promise<void> {
+    this.asked.push({ deed, request })
+    await this.before()
+  }
+
+  async stage (request: unknown): Promise<void> { await this.#note('stage', request) }
+  async unstage (request: unknown): Promise<void> { await this.#note('unstage', request) }
+  async publish (request: unknown): Promise<void> { await this.#note('publish', request) }
+  async unpublish (request: unknown): Promise<{ lostBytes: number }> {
+    await this.#note('unpublish', request)
+    return { lostBytes: 0 }
+  }
+
+  async statistics (request: unknown): Promise<VolumeStatistics> {
+    await this.#note('statistics', request)
+    return this.statisticsAnswer
+  }
+
+  async list (): Promise<readonly VolumeView[]> { return await Promise.resolve(this.views) }
+}
