@@ -11,7 +11,7 @@ import type { Lookups } from './lookups.ts'
 import type { Caller, Entry, Nodeid } from './operations.ts'
 
 /** What is asked for: the kind decides which bits a mount group needs. */
-interface Wanted { readonly kind: FileKind, readonly mode: number, readonly sizeBytes?: number }
+interface Wanted { readonly kind: FileKind, readonly mode: number }
 
 export class Creations {
   readonly #core: Core
@@ -22,10 +22,9 @@ export class Creations {
     this.#lookups = lookups
   }
 
-  /** A regular file; its inode and entry. */
-  create (parent: Nodeid, name: FileName, mode: number, how: CreateMode, caller: Caller, truncate: boolean): Promise<{ inode: Inode, entry: Entry } | Errno> {
-    const wanted: Wanted = { kind: 'file', mode, ...(truncate ? { sizeBytes: 0 } : {}) }
-    return this.#make(parent, name, wanted, caller, (directory, attributes) => this.#core.backend.create(directory.handle, name, how, attributes, caller.credential))
+  /** A regular file; its inode and entry. O_TRUNC is not in the CREATE: a file that was there is emptied after its unsent bytes. */
+  create (parent: Nodeid, name: FileName, mode: number, how: CreateMode, caller: Caller): Promise<{ inode: Inode, entry: Entry } | Errno> {
+    return this.#make(parent, name, { kind: 'file', mode }, caller, (directory, attributes) => this.#core.backend.create(directory.handle, name, how, attributes, caller.credential))
   }
 
   async mkdir (parent: Nodeid, name: FileName, mode: number, caller: Caller): Promise<Entry | Errno> {
@@ -42,7 +41,7 @@ export class Creations {
   async mknod (parent: Nodeid, name: FileName, node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number }, caller: Caller): Promise<Entry | Errno> {
     const { kind, major, minor, mode } = node
     // MKNOD of NFSv3 makes no regular files; mknod(2) must not find one there already.
-    if (kind === 'file') return entryOf(await this.create(parent, name, mode, { kind: 'guarded' }, caller, false))
+    if (kind === 'file') return entryOf(await this.create(parent, name, mode, { kind: 'guarded' }, caller))
     return entryOf(await this.#make(parent, name, { kind, mode }, caller,
       (directory, attributes) => this.#core.backend.mknod(directory.handle, name, { kind, major, minor }, attributes, caller.credential)))
   }
@@ -112,12 +111,11 @@ export class Creations {
     this.#core.names.delete(directory, name)
   }
 
-  #attributesOf ({ kind, mode, sizeBytes }: Wanted): AttributeChanges {
+  #attributesOf ({ kind, mode }: Wanted): AttributeChanges {
     const { mountGroup } = this.#core.options
-    const size = sizeBytes === undefined ? {} : { sizeBytes }
-    if (mountGroup === undefined || kind === 'symlink') return { mode, ...size }
+    if (mountGroup === undefined || kind === 'symlink') return { mode }
     const groupBits = kind === 'directory' ? 0o2070 : 0o060
-    return { mode: mode | groupBits, gid: mountGroup, ...size }
+    return { mode: mode | groupBits, gid: mountGroup }
   }
 }
 

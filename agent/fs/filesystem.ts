@@ -147,7 +147,7 @@ export class Filesystem implements FilesystemOperations {
   async #finish (): Promise<void> {
     await this.#core.writeback.settleAll()
     const hidden = [...this.#core.inodes.all()].filter((inode) => inode.silly !== undefined)
-    await Promise.all(hidden.map((inode) => this.#silly.remove(inode)))
+    await Promise.all(hidden.map((inode) => this.#silly.remove(inode, true)))
   }
 }
 

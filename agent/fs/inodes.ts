@@ -3,6 +3,7 @@
  * and when an inode may be forgotten. Does not know what is cached about it: those fields belong to the files named beside them.
  */
 import type { FileName } from '../base/brands.ts'
+import type { Errno } from '../base/errno.ts'
 import type { Attributes, Credential, FileKind, RemoteHandle } from './backend.ts'
 import type { Clock } from './clock.ts'
 import type { DirtyFile } from './dirty-file.ts'
@@ -29,6 +30,8 @@ export class Inode {
   where: { readonly parent: Inode, readonly name: FileName } | undefined
   /** Set while the object lives under a silly name (silly-rename.ts). */
   silly: SillyName | undefined
+  /** Getting its silly name just now. */
+  hiding: Promise<boolean | Errno> | undefined
   /** Silly names inside this folder. */
   sillyNames: Map<FileName, Inode> | undefined
   /** Removals of silly names inside this folder that are under way; rmdir waits for them. */

@@ -43,19 +43,22 @@ export class OpenFiles {
   }
 
   async create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): Promise<{ entry: Entry, opened: Opened } | Errno> {
-    const made = await this.#creations.create(parent, name, mode, { kind: exclusive ? 'exclusive' : 'unchecked' }, caller, flags.truncate)
+    const made = await this.#creations.create(parent, name, mode, { kind: exclusive ? 'exclusive' : 'unchecked' }, caller)
     if (isErrno(made)) return made
     const { inode, entry } = made
     const opened = await this.#opening(inode, async () => {
-      if (!exclusive && !looksNew(entry, mode)) {
+      if (!exclusive && !looksNew(entry, mode | (this.#core.options.mountGroup === undefined ? 0 : 0o060))) {
         // Somebody else made it first: then this is an open like any other, and the server decides.
         const refused = await this.#core.access.ask(inode, accessWanted(flags), caller.credential)
         if (refused !== undefined) return refused
+        const failure = flags.truncate ? await this.#metadata.change(inode, { sizeBytes: 0 }, caller.credential) : undefined
+        if (failure !== undefined) return failure
       }
       // The creator may use its descriptor whatever the mode says: nobody asks ACCESS.
       return this.#grant(inode, flags, caller.credential)
     })
-    return isErrno(opened) ? opened : { entry, opened }
+    if (isErrno(opened)) return opened
+    return { entry: { ...entry, ...this.#core.attributes.present(inode) }, opened }
   }
 
   opendir (nodeid: Nodeid, caller: Caller): Promise<Opened | Errno> | Errno {

@@ -31,12 +31,13 @@ export class Removals {
     const place = { directory, name }
     const target = await this.#openTarget(place, caller.credential)
     if (isErrno(target)) return target
-    if (target !== undefined && await this.#silly.isNeeded(target, caller.credential)) {
-      const hidden = await this.#silly.hide(target, directory, name, caller.credential)
-      if (hidden === undefined) this.#noteGone(place)
+    const hidden = target === undefined ? false : await this.#silly.hideIfOpen(target, directory, name, caller.credential)
+    if (isErrno(hidden)) return hidden
+    if (hidden) {
+      this.#noteGone(place)
       // The last close may have come while the name was being changed.
-      if (hidden === undefined && target.opens === 0) await this.#silly.remove(target)
-      return hidden
+      if (target?.opens === 0) await this.#silly.remove(target)
+      return undefined
     }
     return this.#take(place, target, (credential) => this.#core.backend.remove(directory.handle, name, credential), caller.credential)
   }
@@ -88,16 +89,15 @@ export class Removals {
 
   async #hideOpenTarget (source: Place, target: Place, credential: Credential): Promise<Inode | undefined | Errno> {
     const replaced = await this.#openTarget(target, credential)
-    if (isErrno(replaced) || replaced === undefined) return replaced
-    if (!await this.#silly.isNeeded(replaced, credential)) return undefined
+    if (isErrno(replaced) || replaced === undefined || replaced.kind === 'directory') return isErrno(replaced) ? replaced : undefined
+    if (replaced.opens === 0) return undefined
     const moved = await this.#lookups.find(source.directory, source.name, credential)
     if (isErrno(moved)) return moved
-    // Two names of one object: POSIX says nothing happens.
-    if (moved === replaced) return undefined
-    // A folder never replaces a file; the server's refusal must not find the target gone.
-    if (moved.kind === 'directory') return Errno.ENOTDIR
-    const answer = await this.#silly.hide(replaced, target.directory, target.name, credential)
-    return answer ?? replaced
+    // Two names of one object, or a folder over a file: the target stays, so it must keep its name. The server says what is wrong.
+    if (moved === replaced || moved.kind === 'directory') return undefined
+    const answer = await this.#silly.hideIfOpen(replaced, target.directory, target.name, credential)
+    if (isErrno(answer)) return answer
+    return answer ? replaced : undefined
   }
 
   async #move (source: Place, target: Place, credential: Credential): Promise<undefined | Errno> {

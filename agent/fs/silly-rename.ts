@@ -19,18 +19,38 @@ export class SillyRename {
 
   constructor (core: Core) { this.#core = core }
 
-  /** Whether taking away the name would take the data from somebody who has it open here. */
-  async isNeeded (inode: Inode, credential: Credential): Promise<boolean> {
-    if (inode.opens === 0 || inode.kind === 'directory' || inode.silly !== undefined) return false
-    // A link count from the cache may be older than another client's link; only a second link that is there now makes this safe.
+  /**
+   * Gives the object its other name when taking this one would take the data from somebody who has it open here. Answers whether
+   * it did; then the old name is free. Two at once for one object take turns: the second finds it done.
+   */
+  async hideIfOpen (inode: Inode, directory: Inode, name: FileName, credential: Credential): Promise<boolean | Errno> {
+    while (inode.hiding !== undefined) await inode.hiding
+    if (inode.opens === 0) return false
+    const hiding = this.#hideIfNeeded(inode, directory, name, credential)
+    inode.hiding = hiding
+    try {
+      return await hiding
+    } finally {
+      inode.hiding = undefined
+    }
+  }
+
+  async #hideIfNeeded (inode: Inode, directory: Inode, name: FileName, credential: Credential): Promise<boolean | Errno> {
+    if (!await this.#isNeeded(inode, credential)) return false
+    const failure = await this.#hide(inode, directory, name, credential)
+    return failure ?? true
+  }
+
+  async #isNeeded (inode: Inode, credential: Credential): Promise<boolean> {
+    if (inode.kind === 'directory' || inode.silly !== undefined) return false
+    // A link count from the cache may be older than another client's unlink; only a second link that is there now makes this safe.
     const { attributes } = this.#core
     if ((inode.cached.attributes?.nlink ?? 1) <= 1) return true
     const asked = await attributes.ask(inode, credential)
     return isErrno(asked) || asked.nlink <= 1
   }
 
-  /** Gives the object its other name. Afterwards the old name is free. */
-  async hide (inode: Inode, directory: Inode, name: FileName, credential: Credential): Promise<undefined | Errno> {
+  async #hide (inode: Inode, directory: Inode, name: FileName, credential: Credential): Promise<undefined | Errno> {
     const hidden = await this.#freeName(inode, directory, credential)
     if (isErrno(hidden)) return hidden
     // Recorded before the deed: a successor removes what it finds under this name, or finds nothing.
@@ -55,10 +75,12 @@ export class SillyRename {
     this.#core.names.put(silly.directory, name, inode.nodeid)
   }
 
-  /** After the last close: the data may go. */
-  async remove (inode: Inode): Promise<void> {
+  /** After the last close: the data may go. With `isForced` also while it is open: the session ends. */
+  async remove (inode: Inode, isForced = false): Promise<void> {
+    // A last close in the middle of getting the silly name: there is nothing to remove before that is done.
+    while (inode.hiding !== undefined) await inode.hiding
     const silly = inode.silly
-    if (silly === undefined || this.#core.backend.isClosed) return
+    if (silly === undefined || this.#core.backend.isClosed || (inode.opens > 0 && !isForced)) return
     const { directory } = silly
     const removal = this.#remove(inode, directory, silly.name, silly.credential)
     const removals = directory.sillyRemovals ??= new Set<Promise<void>>()
@@ -73,8 +95,6 @@ export class SillyRename {
     const sent = attributes.begin(directory)
     const answer = await backend.remove(directory.handle, name, credential)
     attributes.end(directory, isErrno(answer) ? undefined : answer, sent)
-    // Opened again meanwhile through its silly name: then its turn comes at that close.
-    if (isErrno(answer) && answer !== Errno.ENOENT && answer !== Errno.ESTALE && inode.opens > 0) return
     names.delete(directory, name)
     this.#forget(inode)
     inodes.release(inode)

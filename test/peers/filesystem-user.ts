@@ -85,7 +85,10 @@ export class World {
   async at (path: string): Promise<{ parent: Nodeid, name: FileName }> {
     const parts = path.split('/').filter((part) => part !== '')
     const name = toFileName(parts.pop() ?? '')
-    return { parent: await this.nodeid(parts.join('/')), name }
+    const parent = good(await this.lookup(parts.join('/')))
+    // A kernel never asks for a name in what is no folder.
+    if (parent.attributes.kind !== 'directory') throw new Failed(Errno.ENOTDIR)
+    return { parent: parent.nodeid, name }
   }
 
   async stat (path: string): Promise<Entry['attributes']> {

@@ -1,0 +1,431 @@
+/** Caches with promises: two clients, one of them the server's own hands. */
+import test from 'ava'
+import { toFileName } from '../../../../agent/base/brands.ts'
+import { Errno, isErrno } from '../../../../agent/base/errno.ts'
+import type { Attributes } from '../../../../agent/fs/backend.ts'
+import { rootNodeid } from '../../../../agent/fs/operations.ts'
+import { callerOf, good, readOnly, readWrite, root, World } from '../../../peers/filesystem-user.ts'
+import { turns } from '../../../peers/manual-clock.ts'
+
+test('a fresh attribute is answered without a promise and without the server', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  const nodeid = await world.nodeid('/a')
+  const calls = world.server.calls.length
+  t.false(world.fs.getattr(nodeid, undefined, root) instanceof Promise)
+  t.false(world.fs.lookup(rootNodeid, toFileName('a'), root) instanceof Promise)
+  t.is(world.server.calls.length, calls)
+})
+
+test('attributes are believed for acregmin, then longer each time they are found unchanged, at most acregmax', async (t) => {
+  const world = new World({ acregminMs: 3000, acregmaxMs: 10_000 })
+  world.server.put('/a', 'one')
+  const nodeid = await world.nodeid('/a')
+  const ttls: number[] = []
+  for (let round = 0; round < 4; round++) {
+    const { attributesTtlMs } = good(await world.fs.getattr(nodeid, undefined, root))
+    ttls.push(attributesTtlMs)
+    world.clock.advance(attributesTtlMs)
+  }
+  t.deepEqual(ttls, [3000, 6000, 10_000, 10_000])
+  world.server.put('/a', 'two')
+  t.is(good(await world.fs.getattr(nodeid, undefined, root)).attributesTtlMs, 3000)
+})
+
+test('noac believes nothing', async (t) => {
+  const world = new World({ noac: true })
+  world.server.put('/a', 'one')
+  const nodeid = await world.nodeid('/a')
+  world.server.put('/a', 'longer')
+  const answer = good(await world.fs.getattr(nodeid, undefined, root))
+  t.is(answer.attributes.sizeBytes, 6)
+  t.is(answer.attributesTtlMs, 0)
+  const file = await world.open('/a')
+  await world.write(file, 0, 'stable')
+  world.server.reboot()
+  t.is(world.server.read('/a'), 'stable')
+})
+
+test('close-to-open: what another client closed before open is seen, however young the caches are', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'old')
+  const first = await world.open('/a')
+  t.is(await world.readText(first), 'old')
+  await world.close(first)
+  world.server.put('/a', 'newer')
+  const opened = good(await world.fs.open(await world.nodeid('/a'), readOnly, root))
+  t.false(opened.keepCache)
+  t.is(await world.readText(opened.handle), 'newer')
+})
+
+test('an unchanged file keeps its pages across opens, also after own writes', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'old')
+  const nodeid = await world.nodeid('/a')
+  t.false(good(await world.fs.open(nodeid, readOnly, root)).keepCache)
+  const second = good(await world.fs.open(nodeid, readWrite, root))
+  t.true(second.keepCache)
+  await world.write(second.handle, 0, Buffer.alloc(300_000, 1))
+  await world.close(second.handle)
+  t.true(good(await world.fs.open(nodeid, readOnly, root)).keepCache)
+  world.server.put('/a', 'foreign')
+  t.false(good(await world.fs.open(nodeid, readOnly, root)).keepCache)
+})
+
+test('a foreign write between our own writes is noticed by wcc data, and the kernel is told to drop pages', async (t) => {
+  const world = new World()
+  const file = await world.create('/a')
+  await world.write(file, 0, 'own')
+  await world.fsync(file)
+  world.server.put('/a', 'foreign')
+  world.notices.length = 0
+  await world.write(file, 0, 'OWN')
+  await world.fsync(file)
+  t.true(world.notices.some(({ kind }) => kind === 'inode'))
+  t.false(good(await world.fs.open(await world.nodeid('/a'), readOnly, root)).keepCache)
+})
+
+test('pipelined writes whose answers arrive in any order are not taken for foreign ones', async (t) => {
+  const world = new World()
+  let seed = 7
+  world.server.pause = async () => {
+    seed = (seed * 1103515245 + 12345) % 2147483648
+    await turns(seed % 4)
+  }
+  const file = await world.create('/a')
+  const opened = good(await world.fs.open(await world.nodeid('/a'), readWrite, root))
+  world.notices.length = 0
+  await world.write(file, 0, Buffer.alloc(2_000_000, 1))
+  await world.fsync(file)
+  t.deepEqual(world.notices, [])
+  t.is((await world.stat('/a')).sizeBytes, 2_000_000)
+  await world.close(opened.handle)
+})
+
+test('an older answer that arrives later does not undo newer attributes', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  const nodeid = await world.nodeid('/a')
+  world.clock.advance(4_000)
+  const held = world.server.hold('getattr', 'after')
+  const late = world.fs.getattr(nodeid, undefined, root)
+  await held.arrived
+  world.server.put('/a', 'longer')
+  const file = await world.open('/a')
+  held.go()
+  await late
+  t.is(good(await world.fs.getattr(nodeid, undefined, root)).attributes.sizeBytes, 6)
+  await world.close(file)
+})
+
+test('nocto opens from the caches', async (t) => {
+  const world = new World({ cto: false })
+  world.server.put('/a', 'one')
+  await world.close(await world.open('/a'))
+  const calls = world.server.calls.length
+  await world.close(await world.open('/a'))
+  t.is(world.server.calls.length, calls)
+})
+
+test('names are believed while their folder is unchanged; a foreign change drops them and tells the kernel', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  const first = await world.nodeid('/a')
+  world.server.unlink('/a')
+  world.server.put('/a', 'other')
+  t.is(await world.nodeid('/a'), first)
+  world.clock.advance(31_000)
+  t.not(await world.nodeid('/a'), first)
+})
+
+test('our own changes of a folder keep what is known about its other names', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  await world.nodeid('/a')
+  await world.close(await world.create('/b'))
+  await world.unlink('/b')
+  const lookups = world.server.count('lookup')
+  await world.nodeid('/a')
+  t.is(world.server.count('lookup'), lookups)
+})
+
+test('a foreign change of a folder seen in the answer to our own change drops its names', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  await world.nodeid('/a')
+  world.server.unlink('/a')
+  await world.close(await world.create('/b'))
+  t.is(await world.lookup('/a'), Errno.ENOENT)
+})
+
+test('missing names are remembered with lookupcache=all, and not with positive or none', async (t) => {
+  for (const [lookupCache, asked] of [['all', 1], ['positive', 2], ['none', 2]] as const) {
+    const world = new World({ lookupCache })
+    t.is(await world.lookup('/gone'), Errno.ENOENT)
+    t.is(await world.lookup('/gone'), Errno.ENOENT)
+    t.is(world.server.count('lookup'), asked, lookupCache)
+  }
+})
+
+test('lookupcache=none asks for names that exist, too', async (t) => {
+  const world = new World({ lookupCache: 'none' })
+  world.server.put('/a', 'one')
+  const entry = good(await world.lookup('/a'))
+  t.is(entry.entryTtlMs, 0)
+  await world.lookup('/a')
+  t.is(world.server.count('lookup'), 2)
+})
+
+test('a missing name found out before its folder changed is asked again afterwards', async (t) => {
+  const world = new World()
+  t.is(await world.lookup('/a'), Errno.ENOENT)
+  world.server.put('/a', 'one')
+  world.clock.advance(31_000)
+  t.false(isErrno(await world.lookup('/a')))
+})
+
+test('an answer "no such name" that was on its way while the name was made is not remembered', async (t) => {
+  const world = new World()
+  const held = world.server.hold('lookup', 'after')
+  const late = world.fs.lookup(rootNodeid, toFileName('a'), root)
+  await held.arrived
+  const made = good(await world.fs.create(rootNodeid, toFileName('a'), 0o644, false, readWrite, root))
+  held.go()
+  t.like(await late, { nodeid: 0, entryTtlMs: 0 })
+  t.like(await world.fs.lookup(rootNodeid, toFileName('a'), root), { nodeid: made.entry.nodeid })
+})
+
+test('names kept are bounded', async (t) => {
+  const world = new World({ namesMax: 10 })
+  for (let index = 0; index < 50; index++) await world.lookup(`/name${index}`)
+  t.is(world.fs.gauges().names, 10)
+})
+
+test('a stale handle reached by name is dropped: the next lookup asks and finds the object again', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  const before = await world.nodeid('/a')
+  world.server.changeHandle('/a')
+  t.is(await world.fs.open(before, readOnly, root), Errno.ESTALE)
+  const after = await world.nodeid('/a')
+  t.not(after, before)
+  t.is(await world.readText(await world.open('/a')), 'one')
+})
+
+test('an open file whose object is gone answers ESTALE', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  const file = await world.open('/a')
+  world.server.unlink('/a')
+  t.is(await world.fs.read(file, 0, 10), Errno.ESTALE)
+})
+
+test('a handle that the server used again for another object is another inode', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  const before = good(await world.lookup('/a'))
+  world.server.reuseHandle('/a', 'fifo')
+  world.clock.advance(31_000)
+  const after = good(await world.lookup('/a'))
+  t.not(after.nodeid, before.nodeid)
+  t.not(after.generation, before.generation)
+  t.is(after.attributes.kind, 'fifo')
+  t.is(await world.fs.getattr(999_999, undefined, root), Errno.ESTALE)
+})
+
+test('inodes go when the kernel forgets them, and stay while they are open or dirty', async (t) => {
+  const world = new World()
+  const settle = async (): Promise<void> => {
+    await turns()
+    world.clock.advance(2_000)
+    world.fs.forget(rootNodeid, 0)
+  }
+  world.server.put('/a', 'one')
+  const { nodeid } = good(await world.lookup('/a'))
+  await world.lookup('/a')
+  const file = good(await world.fs.open(nodeid, readWrite, root)).handle
+  world.fs.forget(nodeid, 2)
+  await settle()
+  t.is(world.state.inodes.get(nodeid)?.nodeid, nodeid)
+  await world.write(file, 0, 'two')
+  t.is(await world.close(file), undefined)
+  await settle()
+  world.fs.forget(rootNodeid, 0)
+  await settle()
+  t.is(world.state.inodes.get(nodeid), undefined)
+  t.is(world.fs.gauges().inodes, 1)
+  t.is(world.state.lookups.size, 0)
+})
+
+test('a lookup answered before a forget of earlier references is handled still names a living inode', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  const { nodeid } = good(await world.lookup('/a'))
+  const again = good(await world.fs.lookup(rootNodeid, toFileName('a'), root))
+  world.fs.forget(nodeid, 1)
+  world.fs.remember(again.nodeid, 1)
+  world.clock.advance(60_000)
+  t.false(isErrno(await world.fs.getattr(nodeid, undefined, root)))
+})
+
+test('inodes that no kernel ever remembered are bounded', async (t) => {
+  const world = new World({ idleInodesMax: 10 })
+  for (let index = 0; index < 100; index++) {
+    world.server.put(`/f${index}`, 'x')
+    await world.fs.lookup(rootNodeid, toFileName(`f${index}`), root)
+  }
+  t.true(world.fs.gauges().inodes <= 12)
+})
+
+test('OPEN asks the server for permission every time, for the caller', async (t) => {
+  const world = new World()
+  world.server.enforcesModes = true
+  world.server.put('/a', 'secret', 0o600)
+  const nodeid = await world.nodeid('/a')
+  await world.close(good(await world.fs.open(nodeid, readOnly, root)).handle)
+  t.is(await world.fs.open(nodeid, readOnly, callerOf(1000)), Errno.EACCES)
+  world.server.chmod('/a', 0o604)
+  t.false(isErrno(await world.fs.open(nodeid, readOnly, callerOf(1000))))
+  t.is(await world.fs.open(nodeid, readWrite, callerOf(1000)), Errno.EACCES)
+})
+
+test('access(2) answers are remembered per user for as long as the attributes', async (t) => {
+  const world = new World()
+  world.server.enforcesModes = true
+  world.server.put('/a', 'x', 0o640)
+  const nodeid = await world.nodeid('/a')
+  for (let round = 0; round < 3; round++) {
+    t.is(await world.fs.access(nodeid, 4, callerOf(1000)), Errno.EACCES)
+    t.is(await world.fs.access(nodeid, 4, callerOf(1001, 1001, [0])), undefined)
+  }
+  t.is(world.server.count('access'), 2)
+})
+
+test('reads and writes carry the credential of the opener, whoever asks', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'x', 0o666)
+  world.caller = callerOf(1000)
+  const file = await world.open('/a')
+  world.caller = root
+  await world.write(file, 0, Buffer.alloc(100_000))
+  await world.fsync(file)
+  await world.read(file, 0, 10)
+  const users = world.server.calls.filter(({ name }) => ['read', 'write', 'commit'].includes(name))
+    .map(({ args }) => (args[0] as { credential: { uid: number } }).credential.uid)
+  t.deepEqual([...new Set(users)], [1000])
+})
+
+test('the creator may write through its descriptor whatever the mode says', async (t) => {
+  const world = new World()
+  world.server.enforcesModes = true
+  world.caller = callerOf(1000)
+  const file = await world.create('/a', 0o000)
+  await world.write(file, 0, 'x')
+  t.is(await world.close(file), undefined)
+  t.is(world.server.read('/a'), 'x')
+  t.is(world.server.count('access'), 0)
+})
+
+test('creating over a file that somebody else made first asks for permission like an open', async (t) => {
+  const world = new World()
+  world.server.enforcesModes = true
+  t.is(await world.lookup('/a'), Errno.ENOENT)
+  world.server.put('/a', 'secret', 0o600)
+  t.is(await world.fs.create(rootNodeid, toFileName('a'), 0o644, false, readWrite, callerOf(1000)), Errno.EACCES)
+  t.is(await world.fs.create(rootNodeid, toFileName('a'), 0o644, true, readWrite, callerOf(1000)), Errno.EEXIST)
+})
+
+test('attributes missing from answers are asked for', async (t) => {
+  const world = new World()
+  world.server.givesAttributes = false
+  world.server.givesBefore = false
+  await world.mkdir('/folder')
+  const file = await world.create('/folder/a')
+  await world.write(file, 0, Buffer.alloc(200_000, 'x'))
+  t.is(await world.close(file), undefined)
+  t.is((await world.stat('/folder/a')).sizeBytes, 200_000)
+  t.deepEqual((await world.list('/folder', { plus: true })).map(({ name }) => name as string), ['.', '..', 'a'])
+  t.is(await world.unlink('/folder/a'), undefined)
+  t.is(await world.lookup('/folder/a'), Errno.ENOENT)
+})
+
+test('a link count is asked again after our own link and unlink', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'x')
+  t.is(await world.link('/a', '/b'), undefined)
+  t.is((await world.stat('/a')).nlink, 2)
+  t.is(await world.unlink('/a'), undefined)
+  t.is((await world.stat('/b')).nlink, 1)
+})
+
+test('O_TRUNC empties, and creates of existing files with O_TRUNC too', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'content')
+  const file = await world.open('/a', { truncate: true })
+  t.is(world.server.read('/a'), '')
+  await world.close(file)
+})
+
+test('mknod of a regular file refuses an existing one', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'x')
+  const node = { kind: 'file', major: 0, minor: 0, mode: 0o644 } as const
+  t.is(await world.fs.mknod(rootNodeid, toFileName('a'), node, root), Errno.EEXIST)
+  t.like(await world.fs.mknod(rootNodeid, toFileName('b'), node, root), { attributes: { kind: 'file' } })
+})
+
+test('a mount group owns what is made, and may read and write it', async (t) => {
+  const world = new World({ mountGroup: 2000 })
+  await world.mkdir('/folder', 0o700)
+  await world.create('/folder/a', 0o600)
+  t.like(await world.stat('/folder'), { gid: 2000, mode: 0o2770 })
+  t.like(await world.stat('/folder/a'), { gid: 2000, mode: 0o660 })
+})
+
+const flags = { noReplace: false, exchange: false, whiteout: false }
+for (const flag of ['noReplace', 'exchange', 'whiteout'] as const) {
+  test(`rename with ${flag} is refused with EINVAL, as NFSv3 cannot do it`, async (t) => {
+    const world = new World()
+    world.server.put('/a', 'x')
+    t.is(await world.fs.rename(rootNodeid, toFileName('a'), rootNodeid, toFileName('b'), { ...flags, [flag]: true }, root), Errno.EINVAL)
+  })
+}
+
+test('names and offsets beyond the limits are refused cleanly', async (t) => {
+  const world = new World()
+  const long = toFileName('n'.repeat(256))
+  t.is(await world.fs.lookup(rootNodeid, long, root), Errno.ENAMETOOLONG)
+  t.is(await world.fs.mkdir(rootNodeid, long, 0o755, root), Errno.ENAMETOOLONG)
+  const file = await world.create('/a')
+  t.is(await world.fs.write(file, 2 ** 43, Buffer.from('x'), false), Errno.EFBIG)
+  t.is(await world.fs.setattr(await world.nodeid('/a'), undefined, { sizeBytes: 2 ** 44 }, root), Errno.EFBIG)
+  t.is(await world.fs.read(12345, 0, 1), Errno.EBADF)
+  t.is(await world.fs.readdir(12345, 0, false, () => true), Errno.EBADF)
+})
+
+test('with softreval, what is known is answered from last values when the server is silent, and nothing is invented', async (t) => {
+  const world = new World({ softRevalMs: 5_000 })
+  world.server.put('/a', 'one')
+  const nodeid = await world.nodeid('/a')
+  good(await world.fs.statfs(rootNodeid, root))
+  world.clock.advance(120_000)
+  const held = [world.server.hold('getattr'), world.server.hold('lookup'), world.server.hold('lookup')] as const
+  const stat = world.fs.getattr(nodeid, undefined, root)
+  await held[0].arrived
+  world.clock.advance(5_000)
+  t.is((good(await stat).attributes as Attributes).sizeBytes, 3)
+  t.is(good(await world.fs.lookup(rootNodeid, toFileName('a'), root)).nodeid, nodeid)
+  t.is(good(await world.fs.statfs(rootNodeid, root)).totalFiles, 1000n)
+  let isAnswered = false
+  const unknown = Promise.resolve(world.fs.lookup(rootNodeid, toFileName('never-seen'), root)).then(() => { isAnswered = true })
+  await turns()
+  world.clock.advance(60_000)
+  await turns()
+  t.false(isAnswered)
+  for (const { go } of held) go()
+  await unknown
+  await turns()
+  world.server.put('/a', 'longer')
+  world.clock.advance(60_000)
+  t.is(good(await world.fs.getattr(nodeid, undefined, root)).attributes.sizeBytes, 6)
+})
