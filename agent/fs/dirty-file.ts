@@ -198,11 +198,13 @@ export class DirtyFile {
       first -= 1
     }
     if (bytes < wanted) return
-    for (let index = first, due = 0; due < wanted; index++) {
+    const end = left.start + wanted
+    for (let index = first; ; index++) {
+      // What is beyond a full WRITE goes on waiting for more.
+      this.#extents.split(index, end)
       const extent = this.#extents.at(index)
-      if (extent === undefined) break
+      if (extent === undefined || extent.start >= end) break
       this.#extents.setDue(extent)
-      due += extent.end - extent.start
     }
     this.#pump()
   }

@@ -136,7 +136,10 @@ export class InodeTable {
   /** To be called whenever something that kept the inode is gone: it is forgotten a moment later if nothing keeps it. */
   release (inode: Inode): void {
     // Not at once: a reply that names it may be on its way to the kernel while the FORGET of an earlier one is handled.
-    if (!this.#isKept(inode) && this.#byNodeid.has(inode.nodeid)) this.#idle.set(inode, this.#clock.nowMs())
+    if (!this.#isKept(inode) && this.#byNodeid.has(inode.nodeid)) {
+      this.#idle.delete(inode)
+      this.#idle.set(inode, this.#clock.nowMs())
+    }
     this.sweep()
   }
 

@@ -2,6 +2,7 @@
 import test from 'ava'
 import { Errno } from '../../../../agent/base/errno.ts'
 import type { WriteAnswer, WriteVerifier } from '../../../../agent/fs/backend.ts'
+import { randomOf } from '../../../model/exercise.ts'
 import { World } from '../../../peers/filesystem-user.ts'
 import { turns } from '../../../peers/manual-clock.ts'
 
@@ -378,4 +379,68 @@ test('drain with a silent server ends at its deadline and says what is lost', as
   held.go()
   await turns()
   t.is(world.server.count('write'), writes)
+})
+
+test('writes of odd sizes go out as full WRITEs; what is beyond waits for more', async (t) => {
+  const world = new World()
+  const file = await world.create('/a')
+  for (let index = 0; index < 7; index++) await world.write(file, index * 10_000, Buffer.alloc(10_000, index))
+  await turns()
+  const sizes = world.server.calls.filter(({ name }) => name === 'write').map(({ args }) => Buffer.concat(args[2] as Buffer[]).length)
+  t.deepEqual(sizes, [65_536])
+  t.is(await world.close(file), undefined)
+})
+
+test('with refusals at random, a success of fsync or close is always true and no refusal goes untold', async (t) => {
+  const firstSeed = Number(process.env['MODEL_SEED'] ?? Date.now() % 1_000_000)
+  t.log(`seed ${firstSeed}`)
+  for (let seed = firstSeed; seed < firstSeed + 60; seed++) {
+    const random = randomOf(seed * 31)
+    const world = new World()
+    world.server.pause = () => turns(Math.floor(random() * 3))
+    const file = await world.create('/a')
+    const length = 200_000
+    let content = Buffer.alloc(length, '.')
+    await world.write(file, 0, content)
+    let refusals = 0
+    let isTold = true
+    for (let step = 0; step < 40; step++) {
+      const dice = random()
+      if (dice < 0.15) {
+        world.server.intercept(random() < 0.7 ? 'write' : 'commit', () => { refusals += 1; isTold = false; return Errno.ENOSPC })
+      } else if (dice < 0.2) {
+        world.server.reboot()
+      } else if (dice < 0.7) {
+        const offset = Math.floor(random() * (length - 70_000))
+        const bytes = Buffer.alloc(1 + Math.floor(random() * 70_000), 65 + step)
+        const answer = await world.fs.write(file, offset, bytes, false)
+        if (answer === Errno.ENOSPC) isTold = true
+        else bytes.copy(content, offset)
+      } else {
+        const before = refusals
+        const answer = await world.fsync(file)
+        if (answer === undefined) {
+          t.true(isTold && refusals === before, `seed ${seed} step ${step}: a refusal went untold`)
+          if (before === 0) t.true(world.server.node('/a')?.stable.equals(content), `seed ${seed} step ${step}: not stable`)
+        } else {
+          t.is(answer, Errno.ENOSPC)
+          isTold = true
+        }
+      }
+      if (isTold && refusals > 0) {
+        // As a program would: everything again.
+        world.server.clearIntercepts()
+        await world.fsync(file)
+        content = Buffer.alloc(length, 48 + step % 10)
+        refusals = 0
+        isTold = true
+        t.is(await world.write(file, 0, content), length)
+        t.is(await world.fsync(file), undefined, `seed ${seed} step ${step}: refused without a reason`)
+        t.true(world.server.node('/a')?.stable.equals(content), `seed ${seed} step ${step}: not stable after recovery`)
+      }
+    }
+    world.server.clearIntercepts()
+    await world.close(file)
+    t.is(world.arena.usedBytes, 0)
+  }
 })
