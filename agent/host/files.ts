@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { chmod, lstat, mkdir, open, rename, unlink } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 import { HostError } from '../base/errors.ts'
 
 /** Temporary names start with a dot and end so; a crash may leave one, which readers skip and `mayBeLeftOver` recognises. */
@@ -52,9 +52,22 @@ async function syncFolder (path: string): Promise<void> {
   }
 }
 
+/** Not `recursive`: Node loops for ever where a file system answers ENOENT to a mkdir below an existing folder, as /proc does. */
+async function makeFolders (path: string): Promise<void> {
+  const parts = resolve(path).split('/').filter((part) => part !== '')
+  for (let depth = 1; depth <= parts.length; depth++) {
+    try {
+      await mkdir(`/${parts.slice(0, depth).join('/')}`, { mode: 0o700 })
+    } catch (error) {
+      /* EROFS comes before EEXIST on a read-only file system. */
+      if (!isCode(error, 'EEXIST') && !(isCode(error, 'EROFS') && depth < parts.length)) throw error
+    }
+  }
+}
+
 /** Makes a folder that only its owner can enter. A symlink or another user's folder in its place is refused. */
 export async function makePrivateFolder (path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 })
+  await makeFolders(path)
   const facts = await lstat(path)
   if (!facts.isDirectory()) throw new HostError({ code: 'ENOTDIR', errno: 20, call: `making ${path}` }, `${path} is not a folder; remove it or choose another`)
   if (facts.uid !== process.geteuid?.()) {

@@ -1,0 +1,53 @@
+/** Host calls against a FUSE mount that nobody serves: the kernel never answers, the agent must. */
+import test from 'ava'
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { HostError } from '../../../agent/base/errors.ts'
+import { fuseMountData, openFuseDevice } from '../../../agent/host/fuse-connection.ts'
+import { HostCalls } from '../../../agent/host/host-calls.ts'
+import { readMountinfo, topMountAt } from '../../../agent/host/mountinfo.ts'
+import { MS } from '../../../agent/host/host-program.ts'
+import { Mounts } from '../../../agent/host/mounts.ts'
+
+const system = process.geteuid?.() === 0 ? test : test.skip
+const folder = realpathSync(mkdtempSync(join(tmpdir(), 'volbridge-calls-')))
+test.after.always(() => { rmSync(folder, { recursive: true, force: true }) })
+
+system('a mount nobody serves: stat and statfs end at their deadline, looking at it and unmounting it do not need an answer', async (t) => {
+  const calls = new HostCalls()
+  const mounts = new Mounts(calls)
+  const path = join(folder, 'unserved')
+  mkdirSync(path)
+  const device = openFuseDevice()
+  await mounts.mount({ source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID, data: fuseMountData(device.fd, 1 << 20) }, { keep: [device.fd] })
+  t.teardown(() => { device.close() })
+  const late = { instanceOf: HostError, message: /within 200 ms/ }
+  await t.throwsAsync(calls.run([{ op: 'stat', path }], { deadlineMs: 200, key: 'x' }), late)
+  await t.throwsAsync(mounts.statfs(path, { deadlineMs: 200, key: 'x' }), late)
+  t.deepEqual(await mounts.inspect(path, { deadlineMs: 1000 }), { kind: 'folder', path })
+  t.is(topMountAt(await readMountinfo(), path)?.type, 'fuse.volbridge')
+  await mounts.unmount(path, {}, { deadlineMs: 1000 }).catch(async () => { await mounts.unmount(path, { detach: true }) })
+  t.is(topMountAt(await readMountinfo(), path), undefined)
+})
+
+system('a bind is read-only by itself, and a symlink is never followed', async (t) => {
+  const mounts = new Mounts(new HostCalls())
+  const [source, target] = [join(folder, 'source'), join(folder, 'target')]
+  mkdirSync(source)
+  mkdirSync(target)
+  await mounts.bind({ source, target, flags: MS.NOSUID | MS.NODEV, readOnly: true })
+  t.teardown(() => { execFileSync('umount', ['-l', target]) })
+  const options = topMountAt(await readMountinfo(), target)?.options ?? []
+  t.true(['ro', 'nosuid', 'nodev'].every((option) => options.includes(option)), options.join(','))
+  execFileSync('ln', ['-s', 'target', join(folder, 'link')])
+  await t.throwsAsync(mounts.bind({ source, target: join(folder, 'link'), flags: 0, readOnly: false }), { instanceOf: HostError, message: /ENOTDIR|ELOOP/ })
+  await t.throwsAsync(mounts.unmount(join(folder, 'link')), { instanceOf: HostError, message: /EINVAL/ })
+  t.true(statSync(target).isDirectory())
+})
+
+system('a call can run in another mount namespace', async (t) => {
+  const mounts = new Mounts(new HostCalls(), { mountNamespace: '/proc/1/ns/mnt' })
+  t.is((await mounts.inspect('/')).kind, 'folder')
+})
