@@ -3,7 +3,7 @@
  *
  * Owns the only use of the parser library. Does not know what the commands do: they are given.
  */
-import { Command, CommanderError, Option } from 'commander'
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { VolumeError } from '../base/errors.ts'
 import { logLevels } from '../observe/log.ts'
 import type { LogLevel } from '../observe/log.ts'
@@ -19,7 +19,8 @@ export interface AgentOptions extends PlaceOptions {
   readonly listen?: string
   readonly logLevel: LogLevel
   readonly logFile?: string
-  readonly leaveWhenIdle: boolean
+  /** Seconds without a volume and a call; undefined: stay. */
+  readonly leaveWhenIdle?: number
 }
 export interface MountOptions extends PlaceOptions { readonly options: readonly string[], readonly foreground: boolean }
 export interface UnmountOptions extends PlaceOptions { readonly force: boolean }
@@ -54,6 +55,12 @@ function withPlaces (command: Command): Command {
 
 const collect = (value: string, before: readonly string[]): readonly string[] => [...before, value]
 
+function parseSeconds (text: string): number {
+  const seconds = Number(text)
+  if (!/^\d{1,7}$/.test(text) || seconds === 0) throw new InvalidArgumentError('It takes a number of seconds.')
+  return seconds
+}
+
 /** What a command answered, so that the caller can exit with it. */
 interface Result { code: number }
 
@@ -66,7 +73,7 @@ function addAgent (program: Command, commands: Commands, result: Result): void {
     .addOption(new Option('--listen <address>', 'HOST:PORT for /healthz, /readyz and /metrics'))
     .addOption(new Option('--log-level <level>').choices([...logLevels]).default('info'))
     .addOption(new Option('--log-file <path>', 'write the log there instead of standard error'))
-    .addOption(new Option('--leave-when-idle', 'end some minutes after the last volume is gone (as the agents that Flex and mount start do)').default(false))
+    .addOption(new Option('--leave-when-idle [seconds]', 'end so long after the last volume and call (as the agents that Flex and mount start do)').preset('300').argParser(parseSeconds))
     .action(async (options: AgentOptions) => { result.code = await commands.agent(options) })
 }
 

@@ -27,8 +27,8 @@ function redactValue (value: unknown, shape: MessageShape | undefined, depth: nu
   if (typeof value === 'string') return value.length > stringLengthMax ? `${value.slice(0, stringLengthMax)}…` : value
   if (typeof value !== 'object' || value === null) return value
   if (depth >= depthMax) return '…'
-  if (Array.isArray(value)) return value.map((item) => redactValue(item, shape, depth + 1))
-  const entries = Object.entries(value).map(([field, inner]) => {
+  if (Array.isArray(value)) return value.map((item: unknown) => redactValue(item, shape, depth + 1)) as unknown
+  const entries = Object.entries(value as Readonly<Record<string, unknown>>).map(([field, inner]) => {
     if (shape?.isSecret(field) === true) return [field, isEmpty(inner) ? inner : redacted]
     if (shape !== undefined && keysOnly.has(field) && typeof inner === 'object' && inner !== null) return [field, Object.keys(inner)]
     return [field, redactValue(inner, shape?.message(field), depth + 1)]

@@ -1,0 +1,29 @@
+/**
+ * The engine's events as log lines.
+ *
+ * Owns level and wording of each, in one total table. Does not decide anything.
+ */
+import type { Log, LogLevel } from '../observe/log.ts'
+import type { VolumeEvent, VolumeEvents } from '../volumes/events.ts'
+
+type EventOf<K extends VolumeEvent['kind']> = Extract<VolumeEvent, { kind: K }>
+
+const lines: { readonly [K in VolumeEvent['kind']]: (event: EventOf<K>) => readonly [LogLevel, string] } = {
+  'journal-damaged': ({ file, reason }) => ['error', `the journal file ${file} is damaged and was set aside: ${reason}`],
+  'recovered': ({ deed, reason }) => ['info', `recovery: ${deed}, because ${reason}`],
+  'mount-started': ({ source }) => ['info', `${source} is mounted`],
+  'mount-ended': ({ source }) => ['info', `${source} is unmounted`],
+  'mount-died': ({ source, reason }) => ['error', `${source} is not served any more: ${reason}; restart the pods that use it`],
+  'mount-lingers': ({ source, others }) => ['info', `${source} stays mounted because it is also at ${others.join(', ')}`],
+  'data-lost': ({ source, lostBytes }) => ['error', `${lostBytes} bytes written to ${source} could not be saved before it was unmounted: the server did not take them in time`],
+  'undo-failed': ({ path, reason }) => ['error', `${path} could not be cleaned up: ${reason}; recovery tries again at the next start`],
+  'note': ({ text }) => ['info', text]
+}
+
+export function engineEvents (log: Log): VolumeEvents {
+  return (event) => {
+    const [level, message] = (lines[event.kind] as (event: VolumeEvent) => readonly [LogLevel, string])(event)
+    const { kind, ...facts } = event
+    log(level, { op: kind, ...facts }, message)
+  }
+}

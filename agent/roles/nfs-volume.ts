@@ -1,0 +1,89 @@
+/**
+ * A file system over NFS, composed: client, core and what is known about the server.
+ *
+ * Owns how options become parameters of the parts. Used by a session process and by a mount in the foreground; does not know FUSE.
+ */
+import { within } from '../base/deadline.ts'
+import { Errno, errnoName, isErrno } from '../base/errno.ts'
+import { VolumeError } from '../base/errors.ts'
+import { ioBytesMax } from '../base/limits.ts'
+import { systemClock } from '../fs/clock.ts'
+import { Filesystem } from '../fs/filesystem.ts'
+import { MemoryArena } from '../fs/memory-arena.ts'
+import { MemoryState } from '../fs/memory-state.ts'
+import type { Invalidator } from '../fs/operations.ts'
+import type { NfsClient } from '../nfs/client.ts'
+import { connectNfs } from '../nfs/connect.ts'
+import { clientCredential } from '../nfs/credentials.ts'
+import type { NfsLog } from '../nfs/transport-log.ts'
+import type { SessionConfiguration } from '../session/control.ts'
+import type { ConfiguredSession } from '../session/process.ts'
+import { ServerHealth } from './server-health.ts'
+
+/** nfs(5) softreval: after so long without the server, what is known is answered from what is known. */
+const softRevalMs = 5000
+const rootMs = 10_000
+
+export interface NfsVolumeParts {
+  readonly log: NfsLog
+  readonly invalidator: Invalidator
+}
+
+async function rootModeOf (client: NfsClient): Promise<number> {
+  const { root } = client.backend
+  const found = root.attributes ?? await within(rootMs, client.backend.getattr(root.handle, clientCredential), () => Errno.ETIMEDOUT)
+  if (!isErrno(found)) return found.mode
+  throw new VolumeError('UNAVAILABLE', `server: the volume's root can't be read (${errnoName(found)})`, { field: 'server', remedy: 'check the export' })
+}
+
+function filesystemOf ({ spec, softReval, dirtyBytesMax }: Omit<SessionConfiguration, 'key'>, client: NfsClient, invalidator: Invalidator): Filesystem {
+  const { acregminMs, acregmaxMs, acdirminMs, acdirmaxMs, noac, lookupCache, cto } = spec.target.options
+  return new Filesystem({
+    backend: client.backend,
+    state: new MemoryState(),
+    arena: new MemoryArena(dirtyBytesMax),
+    invalidator,
+    clock: systemClock,
+    options: {
+      acregminMs, acregmaxMs, acdirminMs, acdirmaxMs, noac, lookupCache, cto,
+      dirtySessionBytesMax: dirtyBytesMax,
+      softRevalMs: softReval ? softRevalMs : undefined,
+      mountGroup: spec.mountGroup
+    }
+  })
+}
+
+/** Connects and resolves the root. @throws VolumeError naming the attribute that is wrong. */
+export async function openNfsVolume (configuration: Omit<SessionConfiguration, 'key'>, { log, invalidator }: NfsVolumeParts): Promise<ConfiguredSession> {
+  const client = await connectNfs(configuration.spec.target, { log })
+  try {
+    const rootMode = await rootModeOf(client)
+    const operations = filesystemOf(configuration, client, invalidator)
+    const health = new ServerHealth(client)
+    health.watch()
+    const { transport } = client
+    return {
+      operations,
+      rootMode,
+      serverAddress: transport.serverAddress,
+      maxReadBytes: Math.min(client.backend.capabilities.readBytesMax, ioBytesMax),
+      report: () => ({
+        health: health.current.health,
+        healthReason: health.current.reason,
+        serverAddress: transport.serverAddress,
+        sinceLastReplyMs: Math.round(transport.sinceLastReplyMs()),
+        counters: transport.counters(),
+        gauges: { ...transport.gauges(), ...operations.gauges() }
+      }),
+      statistics: async (deadlineMs) => await health.statistics(deadlineMs),
+      probe: async (deadlineMs) => await health.probe(deadlineMs),
+      close: async () => {
+        health.stop()
+        await client.close()
+      }
+    }
+  } catch (error) {
+    await client.close()
+    throw error
+  }
+}

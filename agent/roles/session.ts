@@ -1,0 +1,73 @@
+/**
+ * The session's process, composed: the inherited FUSE descriptor, the control socket, and an NFS volume behind them.
+ *
+ * Owns what such a process loads (no parser, no gRPC, no logging library: it has to stay small) and which signals it survives.
+ */
+import { writeSync } from 'node:fs'
+import type { NfsLog } from '../nfs/transport-log.ts'
+import { loadAddon } from '../host/addon.ts'
+import { attachFuseDevice } from '../host/fuse-device.ts'
+import { peerOf } from '../host/sockets.ts'
+import type { Log } from '../session/dispatcher.ts'
+import { createStatusReader } from '../session/proc-status.ts'
+import { runSession } from '../session/process.ts'
+import { openNfsVolume } from './nfs-volume.ts'
+import { version } from './version.ts'
+
+/** The agent starts us with /dev/fuse there. */
+const fuseFd = 3
+
+/** The same form as the agent's lines. Its standard error is a file of the agent's choosing. */
+function jsonLog (): Log {
+  return (level, fields, message) => {
+    if (level === 'debug') return
+    const line = JSON.stringify({ level, time: new Date().toISOString(), pid: process.pid, ...fields, msg: message },
+      (_key, value: unknown) => typeof value === 'bigint' ? value.toString() : value)
+    // A full disk loses the line, not the mount.
+    try { writeSync(2, `${line}\n`) } catch { /* nowhere to say it */ }
+  }
+}
+
+export function toNfsLog (log: Log): NfsLog {
+  const at = (level: 'debug' | 'info' | 'warn' | 'error') => (facts: object, message: string) => { log(level, { op: 'nfs', ...facts }, message) }
+  return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
+}
+
+function socketPathOf (args: readonly string[]): string | undefined {
+  const at = args.indexOf('--socket')
+  return at === -1 ? undefined : args[at + 1]
+}
+
+/** `volbridge session --socket PATH`: internal, started by the agent with /dev/fuse as descriptor 3. Answers the exit code. */
+/** `--state-dir` says where the packed binary keeps its unpacked addon; it was read before anything was loaded. */
+function socketOf (args: readonly string[]): string | undefined {
+  try {
+    return parseArgs({ args: [...args], options: { socket: { type: 'string' }, 'state-dir': { type: 'string' } } }).values.socket
+  } catch {
+    return undefined
+  }
+}
+
+export async function runSessionRole (args: readonly string[]): Promise<number> {
+  const socketPath = socketPathOf(args)
+  if (socketPath === undefined) {
+    process.stderr.write('volbridge: session is started by the agent; use `volbridge mount`\n')
+    return 2
+  }
+  // Pods depend on this process: a terminal's or a starter's farewell is not meant for it.
+  for (const signal of ['SIGHUP', 'SIGINT'] as const) process.on(signal, () => undefined)
+  const addon = loadAddon()
+  const log = jsonLog()
+  // Memory that this process needs to write dirty pages back must not wait for dirty pages to be written back.
+  addon.becomeIoFlusher()
+  const end = await runSession({
+    socketPath, version, log,
+    device: attachFuseDevice(addon, fuseFd),
+    readStatus: createStatusReader(),
+    isTrusted: (socket) => peerOf(socket, addon)?.uid === process.geteuid?.(),
+    configure: async (configuration, { invalidator }) => await openNfsVolume(configuration, { log: toNfsLog(log), invalidator })
+  })
+  log('info', { op: 'session', outcome: 'ended', errno: end.errno }, end.reason)
+  // Timers and half-closed connections of a finished session are nobody's business any more.
+  process.exit(0)
+}
