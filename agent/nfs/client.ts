@@ -6,11 +6,10 @@
 import { within } from '../base/deadline.ts'
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
 import { VolumeError } from '../base/errors.ts'
-import type { FilesystemStatistics, Found } from '../fs/backend.ts'
+import type { Backend, FilesystemStatistics, Found } from '../fs/backend.ts'
 import type { RpcClient } from '../rpc/client.ts'
 import type { Clock } from '../rpc/clock.ts'
 import type { Asker } from './asker.ts'
-import type { Nfs3Backend } from './backend.ts'
 import { clientCredential } from './credentials.ts'
 
 /** What the transport says of itself, for health and metrics. */
@@ -39,7 +38,7 @@ export interface DatedStatistics {
 }
 
 export interface NfsClientParts {
-  readonly backend: Nfs3Backend
+  readonly backend: Backend
   readonly asker: Asker
   readonly rpc: RpcClient
   readonly clock: Clock
@@ -49,7 +48,7 @@ export interface NfsClientParts {
 }
 
 export class NfsClient {
-  readonly backend: Nfs3Backend
+  readonly backend: Backend
   readonly transport: NfsTransport
   readonly #asker: Asker
   readonly #rpc: RpcClient
