@@ -39,15 +39,6 @@ function socketPathOf (args: readonly string[]): string | undefined {
 }
 
 /** `volbridge session --socket PATH`: internal, started by the agent with /dev/fuse as descriptor 3. Answers the exit code. */
-/** `--state-dir` says where the packed binary keeps its unpacked addon; it was read before anything was loaded. */
-function socketOf (args: readonly string[]): string | undefined {
-  try {
-    return parseArgs({ args: [...args], options: { socket: { type: 'string' }, 'state-dir': { type: 'string' } } }).values.socket
-  } catch {
-    return undefined
-  }
-}
-
 export async function runSessionRole (args: readonly string[]): Promise<number> {
   const socketPath = socketPathOf(args)
   if (socketPath === undefined) {
