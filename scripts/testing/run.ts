@@ -8,22 +8,20 @@ import path from 'node:path'
 import process from 'node:process'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
-import { addCounts, formatCounts, noCounts, TapReader, type Counts } from './tap.ts'
+import { addCounts, formatCounts, noCounts, ReportReader, type Counts } from './report.ts'
 
 interface Suite {
   readonly name: string
   readonly command: readonly string[]
-  /** `tap`: every test is counted. `exit`: the command is one test. */
-  readonly result: 'tap' | 'exit'
+  /** `ava`: every test is counted. `exit`: the command is one test. */
+  readonly result: 'ava' | 'exit'
   readonly needsRoot: boolean
 }
 
-const ava = (...args: readonly string[]): readonly string[] => ['ava', '--tap', ...args]
-
 const suites: readonly Suite[] = [
   { name: 'checks', command: ['scripts/checks/all'], result: 'exit', needsRoot: false },
-  { name: 'unit', command: ava(), result: 'tap', needsRoot: false },
-  { name: 'system', command: ava('--config', 'ava.system.config.js'), result: 'tap', needsRoot: true }
+  { name: 'unit', command: ['ava'], result: 'ava', needsRoot: false },
+  { name: 'system', command: ['ava', '--config', 'ava.system.config.js'], result: 'ava', needsRoot: true }
 ]
 
 const { values } = parseArgs({ options: { fast: { type: 'boolean', default: false }, long: { type: 'boolean', default: false } } })
@@ -45,12 +43,13 @@ const isolated = (command: readonly string[]): readonly string[] => [
 async function runSuite (suite: Suite): Promise<Counts> {
   const [program = '', ...args] = suite.needsRoot && isRoot ? isolated(suite.command) : suite.command
   const child = spawn(program, args, {
-    stdio: ['ignore', suite.result === 'tap' ? 'pipe' : 'inherit', 'inherit'],
-    env: { ...process.env, TMPDIR: runFolder, VOLBRIDGE_TEST_DIR: runFolder, ...values.long ? { VOLBRIDGE_LONG: '1' } : {} }
+    stdio: ['ignore', suite.result === 'ava' ? 'pipe' : 'inherit', 'inherit'],
+    // A TERM that knows Unicode gives the marks that the reader looks for.
+    env: { ...process.env, TERM: 'dumb', NO_COLOR: '1', FORCE_COLOR: '0', TMPDIR: runFolder, VOLBRIDGE_TEST_DIR: runFolder, ...values.long ? { VOLBRIDGE_LONG: '1' } : {} }
   })
   running = child
   let counts = noCounts
-  const reader = new TapReader()
+  const reader = new ReportReader()
   const isTerminal = process.stderr.isTTY
   if (child.stdout !== null) {
     createInterface({ input: child.stdout }).on('line', (line) => {
