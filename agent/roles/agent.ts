@@ -1,90 +1,140 @@
 /**
- * The node's agent, composed: engine, doors, and when to leave.
+ * The agent's process, composed: the engine, its doors, signals, and when it ends.
  *
- * Owns start-up (engine and recovery first, then the sockets), SIGTERM (stop serving; mounts and sessions stay) and leaving when idle.
+ * Owns the order of start and end. Ending never touches mounts or sessions: pods go on, and the next agent finds them again.
  */
+import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
-import { mkdir } from 'node:fs/promises'
+import { isListening } from '../cli/agent-process.ts'
 import type { AgentOptions } from '../cli/arguments.ts'
 import type { Places } from '../cli/places.ts'
+import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
+import { moveToOwnCgroup } from '../host/cgroups.ts'
+import { makePrivateFolder } from '../host/files.ts'
 import { openLog } from '../observe/log.ts'
 import type { Log } from '../observe/log.ts'
 import { startEngine } from '../volumes/engine.ts'
 import type { Engine } from '../volumes/engine.ts'
 import { parseVolumeSpec } from '../volumes/spec.ts'
-import { csiSocketFolder, Doors } from './doors.ts'
-import { eventLines } from './events.ts'
+import { Doors, csiSocketFolders } from './doors.ts'
+import { engineEvents } from './engine-events.ts'
 import { ownProgram } from './program.ts'
 import { version } from './version.ts'
 
-/** Long enough for the next pod of a drained node, short enough that a developer's machine is not kept waiting for it. */
-const idleLeaveMs = 3 * 60_000
-const idleLookMs = 5_000
-/** Calls that run when SIGTERM comes may end; kubelet repeats the rest. */
-const closeGraceMs = 5_000
+/** Calls that run when we are told to end get this long. kubelet repeats those that are cut. */
+const graceMs = 5000
+/** A predecessor that was told to end still holds the state folder for its grace. */
+const handoverMs = 10_000
+const idleLookMs = 1000
 
-export async function runAgent (options: AgentOptions, places: Places): Promise<number> {
-  const log = openLog({ level: options.logLevel, file: options.logFile })
-  try {
-    return await serve(options, places, log)
-  } catch (error) {
-    log('error', { op: 'start', outcome: error instanceof VolumeError ? error.code : 'INTERNAL' }, messageOf(error))
-    throw error
+function requireRoot (): void {
+  if (process.geteuid?.() === 0) return
+  throw new VolumeError('DENIED', `the agent mounts file systems and needs root; this is uid ${process.geteuid?.() ?? -1}`, { remedy: 'run it with sudo, or as a privileged container' })
+}
+
+/** kubelet makes `plugins`, the driver its own folder in it; a kubelet folder that isn't there is a wrong option. */
+function makeSocketFolders (endpoint: string): void {
+  for (const folder of csiSocketFolders(endpoint)) {
+    try {
+      mkdirSync(folder, { mode: 0o750 })
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue
+      throw new VolumeError('INVALID', `--csi-endpoint: the folder ${folder} can't be made: ${messageOf(error)}`, { field: '--csi-endpoint', remedy: 'make it, or choose another', cause: error })
+    }
   }
 }
 
-async function serve (options: AgentOptions, places: Places, log: Log): Promise<number> {
-  if (process.geteuid?.() !== 0) {
-    throw new VolumeError('DENIED', 'the agent mounts file systems and needs root', { remedy: 'start it as root, or in a privileged container' })
-  }
+/** A predecessor that no longer listens is about to go: its lock on the state folder is waited for. One that listens keeps it. */
+async function startEngineWhenFree (places: Places, log: Log): Promise<Engine> {
   const program = ownProgram()
-  const engine = await startEngine({
-    stateDir: places.stateDir,
-    runDir: places.runDir,
-    sessionCommand: { file: program.file, args: [...program.args, 'session', '--state-dir', places.stateDir] },
-    events: eventLines(log)
-  })
+  for (const untilMs = monotonicMs() + handoverMs; ;) {
+    try {
+      return await startEngine({
+        stateDir: places.stateDir,
+        runDir: places.runDir,
+        // The packed binary reads the state folder from the arguments of every role: its addon is unpacked there.
+        sessionCommand: { file: program.file, args: [...program.args, 'session', '--state-dir', places.stateDir] },
+        sessionEnv: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+        events: engineEvents(log)
+      })
+    } catch (error) {
+      const isTaken = error instanceof VolumeError && error.code === 'CONFLICT'
+      if (!isTaken || monotonicMs() > untilMs || await isListening(places.agentSocket)) throw error
+      await pause(200)
+    }
+  }
+}
+
+/** An agent started by Flex or by hand dies with its starter's cgroup unless it leaves it. */
+async function leaveStartersCgroup (log: Log): Promise<void> {
+  const { failed } = await moveToOwnCgroup(process.pid, 'volbridge-agent')
+  for (const { path, reason } of failed) {
+    log('warn', { op: 'cgroup', path }, `the agent stays in its starter's cgroup and may end with it: ${reason}`)
+  }
+}
+
+/** Resolves with the reason to end. */
+async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine): Promise<string> {
+  const stop = new AbortController()
+  let reason = ''
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.once(signal, () => { reason ||= signal; stop.abort() })
+  }
+  const idleMs = options.leaveWhenIdle === undefined || options.csiEndpoint !== undefined ? Number.POSITIVE_INFINITY : options.leaveWhenIdle * 1000
+  while (!stop.signal.aborted) {
+    await pause(idleLookMs, stop.signal)
+    if (doors.idleMs < idleMs || (await engine.service.list()).length > 0) continue
+    // A call may have come in while the list was made.
+    if (doors.idleMs >= idleMs) return reason === '' ? 'idle' : reason
+  }
+  return reason
+}
+
+function survive (log: Log): void {
+  // Our own bug must not take the node's storage control away; what it hit is one call, which fails or times out.
+  process.on('uncaughtException', (error) => { log('error', { op: 'agent', outcome: 'INTERNAL', stack: error.stack }, error.message) })
+  process.on('unhandledRejection', (reason) => { log('error', { op: 'agent', outcome: 'INTERNAL', ...(reason instanceof Error ? { stack: reason.stack } : {}) }, messageOf(reason)) })
+  process.on('SIGHUP', () => undefined)
+}
+
+async function serve (options: AgentOptions, places: Places, log: Log): Promise<void> {
+  if (options.leaveWhenIdle !== undefined) await leaveStartersCgroup(log)
+  const engine = await startEngineWhenFree(places, log)
   try {
-    if (options.csiEndpoint !== undefined) await mkdir(csiSocketFolder(options.csiEndpoint), { recursive: true, mode: 0o750 })
+    if (options.csiEndpoint !== undefined) makeSocketFolders(options.csiEndpoint)
     const doors = new Doors({
-      volumes: engine.service,
-      parseSpec: parseVolumeSpec,
-      log,
-      version,
-      driverName: options.driverName,
-      nodeId: options.nodeId ?? hostname(),
-      agentSocket: places.agentSocket,
-      csiEndpoint: options.csiEndpoint,
-      kubeletDir: options.kubeletDir,
-      listen: options.listen
+      volumes: engine.service, parseSpec: parseVolumeSpec, log, version,
+      driverName: options.driverName, nodeId: options.nodeId ?? hostname(), agentSocket: places.agentSocket,
+      csiEndpoint: options.csiEndpoint, kubeletDir: options.kubeletDir, listen: options.listen
     })
-    await doors.open()
-    log('info', { op: 'start', outcome: 'ok', version, recovered: engine.recovered.length, stateDir: places.stateDir }, 'the agent serves')
-    const why = await untilToldToLeave(options, doors, engine)
-    log('info', { op: 'stop', outcome: why }, 'the agent stops serving; mounts and sessions stay')
-    await doors.close(closeGraceMs)
-    return 0
+    try {
+      await doors.open()
+      log('info', { op: 'start', outcome: 'OK', version, agentSocket: places.agentSocket, csiEndpoint: options.csiEndpoint, recovered: engine.recovered.length })
+      log('info', { op: 'stop', outcome: await untilEnd(options, doors, engine) }, 'volumes stay mounted')
+    } finally {
+      await doors.close(graceMs)
+    }
   } finally {
     engine.close()
   }
 }
 
-/** Resolves with a signal's name, or `idle` when nobody needs this agent any more. */
-async function untilToldToLeave (options: AgentOptions, doors: Doors, engine: Engine): Promise<string> {
-  return await new Promise((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.once(signal, () => { resolve(signal) })
-    if (!options.leaveWhenIdle || options.csiEndpoint !== undefined) return
-    let isLooking = false
-    const timer = setInterval(() => {
-      if (isLooking || doors.idleMs < idleLeaveMs) return
-      isLooking = true
-      engine.service.list().then((volumes) => {
-        isLooking = false
-        if (volumes.length > 0 || doors.idleMs < idleLeaveMs) return
-        clearInterval(timer)
-        resolve('idle')
-      }, () => { isLooking = false })
-    }, idleLookMs)
-  })
+/** `volbridge agent`. @throws VolumeError when it can't start. */
+export async function runAgent (options: AgentOptions, places: Places): Promise<number> {
+  requireRoot()
+  await makePrivateFolder(places.stateDir)
+  await makePrivateFolder(places.runDir)
+  const log = openLog({ level: options.logLevel, file: options.logFile })
+  survive(log)
+  try {
+    await serve(options, places, log)
+  } catch (error) {
+    // Whoever started us in the background reads the log's last line; a person reads what is printed.
+    if (options.logFile !== undefined) log('error', { op: 'start', outcome: error instanceof VolumeError ? error.code : 'INTERNAL' }, messageOf(error))
+    process.stderr.write(`volbridge: ${messageOf(error)}\n`)
+    process.exit(error instanceof VolumeError && error.code === 'INVALID' ? 2 : 1)
+  }
+  // What is left (sockets to sessions, timers) is nobody's business any more.
+  process.exit(0)
 }

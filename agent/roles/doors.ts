@@ -132,5 +132,8 @@ export class Doors {
   }
 }
 
-/** Folder of the CSI socket, which a new node does not have yet. */
-export const csiSocketFolder = (endpoint: string): string => path.dirname(parseCsiEndpoint(endpoint))
+/** The CSI socket's folder and the one above it, outermost first: a new node may have neither. */
+export function csiSocketFolders (endpoint: string): readonly string[] {
+  const folder = path.dirname(parseCsiEndpoint(endpoint))
+  return [path.dirname(folder), folder]
+}
