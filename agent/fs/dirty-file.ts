@@ -9,12 +9,13 @@
 import { Errno, isErrno } from '../base/errno.ts'
 import type { AttributeCache } from './attributes.ts'
 import { Stability, type OpenState, type WriteAnswer } from './backend.ts'
-import type { BlockPacker, Slab } from './blocks.ts'
+import type { BlockPacker } from './blocks.ts'
 import { ExtentMap, mayShare, type Extent } from './extents.ts'
 import { recordError } from './file-errors.ts'
 import type { BackendGate } from './gate.ts'
 import type { Inode } from './inodes.ts'
 import type { Invalidator } from './operations.ts'
+import { takeDueRun, type Run } from './runs.ts'
 import type { State } from './state.ts'
 
 export interface WritebackParts {
@@ -28,18 +29,8 @@ export interface WritebackParts {
   readonly onChange: (file: DirtyFile) => void
 }
 
-interface Request {
-  readonly start: number
-  readonly end: number
-  readonly open: OpenState
-  readonly data: readonly Buffer[]
-  readonly slabs: readonly Slab[]
-  readonly extents: Extent[]
-  readonly stability: Stability
-}
+interface Request extends Run { readonly stability: Stability }
 
-/** Buffers of one WRITE; IOV_MAX is 1024, and the RPC header needs some. */
-const buffersMax = 512
 /** A server that takes nothing, or never keeps what it promised, is asked so often; then it is an error. */
 const refusalsMax = 5
 /** COMMITs with another verifier than the WRITEs, one after the other; then writes are sent FILE_SYNC, which needs no COMMIT. */
@@ -212,64 +203,14 @@ export class DirtyFile {
   #pump (): void {
     if (this.#parts.backend.isClosed) return
     while (this.#holds === 0 && this.#extents.dueCount > 0 && this.#requests.size < this.#parts.writesInFlightMax) {
-      const request = this.#nextRequest()
-      if (request === undefined) return
+      const run = takeDueRun(this.#extents, this.#requests, this.#cursor, this.#parts.backend.capabilities.writeBytesMax)
+      if (run === undefined) return
+      for (const slab of run.slabs) this.#parts.packer.retain(slab)
+      this.#cursor = run.end
+      const request = { ...run, stability: this.#stabilityOf(run.end - run.start) }
       this.#requests.add(request)
       void this.#send(request)
     }
-  }
-
-  /** The next due run, in the order of an elevator: on from the last one, then from the start again. */
-  #nextRequest (): Request | undefined {
-    const start = this.#extents.find(this.#cursor)
-    const count = this.#extents.count
-    for (let step = 0; step < count; step++) {
-      const index = (start + step) % count
-      const extent = this.#extents.at(index)
-      if (extent === undefined || extent.phase !== 'dirty' || !extent.isDue) continue
-      const bound = this.#freeUntil(extent)
-      if (bound > extent.start) return this.#makeRequest(index, bound)
-    }
-    return undefined
-  }
-
-  /** How far from the start of `extent` no WRITE is in flight. */
-  #freeUntil (extent: Extent): number {
-    let bound = extent.start + this.#parts.backend.capabilities.writeBytesMax
-    for (const { start, end } of this.#requests) {
-      if (start <= extent.start && end > extent.start) return extent.start
-      if (start > extent.start && start < bound) bound = start
-    }
-    return bound
-  }
-
-  #makeRequest (index: number, bound: number): Request {
-    const extents: Extent[] = []
-    const data: Buffer[] = []
-    const slabs: Slab[] = []
-    let open: OpenState | undefined
-    let end = -1
-    let start = 0
-    for (let at = index; data.length < buffersMax; at++) {
-      let extent = this.#extents.at(at)
-      if (extent === undefined || extent.phase !== 'dirty' || extent.start >= bound) break
-      if (open !== undefined && (extent.start !== end || !mayShare(extent.open, open))) break
-      if (extent.end > bound) {
-        this.#extents.split(at, bound)
-        extent = this.#extents.at(at) ?? extent
-      }
-      if (open === undefined) start = extent.start
-      open ??= extent.open
-      end = extent.end
-      this.#extents.move(extent, 'writing', { carrier: extents })
-      extents.push(extent)
-      this.#parts.packer.retain(extent.slab)
-      slabs.push(extent.slab)
-      data.push(extent.slab.block.buffer.subarray(extent.slabOffset, extent.slabOffset + extent.end - extent.start))
-    }
-    const carried = open ?? { handle: this.#inode.handle, credential: { uid: 0, gid: 0, groups: [], key: '' } }
-    this.#cursor = end
-    return { start, end, open: carried, data, slabs, extents, stability: this.#stabilityOf(end - start) }
   }
 
   /** One WRITE that is all there is to save needs no COMMIT when it is sent FILE_SYNC: a small file costs one call less at close. */

@@ -118,7 +118,7 @@ export class Actor {
       case 'open': return { handle: await this.#open(step) }
       case 'close': return this.#withSlot(step.slot, ({ handle }) => world.close(handle))
       case 'fsync': return this.#withSlot(step.slot, ({ handle }) => world.fsync(handle))
-      case 'write': return this.#withSlot(step.slot, async ({ handle }) => ({ bytes: await world.write(handle, step.offset, Buffer.alloc(step.length, step.fill)) }))
+      case 'write': return this.#withSlot(step.slot, async ({ handle }) => ({ bytes: await world.write(handle, step.offset, patternOf(step)) }))
       case 'read': return this.#withSlot(step.slot, ({ handle }) => world.read(handle, step.offset, step.length))
       case 'truncate': return this.#truncate(step.path, step.size)
       case 'unlink': return world.unlink(step.path)
@@ -199,7 +199,7 @@ export class Actor {
     const open = 'slot' in step ? this.#slots[step.slot] : undefined
     if (open === undefined) return { value: undefined }
     if (step.op === 'write') {
-      this.#reference.write(open.node, step.offset, Buffer.alloc(step.length, step.fill))
+      this.#reference.write(open.node, step.offset, patternOf(step))
       return { value: { bytes: step.length } }
     }
     if (step.op === 'read') return { value: open.node.data.subarray(step.offset, step.offset + step.length) }
@@ -219,6 +219,11 @@ export class Actor {
     this.#slots[slot] = { handle: (actual.value as { handle: HandleId }).handle, node }
     return undefined
   }
+}
+
+/** Every byte differs from its neighbours: bytes shifted within one write would show. */
+function patternOf ({ length, fill }: { readonly length: number, readonly fill: number }): Buffer {
+  return Buffer.from(Array.from({ length }, (_value, index) => (fill + index * 7 + (index >> 8)) & 255))
 }
 
 /** A server that takes only some of the bytes. */

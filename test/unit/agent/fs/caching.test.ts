@@ -257,6 +257,24 @@ test('inodes go when the kernel forgets them, and stay while they are open or di
   t.is(world.state.lookups.size, 0)
 })
 
+test('a forgotten inode with bytes on their way is still the same inode when its name is looked up again', async (t) => {
+  const world = new World()
+  const file = await world.create('/a')
+  const nodeid = await world.nodeid('/a')
+  const held = world.server.hold('write')
+  await world.write(file, 0, 'hello')
+  const releasing = world.release(file)
+  await held.arrived
+  world.fs.forget(nodeid, 2)
+  world.clock.advance(60_000)
+  world.fs.forget(rootNodeid, 0)
+  const { nodeid: again, attributes } = good(await world.lookup('/a'))
+  t.is(again, nodeid)
+  t.is(attributes.sizeBytes, 5)
+  held.go()
+  await releasing
+})
+
 test('a lookup answered before a forget of earlier references is handled still names a living inode', async (t) => {
   const world = new World()
   world.server.put('/a', 'one')

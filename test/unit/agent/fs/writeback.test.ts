@@ -444,3 +444,25 @@ test('with refusals at random, a success of fsync or close is always true and no
     t.is(world.arena.usedBytes, 0)
   }
 })
+
+test('bytes that a verifier change brings back during a truncate are not sent around it', async (t) => {
+  const world = new World()
+  const file = await world.create('/a')
+  await world.write(file, 0, Buffer.alloc(64 * kib, 'a'))
+  await turns()
+  const commit = world.server.hold('commit')
+  const syncing = world.fsync(file)
+  await commit.arrived
+  const setattr = world.server.hold('setattr', 'after')
+  const truncating = world.truncate('/a', 10)
+  await setattr.arrived
+  world.server.verifier = 'v2'
+  const writes = world.server.count('write')
+  commit.go()
+  await turns()
+  t.is(world.server.count('write'), writes)
+  setattr.go()
+  await truncating
+  t.is(await syncing, undefined)
+  t.is(world.server.read('/a'), 'a'.repeat(10))
+})
