@@ -59,7 +59,7 @@ export class XdrReader {
 
   /** fixed-length opaque, section 4.9; padding is skipped. Shares memory with the message. */
   fixed (bytes: number): Buffer {
-    const at = this.#advance((bytes + 3) & ~3)
+    const at = this.#advance(bytes + (-bytes & 3))
     return this.#buffer.subarray(at, at + bytes)
   }
 
@@ -74,13 +74,13 @@ export class XdrReader {
   latin1 (bytesMax: number): string {
     const length = this.uint32()
     if (length > bytesMax) throw new WireError('OVERLONG', `string of ${length} bytes, at most ${bytesMax} are allowed`)
-    const at = this.#advance((length + 3) & ~3)
+    const at = this.#advance(length + (-length & 3))
     return this.#buffer.toString('latin1', at, at + length)
   }
 
   /** fixed-length opaque as latin1. */
   fixedLatin1 (bytes: number): string {
-    const at = this.#advance((bytes + 3) & ~3)
+    const at = this.#advance(bytes + (-bytes & 3))
     return this.#buffer.toString('latin1', at, at + bytes)
   }
 
@@ -88,7 +88,7 @@ export class XdrReader {
   skipOpaque (bytesMax: number): void {
     const length = this.uint32()
     if (length > bytesMax) throw new WireError('OVERLONG', `opaque of ${length} bytes, at most ${bytesMax} are allowed`)
-    this.#advance((length + 3) & ~3)
+    this.#advance(length + (-length & 3))
   }
 
   /** optional-data, section 4.19. */
