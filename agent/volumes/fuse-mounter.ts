@@ -31,7 +31,7 @@ export interface FuseMounterParts {
 }
 
 const serveMs = 10_000
-const unmountMs = 1500
+const unmountMs = 1000
 const forceMs = 1000
 /** A mount point of ours holds one mount; more are left by starts that were cut short. */
 const stackMax = 8
@@ -176,7 +176,7 @@ class FuseMount implements LiveMount {
   }
 
   async drain (deadlineMs: number): Promise<{ lostBytes: number }> {
-    const { lostBytes } = await this.#session.call('drain', { deadlineMs }, deadlineMs + 500)
+    const { lostBytes } = await this.#session.call('drain', { deadlineMs }, deadlineMs + 300)
     return { lostBytes }
   }
 }

@@ -135,7 +135,7 @@ export class Sessions {
    * @throws VolumeError INTERNAL when it survives SIGKILL (D state).
    */
   async end (id: ProcessId | undefined, socketPath: string | undefined, endsByItself: boolean): Promise<void> {
-    const gone = id === undefined || await endProcess(id, { waitMs: endsByItself ? 1000 : 0, termMs: 500, killMs: 1000 })
+    const gone = id === undefined || await endProcess(id, { waitMs: endsByItself ? 500 : 0, termMs: 300, killMs: 700 })
     if (socketPath !== undefined) await unlink(socketPath).catch(() => undefined)
     if (!gone) {
       throw new VolumeError('INTERNAL', `the session process ${id.pid} does not end even by SIGKILL`, { remedy: 'it hangs in the kernel; it ends when the kernel lets go, or with a reboot' })

@@ -19,7 +19,7 @@ import type { VolumeHost } from './volume-host.ts'
 /** kubelet gives a call 120 s and we answer at 110 s; a start leaves room for the rest and for undoing it. */
 const startMs = 90_000
 /** Unpublish and unstage must be over within 10 s with a dead server; the unmount and the process take the rest. */
-const drainMs = 4000
+const drainMs = 3000
 
 export interface SharedMountsParts {
   readonly table: VolumeTable
@@ -181,7 +181,7 @@ async function drained (live: LiveMount, deadlineMs: number): Promise<number> {
     return (await live.drain(deadlineMs)).lostBytes
   } catch {
     /* A session that does not even answer has lost what its last report said was dirty; it says so itself when it can. */
-    const report = await live.report(500).catch(() => undefined)
+    const report = await live.report(300).catch(() => undefined)
     return report?.gauges['dirtyBytes'] ?? report?.gauges['dirty_bytes'] ?? 0
   }
 }

@@ -26,8 +26,8 @@ export interface VolumeHost {
 }
 
 /** Together well below the 10 s in which an unpublish must answer. */
-const lookMs = 2000
-const unmountMs = 2000
+const lookMs = 1500
+const unmountMs = 1000
 
 export class NodeVolumeHost implements VolumeHost {
   readonly #mounts: Mounts

@@ -1,7 +1,8 @@
 /** Host calls against a FUSE mount that nobody serves: the kernel never answers, the agent must. */
 import test from 'ava'
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { HostError } from '../../../agent/base/errors.ts'
@@ -48,6 +49,12 @@ system('a bind is read-only by itself, and a symlink is never followed', async (
 })
 
 system('a call can run in another mount namespace', async (t) => {
-  const mounts = new Mounts(new HostCalls(), { mountNamespace: '/proc/1/ns/mnt' })
-  t.is((await mounts.inspect('/')).kind, 'folder')
+  const inside = join(folder, 'inside')
+  mkdirSync(inside)
+  const other = spawn('unshare', ['--mount', '/bin/sh', '-c', `mount -t tmpfs tmpfs ${inside} && mkdir ${inside}/only-there && echo ready && exec sleep 60`])
+  t.teardown(() => { other.kill('SIGKILL') })
+  await once(other.stdout, 'data')
+  const calls = new HostCalls()
+  t.is((await new Mounts(calls).inspect(join(inside, 'only-there'))).kind, 'missing')
+  t.is((await new Mounts(calls, { mountNamespace: `/proc/${other.pid ?? 0}/ns/mnt` }).inspect(join(inside, 'only-there'))).kind, 'folder')
 })

@@ -1,0 +1,254 @@
+/** The engine on a node in memory: idempotence, conflicts, sharing, order. */
+import test from 'ava'
+import { VolumeError } from '../../../../agent/base/errors.ts'
+import type { PublishRequest } from '../../../../agent/volumes/operations.ts'
+import { KeyedQueue, NameLocks, SharedWork, UndoStack } from '../../../../agent/volumes/locks.ts'
+import { Crash, World, path, specOf, volume, type Incarnation } from './world.ts'
+
+const v1 = volume('v1')
+const staging = path('/staging/v1')
+const target = path('/pods/a/mount')
+const csi = { door: 'csi', owner: undefined, readOnly: false } as const
+const publish = (change: Partial<PublishRequest> = {}): PublishRequest => ({ volume: v1, spec: specOf(), target, staging: undefined, ...csi, ...change })
+const ready = async (world = new World()): Promise<{ world: World, engine: Incarnation }> => {
+  const engine = world.incarnation()
+  await engine.recover()
+  return { world, engine }
+}
+
+test('stage comes before publish, and its spec must be the same', async (t) => {
+  const { engine } = await ready()
+  await t.throwsAsync(engine.service.publish(publish({ staging })), { code: 'NOT_FOUND', message: /not staged at/ })
+  await engine.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
+  await t.throwsAsync(engine.service.publish(publish({ staging, spec: specOf('/other') })), { code: 'CONFLICT' })
+  await engine.service.publish(publish({ staging }))
+  await t.throwsAsync(engine.service.stage({ volume: v1, spec: specOf('/other'), staging, door: 'csi' }), { code: 'CONFLICT' })
+})
+
+test('the steps of a first publish, in order', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  t.deepEqual(world.log, [
+    'put bind attaching', 'put mount starting', 'make folder', 'start session', 'put mount starting', 'configure', 'mount', 'put mount starting',
+    'serve', 'put mount mounted', 'make folder', 'bind', 'put bind attached'
+  ])
+})
+
+test('a repeat does nothing', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  const steps = world.log.length
+  await engine.service.publish(publish())
+  t.is(world.log.length, steps)
+})
+
+test('equal specs share a mount, others do not; the last user ends it', async (t) => {
+  const { world, engine } = await ready()
+  const [a, b, c] = ['/pods/a/m', '/pods/b/m', '/pods/c/m'].map(path) as [typeof target, typeof target, typeof target]
+  await engine.service.publish(publish({ volume: volume('1'), target: a }))
+  await engine.service.publish(publish({ volume: volume('2'), target: b, readOnly: true }))
+  await engine.service.publish(publish({ volume: volume('3'), target: c, spec: specOf('/export', { subDir: 'x' }) }))
+  t.is(world.sessions.size, 2)
+  await engine.service.unpublish({ volume: volume('1'), target: a, door: 'csi' })
+  t.is(world.sessions.size, 2)
+  await engine.service.unpublish({ volume: volume('2'), target: b, door: 'csi' })
+  t.is(world.sessions.size, 1)
+  await engine.service.unpublish({ volume: volume('3'), target: c, door: 'csi' })
+  t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+})
+
+test('starts of one key at once are one start, and its failure is everyone\'s', async (t) => {
+  const { world, engine } = await ready()
+  let open: () => void = () => undefined
+  world.gate = new Promise((resolve) => { open = resolve })
+  world.fail = { step: 'configure', error: new VolumeError('UNAVAILABLE', 'the server is away') }
+  const calls = ['a', 'b', 'c'].map(async (name) => { await engine.service.publish(publish({ volume: volume(name), target: path(`/pods/${name}/m`) })) })
+  await new Promise((resolve) => { setImmediate(resolve) })
+  open()
+  const outcomes = await Promise.allSettled(calls)
+  t.true(outcomes.every((outcome) => outcome.status === 'rejected' && (outcome.reason as VolumeError).code === 'UNAVAILABLE'))
+  t.is(world.log.filter((step) => step === 'start session').length, 1)
+  t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+})
+
+test('a volume and a path are worked on by one call at a time', async (t) => {
+  const { engine } = await ready()
+  const outcomes = await Promise.allSettled([
+    engine.service.publish(publish()),
+    engine.service.publish(publish({ target: path('/pods/b/m') })),
+    engine.service.publish(publish({ volume: volume('other') })),
+    engine.service.unpublish({ volume: v1, target, door: 'csi' })
+  ])
+  t.deepEqual(outcomes.map((outcome) => outcome.status === 'rejected' ? (outcome.reason as VolumeError).code : 'done'), ['done', 'IN_PROGRESS', 'IN_PROGRESS', 'IN_PROGRESS'])
+})
+
+test('an unused client is refused before anything is done', async (t) => {
+  const { world, engine } = await ready()
+  const error = await t.throwsAsync(engine.service.publish(publish({ spec: specOf('/export', { mountOptions: 'nfsvers=4.1' }) })), { code: 'UNSUPPORTED' })
+  t.regex(error?.message ?? '', /client: "kernel" is not available in this version .*; use client=fuse/)
+  t.deepEqual(world.log, [])
+})
+
+test('unpublish of what was never there succeeds; of another volume\'s path it does not', async (t) => {
+  const { engine } = await ready()
+  t.deepEqual(await engine.service.unpublish({ volume: v1, target, door: 'csi' }), { lostBytes: 0 })
+  t.deepEqual(await engine.service.unpublish({ volume: v1, target: path('/no/such/folder'), door: 'csi' }), { lostBytes: 0 })
+  await engine.service.unstage({ volume: v1, staging: path('/staging/none') })
+  await engine.service.publish(publish())
+  await t.throwsAsync(engine.service.unpublish({ volume: volume('other'), target, door: 'csi' }), { code: 'CONFLICT' })
+})
+
+test('stacked mounts of ours at a target are all taken away', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  world.mount(target, '0:40', 'fuse.volbridge', 'x')
+  world.mount(target, '0:77', 'fuse.volbridge', 'x')
+  await engine.service.unpublish({ volume: v1, target, door: 'csi' })
+  t.deepEqual(world.mounts, [])
+})
+
+test('a mount found at the target without a record is recorded, not mounted again', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish({ volume: volume('other'), target: path('/pods/b/m') }))
+  world.folders.add(target)
+  world.mount(target, '0:40', 'fuse.volbridge', 'x')
+  await engine.service.publish(publish())
+  t.is(world.mounts.filter((mount) => mount.mountPoint === target).length, 1)
+  t.is([...world.journal.values()].filter((record) => record.kind === 'bind' && record.path === target).length, 1)
+})
+
+test('a mount of ours that has a foreign one on top is not touched', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  world.mount(target, '8:1', 'ext4', '/dev/sda1')
+  await t.throwsAsync(engine.service.unpublish({ volume: v1, target, door: 'csi' }), { code: 'CONFLICT', message: /type ext4 from "\/dev\/sda1"/ })
+  await t.throwsAsync(engine.service.publish(publish()), { code: 'CONFLICT' })
+  t.is(world.mounts.length, 3)
+})
+
+test('while somebody else still has the file system mounted the shared mount stays, and goes with the next call', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  world.mount('/pods/a/subpath', '0:40', 'fuse.volbridge', 'x')
+  await engine.service.unpublish({ volume: v1, target, door: 'csi' })
+  t.is(world.sessions.size, 1)
+  t.true(world.events.some((event) => event.kind === 'mount-lingers'))
+  world.unmount('/pods/a/subpath')
+  const { engine: next } = await ready(world)
+  t.deepEqual(world.summary().records, [])
+  await next.service.publish(publish())
+  t.is(world.sessions.size, 1)
+})
+
+test('a dead session is noticed, told, and replaced by the next publish', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 })
+  for (const session of world.sessions.values()) session.end('it was killed')
+  await Promise.resolve()
+  t.like(await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), { stale: true, totalBytes: 100n, health: { state: 'dead' } })
+  t.like((await engine.service.list())[0], { state: 'dead', health: { state: 'dead' } })
+  t.true(world.events.some((event) => event.kind === 'mount-died' && event.reason === 'it was killed'))
+  await engine.service.publish(publish())
+  t.like(await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), { stale: false, health: { state: 'healthy' } })
+  t.is(world.mounts.filter((mount) => mount.mountPoint === target).length, 1)
+})
+
+test('lost bytes are returned and told', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  world.undrained = 12
+  t.deepEqual(await engine.service.unpublish({ volume: v1, target, door: 'csi' }), { lostBytes: 12 })
+  t.true(world.events.some((event) => event.kind === 'data-lost' && event.lostBytes === 12))
+})
+
+test('statistics of what is not mounted there are NOT_FOUND', async (t) => {
+  const { world, engine } = await ready()
+  await t.throwsAsync(engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), { code: 'NOT_FOUND' })
+  await engine.service.publish(publish())
+  await t.throwsAsync(engine.service.statistics({ volume: volume('other'), path: target, deadlineMs: 100 }), { code: 'NOT_FOUND' })
+  world.unmount(target)
+  await t.throwsAsync(engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), { code: 'NOT_FOUND' })
+})
+
+test('after a reboot the journal is cleaned and everything can be mounted anew', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
+  await engine.service.publish(publish({ staging }))
+  world.reboot()
+  const { engine: next } = await ready(world)
+  t.deepEqual(world.summary().records, [])
+  await next.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
+  await next.service.publish(publish({ staging }))
+  t.is(world.mounts.length, 3)
+})
+
+test('an unmount that fails stays on record and the next call finishes it', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  world.fail = { step: 'detach', error: new Error('busy') }
+  await t.throwsAsync(engine.service.unpublish({ volume: v1, target, door: 'csi' }))
+  t.true(world.summary().records.includes('bind detaching'))
+  await engine.service.unpublish({ volume: v1, target, door: 'csi' })
+  t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+})
+
+test('crashes of crashes: every second life dies too, at each of its steps, and the third cleans up', async (t) => {
+  for (let first = 0; first < 14; first++) {
+    for (let second = 0; second < 8; second++) {
+      const world = new World()
+      const one = world.incarnation(first)
+      await one.service.publish(publish()).catch((error: unknown) => { if (!(error instanceof Error)) throw error })
+      const two = world.incarnation(second)
+      await two.recover().catch((error: unknown) => { if (!(error instanceof Crash)) throw error })
+      const { engine } = await ready(world)
+      await engine.service.publish(publish())
+      t.is(world.mounts.length, 2, `${first}, ${second}`)
+      t.is(world.sessions.size, 1)
+      await engine.service.unpublish({ volume: v1, target, door: 'csi' })
+      t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] }, `${first}, ${second}`)
+    }
+  }
+})
+
+test('names are taken all or none, and given back once', (t) => {
+  const locks = new NameLocks()
+  const release = locks.tryAcquire(['a', 'b'])
+  t.is(locks.tryAcquire(['b', 'c']), undefined)
+  t.false(locks.isHeld('c'))
+  release?.()
+  const again = locks.tryAcquire(['a'])
+  release?.()
+  t.true(locks.isHeld('a'))
+  again?.()
+})
+
+test('work of one key runs in order, also after a failure', async (t) => {
+  const queue = new KeyedQueue()
+  const seen: number[] = []
+  const work = (n: number, fails = false) => queue.run('k', async () => {
+    await new Promise((resolve) => { setImmediate(resolve) })
+    seen.push(n)
+    if (fails) throw new Error('no')
+  })
+  await Promise.allSettled([work(1, true), work(2), work(3)])
+  t.deepEqual(seen, [1, 2, 3])
+})
+
+test('shared work runs once while it runs, and anew afterwards', async (t) => {
+  const shared = new SharedWork<number>()
+  let runs = 0
+  const run = () => shared.run('k', async () => ++runs)
+  t.deepEqual(await Promise.all([run(), run()]), [1, 1])
+  t.is(await run(), 2)
+})
+
+test('undoing goes backwards and on after a failure, which is returned', async (t) => {
+  const undo = new UndoStack()
+  const seen: number[] = []
+  undo.add(async () => { seen.push(1) })
+  undo.add(async () => { throw new Error('two') })
+  undo.add(async () => { seen.push(3) })
+  t.is((await undo.run() as Error).message, 'two')
+  t.deepEqual(seen, [3, 1])
+})
