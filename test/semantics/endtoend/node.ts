@@ -30,6 +30,8 @@ export async function run (program: string, args: readonly string[], options: { 
       const code = error === null ? 0 : typeof error.code === 'number' ? error.code : -1
       resolve({ code, stdout, stderr: code === -1 ? `${stderr}${String(error)}` : stderr })
     })
+    // A program that ends before it has read everything says why itself.
+    child.stdin?.on('error', () => undefined)
     child.stdin?.end(options.input ?? '')
   })
 }
