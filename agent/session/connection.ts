@@ -125,7 +125,7 @@ export class FuseConnection {
   gauges (): Record<string, number> {
     return {
       fuseInFlight: this.#dispatcher?.inFlight ?? 0,
-      fuseInterrupted: this.#interrupts.watched,
+      fuseInterrupted: this.#dispatcher?.interrupted ?? 0,
       fuseNotificationsWaiting: this.#notifier.counters.waiting
     }
   }

@@ -24,6 +24,7 @@ import type { AnswerOf, BulkOut, Operation, OperationName, RequestOf } from '../
 import { FuseReader } from '../../proto/fuse/reader.ts'
 import { FuseWriter } from '../../proto/fuse/writer.ts'
 import type { Credentials } from './credentials.ts'
+import { lookEveryMs } from './interrupts.ts'
 import type { Interruptible, Interrupts } from './interrupts.ts'
 import { refusals } from './refusals.ts'
 import type { RefusedName } from './refusals.ts'
@@ -75,6 +76,7 @@ export class Call implements Caller, Interruptible {
   header: RequestHeader
   readonly startedMs: number
   isGivenUp = false
+  isInterrupted = false
   readonly #credentials: Credentials
   readonly #giveUp: (call: Call) => void
 
@@ -136,9 +138,12 @@ export class Dispatcher {
       DESTROY: (header) => { this.#answerError(header, 0) },
       NOTIFY_REPLY: () => {}
     }
+    parts.interrupts.start(() => this.#overdue())
   }
 
   get inFlight (): number { return this.#inFlight.size }
+  /** Requests whose caller got a signal and that go on. */
+  get interrupted (): number { return [...this.#inFlight.values()].filter((call) => call.isInterrupted && !call.isGivenUp).length }
   get malformed (): number { return this.#malformed }
 
   /** The device read `count` requests. */
@@ -185,7 +190,6 @@ export class Dispatcher {
     this.#inFlight.set(header.unique, call)
     result.then((answer) => { this.#settle(call, plan, answer) }, (error: unknown) => {
       this.#inFlight.delete(call.header.unique)
-      this.#parts.interrupts.forget(call)
       this.#fault(call, plan, error)
     })
   }
@@ -198,9 +202,17 @@ export class Dispatcher {
     return true
   }
 
+  /** In flight for longer than a period, oldest first: the map is in order of arrival. */
+  * #overdue (): Generator<Call> {
+    const sinceMs = this.#parts.now() - lookEveryMs
+    for (const call of [...this.#inFlight.values()]) {
+      if (call.startedMs > sinceMs) return
+      if (!call.isGivenUp) yield call
+    }
+  }
+
   #settle (call: Call, plan: Plan, answer: unknown): void {
     this.#inFlight.delete(call.header.unique)
-    this.#parts.interrupts.forget(call)
     if (call.isGivenUp) this.#drop(plan.service, answer)
     else this.#answer(call, plan, answer)
   }
@@ -346,7 +358,8 @@ export class Dispatcher {
   #interrupt (header: RequestHeader, unique: number): void {
     const call = this.#inFlight.get(unique)
     if (call !== undefined) {
-      if (!call.isGivenUp) this.#parts.interrupts.interrupt(call)
+      call.isInterrupted = true
+      if (!call.isGivenUp) this.#parts.interrupts.consider(call)
       return
     }
     // Answered a moment ago, or on its way to another reader of the connection: the kernel knows. It requeues on EAGAIN, and says

@@ -1,16 +1,18 @@
 /**
  * When a waiting request is given up.
  *
- * Owns the rule and the watch list. The kernel sends INTERRUPT for any signal, once per request, and then waits for an answer unless
- * the request was never read. Programs written for local disks do not expect EINTR from a handled SIGALRM or SIGURG, so it is
- * answered only when the caller is dying: looked at when INTERRUPT comes and every second while the request is still blocked.
+ * Owns the rule. The kernel sends INTERRUPT for any signal, once per request, and then waits for an answer unless the request was never
+ * read; asynchronous direct I/O sends none and waits uninterruptibly (kernel fs/fuse/file.c, fuse_direct_IO). Programs written for
+ * local disks do not expect EINTR from a handled SIGALRM or SIGURG. So EINTR is answered only when the caller is dying: looked at
+ * when INTERRUPT comes, and twice a second for whatever has been blocked for a while.
  * Knows /proc/<tid>/status, read through an injected function; does not know how a request is answered.
  */
 import type { ReadStatus } from './credentials.ts'
 
 /** SIGKILL is signal 9, bit 8 of the pending masks. Fatal signals without a handler become SIGKILL for every thread of the group. */
 const SIGKILL_BIT = 0x100
-const lookAgainMs = 1000
+/** A killed process is to be gone within two seconds: a request is overdue after one period and looked at within the next. */
+export const lookEveryMs = 500
 
 /** Is the task gone, or about to be? A pid of 0 is a caller we cannot see: it is let be. */
 export function isDying (tid: number, readStatus: ReadStatus): boolean {
@@ -31,39 +33,23 @@ export interface Interruptible {
 
 export class Interrupts {
   readonly #readStatus: ReadStatus
-  readonly #watched = new Set<Interruptible>()
   #timer: NodeJS.Timeout | undefined
 
   constructor (readStatus: ReadStatus) { this.#readStatus = readStatus }
 
-  /** A signal reached the caller of this blocked request. */
-  interrupt (request: Interruptible): void {
-    if (isDying(request.pid, this.#readStatus)) {
-      this.forget(request)
-      request.giveUp()
-      return
-    }
-    this.#watched.add(request)
-    this.#timer ??= setInterval(() => { this.look() }, lookAgainMs).unref()
+  /** Looks from now on at `overdue()`: the requests blocked for longer than a period. */
+  start (overdue: () => Iterable<Interruptible>): void {
+    this.#timer ??= setInterval(() => {
+      for (const request of overdue()) this.consider(request)
+    }, lookEveryMs).unref()
   }
 
-  /** The request was answered. */
-  forget (request: Interruptible): void {
-    this.#watched.delete(request)
-    if (this.#watched.size > 0 || this.#timer === undefined) return
-    clearInterval(this.#timer)
-    this.#timer = undefined
+  /** Gives the request up if its caller is dying. */
+  consider (request: Interruptible): void {
+    if (isDying(request.pid, this.#readStatus)) request.giveUp()
   }
-
-  /** Gives up what waits for a caller that has meanwhile been killed. */
-  look (): void {
-    for (const request of [...this.#watched]) this.interrupt(request)
-  }
-
-  get watched (): number { return this.#watched.size }
 
   close (): void {
-    this.#watched.clear()
     clearInterval(this.#timer)
     this.#timer = undefined
   }

@@ -12,6 +12,9 @@ import type { AttributeChanges, Attributes, ChangeToken, FileKind, FilesystemSta
 import { rootNodeid } from '../../agent/fs/operations.ts'
 import type { Caller, Entry, FileData, FilesystemOperations, HandleId, ListingSink, NodeAttributes, NoEntry, Nodeid, Opened, OpenFlags, RenameFlags } from '../../agent/fs/operations.ts'
 
+const second = 1_000_000_000n
+const nowNanoseconds = (): bigint => BigInt(Date.now()) * 1_000_000n
+
 interface Inode {
   readonly nodeid: Nodeid
   readonly kind: FileKind
@@ -26,9 +29,10 @@ interface Inode {
   minor: number
   parent: Inode | undefined
   readonly entries: Map<FileName, Inode>
-  atimeMs: number
-  mtimeMs: number
-  ctimeMs: number
+  /** Nanoseconds since 1970, as all times here. */
+  atime: bigint
+  mtime: bigint
+  ctime: bigint
   change: bigint
 }
 
@@ -96,7 +100,7 @@ export class MemoryFilesystem implements FilesystemOperations {
   }
 
   #make (kind: FileKind, mode: number, parent: Inode | undefined, owner: { readonly uid: number, readonly gid: number }): Inode {
-    const now = Date.now()
+    const now = nowNanoseconds()
     const inode: Inode = {
       nodeid: this.#nextNodeid++,
       kind,
@@ -111,9 +115,9 @@ export class MemoryFilesystem implements FilesystemOperations {
       minor: 0,
       parent,
       entries: new Map(),
-      atimeMs: now,
-      mtimeMs: now,
-      ctimeMs: now,
+      atime: now,
+      mtime: now,
+      ctime: now,
       change: 0n
     }
     this.#inodes.set(inode.nodeid, inode)
@@ -125,17 +129,17 @@ export class MemoryFilesystem implements FilesystemOperations {
     if (inode.kind !== 'directory') inode.nlink++
     else parent.nlink++
     this.#touch(parent)
-    inode.ctimeMs = Date.now()
+    inode.ctime = nowNanoseconds()
   }
 
   #touch (inode: Inode): void {
-    inode.mtimeMs = inode.ctimeMs = Date.now()
+    inode.mtime = inode.ctime = nowNanoseconds()
     inode.change++
   }
 
   #attributes (inode: Inode): Attributes {
-    const seconds = (ms: number): number => Math.floor(ms / 1000)
-    const nanoseconds = (ms: number): number => Math.round((ms - seconds(ms) * 1000) * 1_000_000)
+    const nanoseconds = (time: bigint): number => Number((time % second + second) % second)
+    const seconds = (time: bigint): number => Number((time - BigInt(nanoseconds(time))) / second)
     return {
       kind: inode.kind,
       mode: inode.mode,
@@ -148,12 +152,12 @@ export class MemoryFilesystem implements FilesystemOperations {
       rdevMinor: inode.minor,
       fsid: 7n,
       fileid: BigInt(inode.nodeid) + 1000n,
-      atimeSeconds: seconds(inode.atimeMs),
-      atimeNanoseconds: nanoseconds(inode.atimeMs),
-      mtimeSeconds: seconds(inode.mtimeMs),
-      mtimeNanoseconds: nanoseconds(inode.mtimeMs),
-      ctimeSeconds: seconds(inode.ctimeMs),
-      ctimeNanoseconds: nanoseconds(inode.ctimeMs),
+      atimeSeconds: seconds(inode.atime),
+      atimeNanoseconds: nanoseconds(inode.atime),
+      mtimeSeconds: seconds(inode.mtime),
+      mtimeNanoseconds: nanoseconds(inode.mtime),
+      ctimeSeconds: seconds(inode.ctime),
+      ctimeNanoseconds: nanoseconds(inode.ctime),
       change: inode.change as ChangeToken
     }
   }
@@ -225,10 +229,12 @@ export class MemoryFilesystem implements FilesystemOperations {
       inode.data.copy(data, 0, 0, Math.min(changes.sizeBytes, inode.sizeBytes))
       this.overwrite(inode, data)
     }
-    const ms = (time: NonNullable<AttributeChanges['atime']>): number => time === 'server' ? Date.now() : time.seconds * 1000 + time.nanoseconds / 1e6
-    if (changes.atime !== undefined) inode.atimeMs = ms(changes.atime)
-    if (changes.mtime !== undefined) inode.mtimeMs = ms(changes.mtime)
-    inode.ctimeMs = Date.now()
+    const nanoseconds = (time: NonNullable<AttributeChanges['atime']>): bigint => time === 'server' ? nowNanoseconds() : BigInt(time.seconds) * second + BigInt(time.nanoseconds)
+    if (changes.atime !== undefined) inode.atime = nanoseconds(changes.atime)
+    if (changes.mtime !== undefined) inode.mtime = nanoseconds(changes.mtime)
+    // As every server: a change of owner takes the set-id bits away.
+    if (changes.uid !== undefined || changes.gid !== undefined) inode.mode &= ~0o6000
+    inode.ctime = nowNanoseconds()
     return this.#entry(inode)
   }
 

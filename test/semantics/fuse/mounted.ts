@@ -9,6 +9,7 @@ import { mkdtemp, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { pause } from '../../../agent/base/deadline.ts'
 import { loadAddon } from '../../../agent/host/addon.ts'
 import { abortConnection, fuseMountData, fuseType, openFuseDevice } from '../../../agent/host/fuse-connection.ts'
 import { attachFuseDevice } from '../../../agent/host/fuse-device.ts'
@@ -60,12 +61,16 @@ export async function mountMemory (operations: FilesystemOperations, wishes?: In
     negotiated,
     logged,
     async abort () {
+      // Nodes with systemd have it mounted; a bare machine may not.
+      await mounts.mount({ source: 'fusectl', target: '/sys/fs/fuse/connections', type: 'fusectl', data: '', flags: 0 }).catch(() => undefined)
       const why = await abortConnection(mount.device)
       if (why !== undefined) throw new Error(why)
     },
     async close () {
       await mounts.unmount(path, { detach: true })
-      await connection.ended
+      // A process that is still inside keeps a detached mount alive; the descriptor's end is its end.
+      await Promise.race([connection.ended, pause(3000)])
+      connection.close()
       await rmdir(path)
     }
   }
