@@ -54,7 +54,8 @@ export async function packExecutable ({ bundle, addon, node, nodeVersion, arch, 
       disableExperimentalSEAWarning: true,
       // kubelet's environment is not ours: without "none" a NODE_OPTIONS of the node ends the process with code 9, or prints, before any
       // JavaScript runs. --no-warnings: a warning on stderr is output too, and a Flex answer must be one JSON on stdout and stderr together.
-      execArgv: ['--no-warnings'],
+      // --openssl-config: a broken file that OPENSSL_CONF names would end the process with code 101.
+      execArgv: ['--no-warnings', '--openssl-config=/dev/null'],
       execArgvExtension: 'none',
       assets: { 'volbridge.node': path.resolve(addon) }
     }

@@ -24,6 +24,7 @@ for (const [what, env] of Object.entries({
   'no HOME and an empty PATH': { PATH: '', HOME: '' },
   'a HOME that is not there': { HOME: '/nowhere', XDG_CACHE_HOME: '/nowhere', PKG_NATIVE_CACHE_PATH: '/nowhere' },
   'NODE_EXTRA_CA_CERTS that is not there': { NODE_EXTRA_CA_CERTS: '/nowhere' },
+  'OPENSSL_CONF that is no configuration': { OPENSSL_CONF: '/etc/passwd' },
   'NODE_DEBUG': { NODE_DEBUG: 'module,fs,net' },
   'NODE_PENDING_DEPRECATION and NODE_TLS_REJECT_UNAUTHORIZED': { NODE_PENDING_DEPRECATION: '1', NODE_TLS_REJECT_UNAUTHORIZED: '0' },
   'a locale that is not there': { LANG: 'xx_XX.UTF-8', LC_ALL: 'xx_XX.UTF-8' },
