@@ -8,6 +8,7 @@
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '../base/errors.ts'
+import { isCode } from './files.ts'
 import { readMountinfo, type Mountinfo } from './mountinfo.ts'
 
 export interface CgroupReport {
@@ -37,8 +38,11 @@ export async function moveToOwnCgroup (pid: number, group: string, mounts?: Moun
   for (const root of cgroupRoots(mounts ?? await readMountinfo())) {
     const path = join(root, group)
     try {
-      await mkdir(path).catch((error: NodeJS.ErrnoException) => { if (error.code !== 'EEXIST') throw error })
-      await writeFile(join(path, 'cgroup.procs'), `${pid}\n`)
+      await enter(path, pid).catch(async (error: unknown) => {
+        /* The group was removed as empty in between. */
+        if (!isCode(error, 'ENOENT')) throw error
+        await enter(path, pid)
+      })
       moved.push(path)
     } catch (error) {
       failed.push({ path, reason: messageOf(error) })
@@ -47,6 +51,11 @@ export async function moveToOwnCgroup (pid: number, group: string, mounts?: Moun
     }
   }
   return { moved, failed }
+}
+
+async function enter (path: string, pid: number): Promise<void> {
+  await mkdir(path).catch((error: unknown) => { if (!isCode(error, 'EEXIST')) throw error })
+  await writeFile(join(path, 'cgroup.procs'), `${pid}\n`)
 }
 
 /** Removes the group where it is empty. */

@@ -3,7 +3,7 @@
  * Does not know the command line; `agent/main.ts` gives folders and the session's command.
  */
 import { realpath } from 'node:fs/promises'
-import { VolumeError } from '../base/errors.ts'
+import { VolumeError, messageOf } from '../base/errors.ts'
 import { dirtySessionBytesMax } from '../base/limits.ts'
 import { readBootId } from '../host/boot.ts'
 import { makePrivateFolder } from '../host/files.ts'
@@ -51,9 +51,7 @@ const readAheadKibibytes = 2048
 /** @throws VolumeError CONFLICT when another agent has the state folder. */
 export async function startEngine (options: EngineOptions): Promise<Engine> {
   const { events } = options
-  await makePrivateFolder(options.stateDir)
-  await makePrivateFolder(options.runDir)
-  const [stateDir, runDir] = [await realpath(options.stateDir), await realpath(options.runDir)]
+  const [stateDir, runDir] = [await ownFolder(options.stateDir, 'state-dir'), await ownFolder(options.runDir, 'run-dir')]
   const lock = takeLock(`${stateDir}/agent.lock`)
   try {
     const [mountsFolder, logDir, sessionsDir] = [`${stateDir}/mounts`, `${stateDir}/log`, `${runDir}/sessions`]
@@ -76,6 +74,15 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
   } catch (error) {
     lock.release()
     throw error
+  }
+}
+
+async function ownFolder (path: string, option: string): Promise<string> {
+  try {
+    await makePrivateFolder(path)
+    return await realpath(path)
+  } catch (error) {
+    throw new VolumeError('INVALID', `--${option}: ${messageOf(error)}`, { cause: error, field: `--${option}`, remedy: 'give a folder that root can make and write' })
   }
 }
 

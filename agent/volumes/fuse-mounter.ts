@@ -78,7 +78,7 @@ export class FuseMounter implements Mounter {
     await this.#parts.mounts.mount({
       source: showSource(spec), target: mountPoint, type: fuseType, flags: mountFlagBits(spec.flags),
       data: fuseMountData(fuseFd, Math.min(configured.maxReadBytes, ioBytesMax))
-    }, { keep: [fuseFd] })
+    }, { keep: [fuseFd], key: mountPoint })
     const device = topMountAt(await readMountinfo(), mountPoint)?.device
     if (device === undefined) throw new VolumeError('INTERNAL', `${mountPoint} is not in mountinfo after it was mounted`)
     await request.note({ socketPath: session.socketPath, process: session.process, device })
@@ -93,7 +93,7 @@ export class FuseMounter implements Mounter {
   async #setPermissions ({ spec, mountPoint }: StartRequest): Promise<void> {
     if (spec.mountPermissions === undefined) return
     try {
-      await this.#parts.mounts.chmod(mountPoint, spec.mountPermissions)
+      await this.#parts.mounts.chmod(mountPoint, spec.mountPermissions, { key: spec.target.servers.join(',') })
     } catch (error) {
       throw new VolumeError('DENIED', `mountPermissions: the server refuses mode ${spec.mountPermissions.toString(8)} (${messageOf(error)})`, {
         cause: error, field: 'mountPermissions', remedy: 'export with no_root_squash, set the mode on the server, or use mountPermissions=0'
@@ -124,10 +124,10 @@ export class FuseMounter implements Mounter {
 
   async #unmount (mountPoint: string, device: MountRecord['facts']['device']): Promise<void> {
     const { mounts } = this.#parts
-    if (await succeeds(mounts.unmount(mountPoint, {}, { deadlineMs: unmountMs }))) return
-    if (await succeeds(mounts.unmount(mountPoint, { force: true }, { deadlineMs: forceMs }))) return
+    if (await succeeds(mounts.unmount(mountPoint, {}, { deadlineMs: unmountMs, key: mountPoint }))) return
+    if (await succeeds(mounts.unmount(mountPoint, { force: true }, { deadlineMs: forceMs, key: mountPoint }))) return
     if (device !== undefined) await abortConnection(device)
-    await mounts.unmount(mountPoint, { detach: true }, { deadlineMs: forceMs })
+    await mounts.unmount(mountPoint, { detach: true }, { deadlineMs: forceMs, key: mountPoint })
   }
 }
 

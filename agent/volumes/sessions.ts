@@ -7,7 +7,7 @@ import { open, rename, unlink } from 'node:fs/promises'
 import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import type { StageKey } from '../base/brands.ts'
-import { moveToOwnCgroup, type CgroupReport } from '../host/cgroups.ts'
+import { moveToOwnCgroup, removeOwnCgroup, type CgroupReport } from '../host/cgroups.ts'
 import { endProcess, isAlive, startDetached, type ProcessId } from '../host/processes.ts'
 import { checkSocketPath } from '../host/sockets.ts'
 import { controlVersion, type ControlCall, type ControlCalls, type SessionReport } from '../session/control.ts'
@@ -137,6 +137,8 @@ export class Sessions {
   async end (id: ProcessId | undefined, socketPath: string | undefined, endsByItself: boolean): Promise<void> {
     const gone = id === undefined || await endProcess(id, { waitMs: endsByItself ? 500 : 0, termMs: 300, killMs: 700 })
     if (socketPath !== undefined) await unlink(socketPath).catch(() => undefined)
+    /* Stays as long as another session is in it. */
+    if (this.#options.cgroup !== undefined) await removeOwnCgroup(this.#options.cgroup)
     if (!gone) {
       throw new VolumeError('INTERNAL', `the session process ${id.pid} does not end even by SIGKILL`, { remedy: 'it hangs in the kernel; it ends when the kernel lets go, or with a reboot' })
     }

@@ -20,6 +20,8 @@ import type { VolumeHost } from './volume-host.ts'
 const startMs = 90_000
 /** Unpublish and unstage must be over within 10 s with a dead server; the unmount and the process take the rest. */
 const drainMs = 3000
+/** A pod's containers are gone within kubelet's grace of 30 s. */
+const lingerMs = 30_000
 
 export interface SharedMountsParts {
   readonly table: VolumeTable
@@ -92,10 +94,20 @@ export class SharedMounts {
       const others = await this.#otherMounts(record)
       if (others.length > 0) {
         this.#parts.events({ kind: 'mount-lingers', key, source: showSource(record.spec), others })
+        this.#lookAgain(key)
         return { lostBytes: 0 }
       }
       return await this.#end(record, how.hurry)
     })
+  }
+
+  /** Nobody tells us when the last foreign mount goes. */
+  #lookAgain (key: StageKey): void {
+    setTimeout(() => {
+      void this.releaseIfUnused(key).catch((error: unknown) => {
+        this.#parts.events({ kind: 'note', key, text: `a lingering mount could not be ended: ${messageOf(error)}` })
+      })
+    }, lingerMs).unref()
   }
 
   /** Ends whatever is left of a recorded mount, without writing back: used by recovery. */

@@ -1,6 +1,7 @@
 /**
  * The node as the engine sees it: the few deeds it needs, each with a deadline of its own.
- * Owns those deadlines and the order of unmounting a bind. Does not know volumes.
+ * Owns those deadlines and the order of unmounting a bind. Does not know volumes. A call that hangs in the kernel is charged to its path:
+ * a dead volume must not use up what another needs.
  */
 import { HostError } from '../base/errors.ts'
 import { readMountinfo, type Mountinfo } from '../host/mountinfo.ts'
@@ -41,27 +42,27 @@ export class NodeVolumeHost implements VolumeHost {
   }
 
   async inspect (path: string): Promise<PathFacts> {
-    return await this.#mounts.inspect(path, { deadlineMs: lookMs })
+    return await this.#mounts.inspect(path, { deadlineMs: lookMs, key: path })
   }
 
   async isEmpty (path: string): Promise<boolean> {
-    return await this.#mounts.isEmpty(path, { deadlineMs: lookMs })
+    return await this.#mounts.isEmpty(path, { deadlineMs: lookMs, key: path })
   }
 
   async makeFolder (path: string, mode: number): Promise<void> {
-    await this.#mounts.makeFolder(path, mode, { deadlineMs: lookMs })
+    await this.#mounts.makeFolder(path, mode, { deadlineMs: lookMs, key: path })
   }
 
   async removeFolder (path: string): Promise<void> {
     try {
-      await this.#mounts.removeFolder(path, { deadlineMs: lookMs })
+      await this.#mounts.removeFolder(path, { deadlineMs: lookMs, key: path })
     } catch (error) {
       if (!(error instanceof HostError && error.code === 'ENOENT')) throw error
     }
   }
 
   async bind (request: BindRequest): Promise<void> {
-    await this.#mounts.bind(request, { deadlineMs: lookMs })
+    await this.#mounts.bind(request, { deadlineMs: lookMs, key: request.target })
   }
 
   /**
@@ -70,11 +71,11 @@ export class NodeVolumeHost implements VolumeHost {
    */
   async detachBind (path: string): Promise<void> {
     try {
-      await this.#mounts.unmount(path, {}, { deadlineMs: unmountMs })
+      await this.#mounts.unmount(path, {}, { deadlineMs: unmountMs, key: path })
     } catch (error) {
       /* EINVAL: not a mount point. ENOENT: no such path. */
       if (error instanceof HostError && (error.code === 'EINVAL' || error.code === 'ENOENT')) return
-      await this.#mounts.unmount(path, { detach: true }, { deadlineMs: unmountMs })
+      await this.#mounts.unmount(path, { detach: true }, { deadlineMs: unmountMs, key: path })
     }
   }
 }

@@ -1,10 +1,11 @@
 /** Host calls against a FUSE mount that nobody serves: the kernel never answers, the agent must. */
 import test from 'ava'
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { cgroupsOf, moveToOwnCgroup, removeOwnCgroup } from '../../../agent/host/cgroups.ts'
 import { HostError } from '../../../agent/base/errors.ts'
 import { fuseMountData, openFuseDevice } from '../../../agent/host/fuse-connection.ts'
 import { HostCalls } from '../../../agent/host/host-calls.ts'
@@ -57,4 +58,20 @@ system('a call can run in another mount namespace', async (t) => {
   const calls = new HostCalls()
   t.is((await new Mounts(calls).inspect(join(inside, 'only-there'))).kind, 'missing')
   t.is((await new Mounts(calls, { mountNamespace: `/proc/${other.pid ?? 0}/ns/mnt` }).inspect(join(inside, 'only-there'))).kind, 'folder')
+})
+
+system('a process is moved to a cgroup of its own, which goes when it is empty', async (t) => {
+  const group = `volbridge-test-${process.pid}`
+  const other = spawn('/bin/sleep', ['60'])
+  t.teardown(() => { other.kill('SIGKILL') })
+  const { moved, failed } = await moveToOwnCgroup(other.pid ?? 0, group)
+  t.log(`moved in ${moved.join(' ')}; failed ${JSON.stringify(failed)}`)
+  const now = await cgroupsOf(other.pid ?? 0)
+  t.is(now.filter(({ path }) => path === `/${group}`).length > 0, moved.length > 0)
+  await removeOwnCgroup(group)
+  t.true(moved.every((path) => existsSync(path)), 'not while somebody is in it')
+  other.kill('SIGKILL')
+  await once(other, 'exit')
+  await removeOwnCgroup(group)
+  t.true(moved.every((path) => !existsSync(path)))
 })
