@@ -3,7 +3,7 @@
  *
  * Owns the repetition after JUKEBOX and the step from thrown transport faults to errno values. Does not know what is asked.
  */
-import { Errno } from '../base/errno.ts'
+import type { Errno } from '../base/errno.ts'
 import type { Recovery } from '../base/volume-spec.ts'
 import type { Credential } from '../fs/backend.ts'
 import type { BulkResult, Caller, CallTrace } from '../rpc/call.ts'

@@ -7,7 +7,7 @@
 import type { FileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
 import type * as fs from '../fs/backend.ts'
-import { badCookie } from '../fs/backend.ts'
+import type { badCookie } from '../fs/backend.ts'
 import type { MadeOk } from '../../proto/nfs3/made.ts'
 import { procedures } from '../../proto/nfs3/procedures.ts'
 import type { Nfs3Failure, Nfs3Result } from '../../proto/nfs3/status.ts'

@@ -71,12 +71,12 @@ export async function connectNfs (target: NfsTarget, dependencies: ConnectDepend
 }
 
 /** Silence, as opposed to an answer: another address or another moment may help. */
-function isUnavailable (error: unknown): boolean {
+function isUnavailable (error: unknown): error is VolumeError {
   return error instanceof VolumeError && error.code === 'UNAVAILABLE'
 }
 
 async function connectOnce (context: ConnectContext): Promise<NfsClient> {
-  let failure: unknown
+  let failure: Error | undefined
   for (const server of context.target.servers) {
     try {
       for (const address of await addressesOf(server, context.locator)) {

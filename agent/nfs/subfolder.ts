@@ -13,7 +13,7 @@ import type { Nfs3Attributes } from '../../proto/nfs3/types.ts'
 import type { Asker } from './asker.ts'
 import { toAttributes, toRemoteHandle } from './attributes.ts'
 import { clientCredential } from './credentials.ts'
-import { errnoOf } from './errors.ts'
+import type { errnoOf } from './errors.ts'
 
 /** The folder at the end of the walk. @throws VolumeError NOT_FOUND, DENIED, INVALID or UNAVAILABLE with field `subDir`. */
 export async function walkSubfolder (asker: Asker, shareRoot: string, names: readonly FileName[]): Promise<Found> {
