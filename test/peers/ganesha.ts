@@ -31,6 +31,8 @@ export interface GaneshaOptions {
   readonly logLevel?: 'WARN' | 'EVENT' | 'DEBUG' | 'FULL_DEBUG'
 }
 
+const NFS_PROGRAM = 100003
+const MOUNT_PROGRAM = 100005
 const namePrefix = 'volbridge-ganesha-'
 /** A server that is not there after this long hangs; it normally takes about a second. */
 const readyMs = 30_000
@@ -58,11 +60,19 @@ function workFolder (): string {
   return mkdtempSync(path.join(parent, `${namePrefix}${process.pid}-`))
 }
 
-async function accepts (port: number): Promise<boolean> {
+/** Whether the program answers a NULL call: ganesha listens long before it serves, and may still give up in between. */
+async function answers (port: number, program: number): Promise<boolean> {
   return await new Promise((resolve) => {
     const socket = net.connect({ port, host: '127.0.0.1' })
-    socket.once('connect', () => { socket.destroy(); resolve(true) })
-    socket.once('error', () => { resolve(false) })
+    const settle = (isThere: boolean): void => { socket.destroy(); resolve(isThere) }
+    // RFC 5531: one fragment of 40 bytes; xid 1, CALL, RPC 2, program, version 3, NULL, and two empty AUTH_NONE.
+    const words = [0x8000_0028, 1, 0, 2, program, 3, 0, 0, 0, 0, 0]
+    const call = Buffer.alloc(words.length * 4)
+    words.forEach((word, index) => call.writeUInt32BE(word, index * 4))
+    socket.once('connect', () => { socket.write(call) })
+    socket.once('data', () => { settle(true) })
+    for (const event of ['error', 'close'] as const) socket.once(event, () => { settle(false) })
+    socket.setTimeout(1000, () => { settle(false) })
   })
 }
 
@@ -146,6 +156,8 @@ export class Ganesha {
   /** The share of v4 clients. */
   readonly pseudo = '/export'
   readonly #work: string
+  /** Without v3 there is no MOUNT service. */
+  readonly #isV3: boolean
   #child: ChildProcess | undefined
   readonly #onExit = (): void => { this.#dispose() }
   readonly #onSignal = (signal: NodeJS.Signals): void => {
@@ -153,8 +165,9 @@ export class Ganesha {
     process.kill(process.pid, signal)
   }
 
-  private constructor (work: string, folder: string, ports: { nfsPort: number, mountPort: number }) {
+  private constructor (work: string, folder: string, ports: { nfsPort: number, mountPort: number }, isV3: boolean) {
     this.#work = work
+    this.#isV3 = isV3
     this.folder = folder
     this.nfsPort = ports.nfsPort
     this.mountPort = ports.mountPort
@@ -162,13 +175,13 @@ export class Ganesha {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, this.#onSignal)
   }
 
-  /** Starts a server and waits until it accepts. */
+  /** Starts a server and waits until it serves. */
   static async start (options: GaneshaOptions = {}): Promise<Ganesha> {
     const work = workFolder()
     const folder = options.folder ?? path.join(work, 'export')
     mkdirSync(folder, { recursive: true, mode: 0o755 })
     mkdirSync(path.join(work, 'recovery', 'v4recov'), { recursive: true })
-    const ganesha = new Ganesha(work, folder, { nfsPort: await freePort(), mountPort: await freePort() })
+    const ganesha = new Ganesha(work, folder, { nfsPort: await freePort(), mountPort: await freePort() }, options.protocols !== '4')
     writeFileSync(path.join(work, 'ganesha.conf'), configuration({ work, folder, nfsPort: ganesha.nfsPort, mountPort: ganesha.mountPort }, options))
     try {
       await ganesha.#run()
@@ -208,16 +221,14 @@ export class Ganesha {
     closeSync(output)
     child.once('error', () => {})
     this.#child = child
-    try {
-      const endMs = monotonicMs() + readyMs
-      while (!(await accepts(this.nfsPort) && await accepts(this.mountPort))) {
-        if (child.exitCode !== null || child.signalCode !== null || monotonicMs() > endMs) {
-          throw new Error(`nfs-ganesha did not start:\n${readFileSync(at('output'), 'utf8')}\n${this.complaints()}`)
-        }
-        await pause(20)
+    // It goes on listening for as long as the server lives: that registers, and when it ends takes its registrations back.
+    child.once('close', () => { registry.close() })
+    const endMs = monotonicMs() + readyMs
+    while (!(await answers(this.nfsPort, NFS_PROGRAM) && (!this.#isV3 || await answers(this.mountPort, MOUNT_PROGRAM)))) {
+      if (child.exitCode !== null || child.signalCode !== null || monotonicMs() > endMs) {
+        throw new Error(`nfs-ganesha did not start:\n${readFileSync(at('output'), 'utf8')}\n${this.complaints()}`)
       }
-    } finally {
-      registry.close()
+      await pause(20)
     }
   }
 
