@@ -39,7 +39,7 @@ function parseHostPath (text: string): Attributes {
   return { server, share }
 }
 
-export const parseSource = (text: string): Attributes => text.startsWith('nfs://') ? parseUrl(text) : parseHostPath(text)
+export const parseSource = (text: string): Attributes => /^[a-z0-9+.-]+:\/\//i.test(text) ? parseUrl(text) : parseHostPath(text)
 
 /** Splits `-o` lists into attributes and mount options. An attribute given twice with two values is refused. */
 export function parseMountArguments (source: string, options: readonly string[]): Attributes {

@@ -33,7 +33,8 @@ export function encodeStatistics (statistics: VolumeStatistics): NodeGetVolumeSt
       { unit: 'INODES', total: `${statistics.totalInodes}`, used: `${statistics.usedInodes}`, available: `${statistics.availableInodes}` }
     ],
     volumeCondition: {
-      abnormal: health.state !== 'healthy',
+      // Last known figures mean that the server was asked just now and did not answer, whatever it said a moment ago.
+      abnormal: health.state !== 'healthy' || statistics.stale,
       message: [
         health.state === 'healthy' ? 'healthy' : `${health.state}: ${health.reason}`,
         ...(statistics.stale ? ['usage is the last known one, the server did not answer in time'] : [])

@@ -1,0 +1,162 @@
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { request as httpRequest } from 'node:http'
+import os from 'node:os'
+import path from 'node:path'
+import test from 'ava'
+import { VolumeError, volumeErrorCodes } from '../../../../agent/base/errors.ts'
+import { Secret } from '../../../../agent/base/secret.ts'
+import { HealthEndpoint, parseListenAddress } from '../../../../agent/observe/health-endpoint.ts'
+import { createLogger, openLog } from '../../../../agent/observe/log.ts'
+import { createMetrics } from '../../../../agent/observe/metrics.ts'
+import { levelOf, observeCalls } from '../../../../agent/observe/observed.ts'
+import { redact } from '../../../../agent/observe/redact.ts'
+import type { VolumeView } from '../../../../agent/volumes/operations.ts'
+import { viewOf } from '../csi/scripted-volumes.ts'
+
+const secretText = 'hunter2-do-not-show'
+const silent = { started: () => undefined, ended: () => undefined }
+
+function recorded (): { lines: Record<string, unknown>[], log: ReturnType<typeof createLogger> } {
+  const lines: Record<string, unknown>[] = []
+  return { lines, log: createLogger('debug', { write: (line) => { lines.push(JSON.parse(line) as Record<string, unknown>) } }) }
+}
+
+test('a value of type Secret shows nowhere, however it is printed', (t) => {
+  const value = { deep: [{ token: new Secret(secretText) }] }
+  for (const text of [JSON.stringify(value), JSON.stringify(redact(value)), String(value.deep[0]!.token), `${os.EOL}${JSON.stringify(redact(value.deep))}`]) {
+    t.false(text.includes(secretText))
+  }
+})
+
+test('fields that the protocol marks secret are hidden, attributes show their names only', (t) => {
+  const request = {
+    volumeId: 'v1', secrets: { password: secretText }, volumeContext: { server: secretText },
+    volumeCapability: { mount: { mountFlags: [secretText], fsType: 'x' }, accessMode: { mode: 'SINGLE_NODE_WRITER' } }
+  }
+  const shown = JSON.stringify(redact(request, 'NodePublishVolumeRequest'))
+  t.false(shown.includes(secretText))
+  t.true(shown.includes('"server"') && shown.includes('"v1"') && shown.includes('SINGLE_NODE_WRITER'))
+})
+
+test('a failed call makes one line with the five fields and no secret', (t) => {
+  const { lines, log } = recorded()
+  const observe = observeCalls(log, silent)
+  observe({ method: 'NodePublishVolume', door: 'csi', request: { volumeId: 'v1', targetPath: '/t', secrets: { k: secretText } } })({
+    code: 'UNAVAILABLE', error: new VolumeError('UNAVAILABLE', 'nas is away', { field: 'server' })
+  })
+  t.is(lines.length, 1)
+  t.like(lines[0], { level: 'warn', volume: 'v1', op: 'NodePublishVolume', outcome: 'UNAVAILABLE', door: 'csi', target: '/t', field: 'server', msg: 'nas is away' })
+  t.is(typeof lines[0]?.['ms'], 'number')
+  t.is(typeof lines[0]?.['request'], 'string')
+  t.false(JSON.stringify(lines).includes(secretText))
+})
+
+test('every code of the taxonomy has a level, and only our own fault is an error', (t) => {
+  t.deepEqual(volumeErrorCodes.filter((code) => levelOf[code] === 'error'), ['INTERNAL'])
+})
+
+test('calls that come every minute are quiet, and our own fault brings its stack', (t) => {
+  const { lines, log } = recorded()
+  const observe = observeCalls(log, silent)
+  observe({ method: 'NodeGetVolumeStats', door: 'csi', request: {} })({ code: 'OK', error: undefined })
+  observe({ method: 'NodeStageVolume', door: 'csi', request: {} })({ code: 'INTERNAL', error: new TypeError('oops') })
+  t.deepEqual(lines.map(({ level }) => level), ['debug', 'error'])
+  t.regex(String(lines[1]?.['stack']), /TypeError: oops/)
+})
+
+test('a log file that has grown too large starts anew and keeps one predecessor', (t) => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'vb-log-'))
+  const file = path.join(folder, 'agent.log')
+  writeFileSync(file, 'x'.repeat(9 * 1024 * 1024))
+  const log = openLog({ level: 'info', file })
+  log('info', { op: 'a' })
+  log('info', { op: 'b' })
+  t.is(statSync(`${file}.1`).size, 9 * 1024 * 1024)
+  t.is(readFileSync(file, 'utf8').trim().split('\n').length, 2)
+  rmSync(folder, { recursive: true })
+})
+
+test('a log file that can\'t be opened is refused by option and value', (t) => {
+  t.throws(() => openLog({ level: 'info', file: '/none/x.log' }), { instanceOf: VolumeError, message: /--log-file: "\/none\/x\.log"/ })
+})
+
+function metricsOf (views: VolumeView[], registered: boolean | undefined = undefined): ReturnType<typeof createMetrics> {
+  return createMetrics({ version: '1.2.3', list: async () => await Promise.resolve(views), registered: () => registered })
+}
+
+test('metrics tell calls by method and code, and volumes by health, without anything of a volume that is gone', async (t) => {
+  const views = [viewOf()]
+  const metrics = metricsOf(views)
+  metrics.started()
+  metrics.ended('NodePublishVolume', 'OK', 'csi', 0.03)
+  const text = await metrics.text()
+  for (const line of [
+    'volbridge_calls_total{method="NodePublishVolume",code="OK",door="csi"} 1',
+    'volbridge_call_duration_seconds_bucket{le="0.05",method="NodePublishVolume"} 1',
+    'volbridge_calls_running 0',
+    'volbridge_build_info{version="1.2.3"} 1',
+    'volbridge_volume_health{volume="v1",state="healthy"} 1',
+    'volbridge_volume_health{volume="v1",state="dead"} 0',
+    'volbridge_volume_events_total{volume="v1",name="reads"} 3',
+    'volbridge_mounts{door="hand",client="fuse",state="mounted"} 1'
+  ]) t.true(text.includes(`${line}\n`), line)
+  t.false(text.includes('volbridge_kubelet_registered'))
+  views.length = 0
+  t.false((await metrics.text()).includes('volume="v1"'))
+})
+
+test('counters of a session show its own count on every scrape, not a sum of scrapes', async (t) => {
+  const metrics = metricsOf([viewOf()])
+  await metrics.text()
+  t.true((await metrics.text()).includes('volbridge_volume_events_total{volume="v1",name="reads"} 3\n'))
+})
+
+test('label values can\'t break the text apart', async (t) => {
+  const text = await metricsOf([viewOf({ source: 'a"\n\\b:/x' })], true).text()
+  t.true(text.includes('source="a\\"\\n\\\\b:/x"'))
+  t.true(text.includes('volbridge_kubelet_registered 1\n'))
+})
+
+async function get (port: number, url: string, method = 'GET'): Promise<{ status: number, body: string }> {
+  return await new Promise((resolve, reject) => {
+    const request = httpRequest({ host: '127.0.0.1', port, path: url, method }, (response) => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.on('end', () => { resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }) })
+    })
+    request.on('error', reject)
+    request.end()
+  })
+}
+
+test('liveness is the process, readiness has a reason, everything else is refused', async (t) => {
+  let ready = false
+  const endpoint = new HealthEndpoint({
+    readiness: () => ({ ready, reason: ready ? '' : 'kubelet has not registered the driver yet' }),
+    metrics: async () => await Promise.resolve({ contentType: 'text/plain', text: 'm 1\n' })
+  })
+  const { port } = await endpoint.listen('127.0.0.1:0')
+  t.deepEqual(await get(port, '/healthz'), { status: 200, body: 'ok\n' })
+  t.deepEqual(await get(port, '/readyz'), { status: 503, body: 'kubelet has not registered the driver yet\n' })
+  ready = true
+  t.is((await get(port, '/readyz?verbose')).status, 200)
+  t.deepEqual(await get(port, '/metrics'), { status: 200, body: 'm 1\n' })
+  t.is((await get(port, '/constructor')).status, 404)
+  t.is((await get(port, '/../etc/passwd')).status, 404)
+  t.is((await get(port, '/healthz', 'POST')).status, 405)
+  endpoint.close()
+})
+
+test('a listen address is HOST:PORT, IPv6 in brackets; anything else is refused by value', (t) => {
+  t.deepEqual(parseListenAddress('127.0.0.1:9810'), { host: '127.0.0.1', port: 9810 })
+  t.deepEqual(parseListenAddress('[::1]:0'), { host: '::1', port: 0 })
+  for (const bad of ['', '9810', ':9810', 'a:b', '::1:9810', 'a:99999', 'a b:1']) t.throws(() => parseListenAddress(bad), { instanceOf: VolumeError, message: /--listen/ }, bad)
+})
+
+test('an address in use is refused with what to do', async (t) => {
+  const make = (): HealthEndpoint => new HealthEndpoint({ readiness: () => ({ ready: true, reason: '' }), metrics: async () => await Promise.resolve({ contentType: '', text: '' }) })
+  const first = make()
+  const { port } = await first.listen('127.0.0.1:0')
+  await t.throwsAsync(make().listen(`127.0.0.1:${port}`), { instanceOf: VolumeError, message: /EADDRINUSE.*another port/ })
+  first.close()
+})
