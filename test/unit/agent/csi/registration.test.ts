@@ -53,7 +53,7 @@ test('kubelet registers the driver under its name with the CSI socket as endpoin
   await withRegistration(async ({ kubelet, registration, watch, endpoint }) => {
     watch()
     registration.start()
-    await until('registered', () => registration.state.phase === 'registered')
+    await until('registered', () => registration.state.phase === 'registered' && kubelet.registered.has('csi.test'))
     t.deepEqual(kubelet.registered.get('csi.test'), { type: 'CSIPlugin', name: 'csi.test', endpoint, supportedVersions: ['1.0.0'] })
     t.deepEqual(readdirSync(path.dirname(registration.socketPath)), ['csi.test-reg.sock'])
   })
