@@ -5,7 +5,7 @@
  * server itself dies with this process even when that is killed (PR_SET_PDEATHSIG). Does not know who mounts it.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, readdirSync, rmSync, statSync, statfsSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, readdirSync, readlinkSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import process from 'node:process'
@@ -34,8 +34,6 @@ export interface GaneshaOptions {
 const NFS_PROGRAM = 100003
 const MOUNT_PROGRAM = 100005
 const namePrefix = 'volbridge-ganesha-'
-/** No test runs for so long. */
-const leftoverMs = 3 * 60 * 60_000
 /** A server that is not there after this long hangs; it normally takes about a second. */
 const readyMs = 30_000
 
@@ -55,13 +53,13 @@ function workFolder (): string {
   const parent = process.env['VOLBRIDGE_TEST_DIR'] ?? '/var/tmp'
   const kind = handlelessMagics.get(statfsSync(parent).type)
   if (kind !== undefined) throw new Error(`${parent} is ${kind}, which gives nfs-ganesha no file handles; set VOLBRIDGE_TEST_DIR to a folder on ext4 or xfs`)
-  for (const name of readdirSync(parent).filter((entry) => entry.startsWith(namePrefix))) {
-    const owner = Number(name.slice(namePrefix.length).split('-')[0])
-    // An owner in another pid namespace looks dead from here: only what is old as well is surely nobody's.
-    const isOld = Date.now() - (statSync(path.join(parent, name), { throwIfNoEntry: false })?.mtimeMs ?? 0) > leftoverMs
-    if (isOld && !isAlive(owner)) rmSync(path.join(parent, name), { recursive: true, force: true })
+  // A pid means something only in its own namespace: an owner in another one looks dead from here. Its inode is part of the name.
+  const ours = `${namePrefix}${/\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0] ?? 'none'}-`
+  for (const name of readdirSync(parent).filter((entry) => entry.startsWith(ours))) {
+    const owner = Number(name.slice(ours.length).split('-')[0])
+    if (!isAlive(owner)) rmSync(path.join(parent, name), { recursive: true, force: true })
   }
-  return mkdtempSync(path.join(parent, `${namePrefix}${process.pid}-`))
+  return mkdtempSync(path.join(parent, `${ours}${process.pid}-`))
 }
 
 /** Whether the program answers a NULL call: ganesha listens long before it serves, and may still give up in between. */
