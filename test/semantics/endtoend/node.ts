@@ -5,7 +5,7 @@
  * Does not know which server is mounted.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
@@ -73,6 +73,8 @@ export class TestNode {
 
   constructor () {
     this.folder = mkdtempSync('/var/tmp/volbridge-node-')
+    // Pods' users reach their folders.
+    chmodSync(this.folder, 0o755)
     this.kubelet = this.#folder('kubelet')
     this.state = path.join(this.folder, 'state')
     this.runtime = path.join(this.folder, 'run')
