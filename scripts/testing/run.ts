@@ -24,9 +24,14 @@ const suites: readonly Suite[] = [
   { name: 'system', command: ['ava', '--config', 'ava.system.config.js'], result: 'ava', needsRoot: true }
 ]
 
-const { values } = parseArgs({ options: { fast: { type: 'boolean', default: false }, long: { type: 'boolean', default: false } } })
+const { values } = parseArgs({ options: { fast: { type: 'boolean', default: false }, long: { type: 'boolean', default: false }, only: { type: 'string' } } })
 if (values.fast && values.long) {
   console.error('scripts/test: --fast and --long exclude each other')
+  process.exit(2)
+}
+
+if (values.only !== undefined && !suites.some(({ name }) => name === values.only)) {
+  console.error(`scripts/test: --only ${values.only} is none of ${suites.map(({ name }) => name).join(', ')}`)
   process.exit(2)
 }
 
@@ -79,7 +84,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 
 let total = noCounts
 for (const suite of suites) {
-  if (interrupted || (values.fast && suite.needsRoot)) continue
+  if (interrupted || (values.fast && suite.needsRoot) || (values.only ?? suite.name) !== suite.name) continue
   const startedMs = performance.now()
   console.log(`--- ${suite.name}`)
   const counts = await runSuite(suite)
