@@ -70,11 +70,10 @@ const bad: readonly Bad[] = [
 for (const { what, change, code, says } of bad) {
   check(`${what}: CSI answers the right code, Flex one Failure, and neither leaves anything`, async (t) => {
     const attributes = change(good)
-    const target = kubelet.csiTarget('bad', 'pv')
-    const error = await t.throwsAsync(async () => { await kubelet.publish(node.csiSocket, 'csi.volbridge.io', { handle: 'bad', attributes }, 'bad', 'pv') }, { instanceOf: CallError })
+    const error = await t.throwsAsync(async () => { await kubelet.stage(node.csiSocket, 'csi.volbridge.io', { handle: 'bad', attributes }) }, { instanceOf: CallError })
     t.is(error?.code, code, error?.details)
     t.regex(error?.details ?? '', says)
-    t.false(existsSync(target))
+    t.deepEqual(readdirSync(kubelet.stagingPath('csi.volbridge.io', 'bad')), [])
     const flexTarget = kubelet.flexTarget('bad', 'volbridge.io/volbridge', 'v')
     mkdirSync(flexTarget, { recursive: true })
     const result = await flexCall(flex, ['mount', flexTarget, JSON.stringify(attributes)])
@@ -89,7 +88,7 @@ for (const { what, change, code, says } of bad) {
 check('a server that is down at mount: UNAVAILABLE, with the address', async (t) => {
   const port = await freePort()
   const attributes = { ...good, mountOptions: `port=${port},mountport=${port}` }
-  const error = await t.throwsAsync(async () => { await kubelet.publish(node.csiSocket, 'csi.volbridge.io', { handle: 'down', attributes }, 'bad', 'pv') }, { instanceOf: CallError })
+  const error = await t.throwsAsync(async () => { await kubelet.stage(node.csiSocket, 'csi.volbridge.io', { handle: 'down', attributes }) }, { instanceOf: CallError })
   t.is(error?.code, status.UNAVAILABLE, error?.details)
   t.regex(error?.details ?? '', new RegExp(`127.0.0.1.*${port}`, 's'))
   t.deepEqual(mountsBelow(node.folder), [])
@@ -99,7 +98,7 @@ check('an export that refuses this client is PERMISSION_DENIED or NOT_FOUND, by 
   const closed = await Ganesha.start({ accessType: 'NONE' })
   try {
     const attributes = { server: closed.host, share: closed.folder, mountOptions: closed.mountOptions }
-    const error = await t.throwsAsync(async () => { await kubelet.publish(node.csiSocket, 'csi.volbridge.io', { handle: 'closed', attributes }, 'bad', 'pv') }, { instanceOf: CallError })
+    const error = await t.throwsAsync(async () => { await kubelet.stage(node.csiSocket, 'csi.volbridge.io', { handle: 'closed', attributes }) }, { instanceOf: CallError })
     t.true(error?.code === status.PERMISSION_DENIED || error?.code === status.NOT_FOUND, `${error?.code ?? ''} ${error?.details ?? ''}`)
     t.true(error?.details.includes(closed.folder))
   } finally {
