@@ -14,7 +14,9 @@ import type { Entry, FileData, FilesystemOperations, HandleId, NoEntry, OpenFlag
 import type { FuseTime, SetattrIn } from '../../proto/fuse/attributes.ts'
 import type { OpenIn, ReadIn } from '../../proto/fuse/files.ts'
 import type { MknodIn, RenameIn } from '../../proto/fuse/entries.ts'
-import type { Call, Log, Service, Services } from './dispatcher.ts'
+import type { Call, Service } from './call.ts'
+import type { Services } from './dispatcher.ts'
+import type { Log } from './log.ts'
 import { Listing } from './listing.ts'
 import type { OperationStatistics } from './statistics.ts'
 

@@ -10,7 +10,7 @@ import type { Server, Socket } from 'node:net'
 import { messageOf, VolumeError } from '../base/errors.ts'
 import { mebibyteBytes } from '../base/limits.ts'
 import type { ControlAnswer, ControlCall, ControlCalls } from './control.ts'
-import type { Log } from './dispatcher.ts'
+import type { Log } from './log.ts'
 
 const lineBytesMax = mebibyteBytes
 

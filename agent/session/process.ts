@@ -18,7 +18,7 @@ import type { ControlCalls, SessionConfiguration, SessionReport, SessionStatisti
 import { ControlServer } from './control-server.ts'
 import type { ControlHandlers } from './control-server.ts'
 import type { ReadStatus } from './credentials.ts'
-import type { Log } from './dispatcher.ts'
+import type { Log } from './log.ts'
 
 /** What `configure` makes: the file system and what is known about its server. */
 export interface ConfiguredSession {

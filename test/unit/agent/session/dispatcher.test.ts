@@ -211,6 +211,17 @@ test('a file system that throws or rejects costs one request, not the session', 
   t.is(bench.logged.length, 2)
 })
 
+test('an answer that cannot be encoded costs its request only, at once or late', async (t) => {
+  const bench = await serving()
+  const broken = { nodeid: 2, generation: 0, entryTtlMs: 0, attributesTtlMs: 0, attributes: { fileid: 'no number' } }
+  const answers: unknown[] = [broken, Promise.resolve(broken)]
+  bench.memory.lookup = () => answers.shift() as never
+  bench.device.push(request('LOOKUP', { unique: 4, body: name('x') }), request('LOOKUP', { unique: 6, body: name('x') }), request('ACCESS', { unique: 8, body: u64(0) }))
+  await turn()
+  t.deepEqual(bench.device.answered.map(({ unique, errno }) => [unique, errno]), [[4n, Errno.EIO], [8n, 0], [6n, Errno.EIO]])
+  t.is(bench.memory.remembered.size, 0)
+})
+
 test('a reply the kernel does not like is replaced by EIO, so that nobody waits for ever', async (t) => {
   const bench = await serving()
   bench.device.writeErrors = [Errno.EINVAL]
