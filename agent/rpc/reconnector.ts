@@ -150,11 +150,12 @@ export class Reconnector {
       try {
         return await Connection.open(endpoint, sourcePort, this.#options.connectMs, this.#parts)
       } catch (error) {
-        if (!isSourcePortError(error)) {
-          // A half-open twin of ours on the server's side may swallow the SYN: do not insist on the port.
-          this.#last = this.#last === undefined ? undefined : { ...this.#last, sourcePort: 0 }
-          throw error
+        if (isSourcePortError(error)) continue
+        if (error instanceof TransportError && error.code === 'TIMED_OUT' && this.#last !== undefined) {
+          // A half-open twin of ours on the way or at the server may swallow the SYN: do not insist on the port.
+          this.#last = { ...this.#last, sourcePort: 0 }
         }
+        throw error
       }
     }
     return await Connection.open(endpoint, undefined, this.#options.connectMs, this.#parts)
