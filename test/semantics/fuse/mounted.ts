@@ -61,10 +61,16 @@ export async function mountMemory (operations: FilesystemOperations, wishes?: In
     negotiated,
     logged,
     async abort () {
-      // Nodes with systemd have it mounted; a bare machine may not.
-      await mounts.mount({ source: 'fusectl', target: '/sys/fs/fuse/connections', type: 'fusectl', data: '', flags: 0 }).catch(() => undefined)
-      const why = await abortConnection(mount.device)
-      if (why !== undefined) throw new Error(why)
+      // Nodes with systemd have it mounted; a bare machine may not, and is left as it was.
+      const fusectl = '/sys/fs/fuse/connections'
+      const wasMounted = topMountAt(await readMountinfo(), fusectl) !== undefined
+      if (!wasMounted) await mounts.mount({ source: 'fusectl', target: fusectl, type: 'fusectl', data: '', flags: 0 })
+      try {
+        const why = await abortConnection(mount.device)
+        if (why !== undefined) throw new Error(why)
+      } finally {
+        if (!wasMounted) await mounts.unmount(fusectl)
+      }
     },
     async close () {
       await mounts.unmount(path, { detach: true })
