@@ -55,6 +55,8 @@ export function writeBundle (folder: string, { binary, hostname, command, termin
     linux: {
       namespaces: [{ type: 'mount' }, { type: 'pid' }, { type: 'ipc' }, { type: 'uts' }],
       rootfsPropagation: 'rprivate',
+      // runc denies every device it was not told about, also those that it has just made.
+      resources: { devices: [{ allow: true, access: 'rwm' }] },
       devices: [{ path: '/dev/fuse', type: 'c', major: 10, minor: 229, fileMode: 0o666, uid: 0, gid: 0 }]
     }
   }, null, 2))
