@@ -27,7 +27,10 @@ export interface ReconnectorOptions {
 
 const backoffFirstMs = 100
 const backoffMsMax = 5_000
-/** A connection that lived shorter than this, or answered nothing, counts as a failed attempt: a server that accepts and drops must not make us spin. */
+/**
+ * After a connection that lived at least this long the next attempt is made at once. One that answered something and died sooner costs
+ * the first pause; one that answered nothing, or garbage, a longer pause every time: nothing a server does makes us spin.
+ */
 const healthyMs = 1_000
 /** The kernel's sunrpc.min_resvport; below are well-known services. */
 const reservedPortMin = 665
@@ -84,8 +87,8 @@ export class Reconnector {
 
   /** What became of the connection last given out. */
   lost (reason: DisconnectReason, facts: { livedMs: number, replies: number }): void {
-    const wasHealthy = reason !== 'garbage' && facts.replies > 0 && facts.livedMs >= healthyMs
-    this.#failures = wasHealthy ? 0 : this.#failures + 1
+    if (reason === 'garbage' || facts.replies === 0) this.#failures++
+    else this.#failures = facts.livedMs >= healthyMs ? 0 : 1
   }
 
   #backoffMs (random = this.#options.random()): number {
