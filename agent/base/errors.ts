@@ -42,7 +42,7 @@ export class HostError extends Error {
 }
 
 export const volumeErrorCodes = [
-  'INVALID', 'NOT_FOUND', 'CONFLICT', 'IN_PROGRESS', 'UNAVAILABLE', 'TIMED_OUT', 'EXHAUSTED', 'DENIED', 'UNSUPPORTED', 'INTERNAL'
+  'INVALID', 'NOT_FOUND', 'CONFLICT', 'PRECONDITION', 'IN_PROGRESS', 'UNAVAILABLE', 'TIMED_OUT', 'EXHAUSTED', 'DENIED', 'UNSUPPORTED', 'INTERNAL'
 ] as const
 export type VolumeErrorCode = typeof volumeErrorCodes[number]
 

@@ -93,6 +93,14 @@ export function decodeUnstage (request: NodeUnstageVolumeRequest): { volume: Vol
   return { volume: decodeVolumeId(request.volumeId), staging: decodePath(request.stagingTargetPath, 'staging_target_path') }
 }
 
+/** CSI: whoever claims STAGE_UNSTAGE_VOLUME is staged first. Only an inline volume, which kubelet marks, has no staging path. */
+function requireStaging (request: NodePublishVolumeRequest): void {
+  if (request.stagingTargetPath !== '' || request.volumeContext['csi.storage.k8s.io/ephemeral'] === 'true') return
+  throw new VolumeError('PRECONDITION', 'staging_target_path is missing', {
+    field: 'staging_target_path', remedy: 'stage the volume first; for inline volumes set podInfoOnMount: true in the CSIDriver object, by which kubelet marks them'
+  })
+}
+
 /** An inline volume, a Flex call and a mount by hand come without a staging path: then publishing does both. */
 export function decodePublish (request: NodePublishVolumeRequest, door: Door, parseSpec: ParseSpec): PublishRequest {
   const volume = decodeVolumeId(request.volumeId)
@@ -100,6 +108,7 @@ export function decodePublish (request: NodePublishVolumeRequest, door: Door, pa
   const staging = request.stagingTargetPath === '' ? undefined : decodePath(request.stagingTargetPath, 'staging_target_path')
   const { mountFlags, mountGroup, readOnly } = decodeCapability(request.volumeCapability)
   const spec = parseSpec(request.volumeContext, { mountFlags, mountGroup })
+  if (door === 'csi') requireStaging(request)
   return {
     volume, spec, target, staging, door,
     readOnly: request.readonly || readOnly || spec.flags.readOnly,

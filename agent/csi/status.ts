@@ -14,6 +14,8 @@ export const grpcCodeOf = {
   INVALID: status.INVALID_ARGUMENT,
   NOT_FOUND: status.NOT_FOUND,
   CONFLICT: status.ALREADY_EXISTS,
+  // The caller left out a step: it must not repeat this call before that one.
+  PRECONDITION: status.FAILED_PRECONDITION,
   // "An operation is pending for the volume": kubelet tries again and keeps the volume as uncertain.
   IN_PROGRESS: status.ABORTED,
   UNAVAILABLE: status.UNAVAILABLE,

@@ -15,6 +15,7 @@ export const levelOf = {
   INVALID: 'warn',
   NOT_FOUND: 'info',
   CONFLICT: 'warn',
+  PRECONDITION: 'warn',
   IN_PROGRESS: 'info',
   UNAVAILABLE: 'warn',
   TIMED_OUT: 'warn',

@@ -176,7 +176,7 @@ export class VolumeService implements VolumeOperations {
   #requireStaged (request: PublishRequest, key: StageKey): void {
     const record = request.staging === undefined ? undefined : this.#parts.table.bind(request.staging)
     if (record?.volume === request.volume && record.key === key && record.phase === 'attached') return
-    throw new VolumeError('NOT_FOUND', `staging_target_path: the volume "${request.volume}" is not staged at "${request.staging ?? ''}"`, {
+    throw new VolumeError('PRECONDITION', `staging_target_path: the volume "${request.volume}" is not staged at "${request.staging ?? ''}"`, {
       field: 'staging_target_path', remedy: 'stage it there first, with the same attributes'
     })
   }

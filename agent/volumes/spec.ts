@@ -138,6 +138,10 @@ function checkClient (client: ClientKind, version: NfsVersion | undefined, setti
 function parseConsistency (text: string, client: ClientKind): Consistency {
   if (text !== 'standard' && text !== 'solowriter') return refuse('consistency', text, 'is not known', suggest(text, ['standard', 'solowriter']))
   if (text === 'solowriter' && client === 'kernel') refuse('consistency', text, 'exists with client=fuse only', 'use consistency=standard or client=fuse')
+  /* Accepting it and caching as always would promise what is not kept. */
+  if (text === 'solowriter') {
+    throw new VolumeError('UNSUPPORTED', `consistency: ${JSON.stringify(text)} is not available in this version`, { field: 'consistency', remedy: 'use consistency=standard or leave it out' })
+  }
   return text
 }
 

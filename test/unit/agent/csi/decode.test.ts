@@ -78,7 +78,14 @@ test('read-only comes from the request, the access mode or the mount options', (
 })
 
 test('an inline volume comes without a staging path', (t) => {
-  t.is(decodePublish(publish({ stagingTargetPath: '' }), 'csi', parseVolumeSpec).staging, undefined)
+  const inline = { server: 'nas', share: '/x', 'csi.storage.k8s.io/ephemeral': 'true' }
+  t.is(decodePublish(publish({ stagingTargetPath: '', volumeContext: inline }), 'csi', parseVolumeSpec).staging, undefined)
+  t.is(decodePublish(publish({ stagingTargetPath: '' }), 'flex', parseVolumeSpec).staging, undefined)
+})
+
+test('a volume that kubelet has not staged and not marked as inline is refused with what to do', (t) => {
+  const error = t.throws(() => decodePublish(publish({ stagingTargetPath: '' }), 'csi', parseVolumeSpec), { instanceOf: VolumeError, message: /stage the volume first.*podInfoOnMount/ })
+  t.like(error, { code: 'PRECONDITION', field: 'staging_target_path' })
 })
 
 test('the pod is named by what kubelet adds to the attributes', (t) => {

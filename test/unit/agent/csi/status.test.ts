@@ -17,7 +17,7 @@ test('every code of the taxonomy has a gRPC code, and none is OK or UNKNOWN', (t
 
 test('codes that leave a mount uncertain are those a kubelet does not take as final', (t) => {
   for (const code of ['IN_PROGRESS', 'TIMED_OUT', 'UNAVAILABLE', 'EXHAUSTED'] as const) t.true(notFinal.has(grpcCodeOf[code]), code)
-  for (const code of ['INVALID', 'NOT_FOUND', 'CONFLICT', 'DENIED', 'UNSUPPORTED'] as const) t.false(notFinal.has(grpcCodeOf[code]), code)
+  for (const code of ['INVALID', 'NOT_FOUND', 'CONFLICT', 'PRECONDITION', 'DENIED', 'UNSUPPORTED'] as const) t.false(notFinal.has(grpcCodeOf[code]), code)
 })
 
 test('a failure outside the taxonomy is our fault, a lost transport is not', (t) => {

@@ -18,7 +18,7 @@ const ready = async (world = new World()): Promise<{ world: World, engine: Incar
 
 test('stage comes before publish, and its spec must be the same', async (t) => {
   const { engine } = await ready()
-  await t.throwsAsync(engine.service.publish(publish({ staging })), { code: 'NOT_FOUND', message: /not staged at/ })
+  await t.throwsAsync(engine.service.publish(publish({ staging })), { code: 'PRECONDITION', message: /not staged at/ })
   await engine.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
   await t.throwsAsync(engine.service.publish(publish({ staging, spec: specOf('/other') })), { code: 'CONFLICT' })
   await engine.service.publish(publish({ staging }))

@@ -150,6 +150,11 @@ for (const [attributes, flags, field, message] of refusals) {
   })
 }
 
+test('a consistency that is known but not there yet is refused, not accepted and ignored', (t) => {
+  const error = t.throws(() => parse({ consistency: 'solowriter' }), { instanceOf: VolumeError, message: /"solowriter" is not available.*use consistency=standard/ })
+  t.like(error, { code: 'UNSUPPORTED', field: 'consistency' })
+})
+
 test('a missing attribute is named', (t) => {
   t.throws(() => parseVolumeSpec({ share: '/a' }), { message: /^server: is missing; set it to/ })
   t.throws(() => parseVolumeSpec({ server: 'a' }), { message: /^share: is missing/ })
@@ -163,7 +168,7 @@ test('keys: the same volume in other words is one, any difference that can be se
   t.is(key({ server: 'a,b' }), key({ server: 'b,a' }))
   const others = [
     key({ server: 'b' }), key({ share: '/x' }), key({ subDir: 'x' }), key({}, ['soft']), key({}, ['noexec']), key({}, ['rsize=4096']), key({}, ['port=2050']),
-    key({ consistency: 'solowriter' }), key({ mountPermissions: '0770' }), key({}, [], { mountGroup: 5 }), key({ client: 'kernel' })
+    stageKeyOf({ ...parse(), consistency: 'solowriter' }), key({ mountPermissions: '0770' }), key({}, [], { mountGroup: 5 }), key({ client: 'kernel' })
   ]
   t.is(new Set([base, ...others]).size, others.length + 1)
 })
