@@ -1,9 +1,12 @@
 /**
  * Listing a folder. Owns one open folder's position in the server's listing: ordinals for the kernel, the server's 64-bit cookies
  * behind them, the page at hand and the next one, and starting again when the server no longer knows a cookie.
+ * The kernel keeps a listing and answers other openers from it; when it has dropped some of its pages it asks in the middle, through a
+ * descriptor that never listed anything (fs/fuse/readdir.c). So what was listed last is remembered at the folder too.
  * Does not know attributes or names caches beyond telling `Lookups` what a page brought.
  *
- * Memory: 16 bytes for each entry listed (cookie and a hash of the name) until rewinddir or close, and two pages of entries.
+ * Memory: 16 bytes for each entry listed (cookie and a hash of the name) until rewinddir or close, and once more for a folder until it
+ * is forgotten; two pages of entries.
  */
 import { toFileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
@@ -34,7 +37,6 @@ export class Listing {
   readonly #lookups: Lookups
   readonly #handle: OpenHandle
   #positions = new Positions()
-  #verifier = ''
   #page: Page | undefined
   #next: { readonly first: number, readonly page: Promise<Page | Errno> } | undefined
   #readyNext: Page | undefined
@@ -57,6 +59,7 @@ export class Listing {
 
   async #read (offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno> {
     if (offset === 0) this.#rewind()
+    else this.#adopt(offset - dotEntries)
     this.#withAttributes = plus && this.#core.options.lookupCache !== 'none'
     if (!this.#giveDots(offset, sink)) return undefined
     let given = 0
@@ -77,8 +80,18 @@ export class Listing {
   }
 
   #rewind (): void {
-    this.#positions = new Positions()
-    this.#verifier = ''
+    this.#startFrom(new Positions())
+    this.#handle.inode.listed = this.#positions
+  }
+
+  /** An offset that this descriptor did not give: it comes from the listing that the kernel keeps, which was the last to begin. */
+  #adopt (index: number): void {
+    const { listed } = this.#handle.inode
+    if (index > this.#positions.count && listed !== undefined && listed.count > this.#positions.count) this.#startFrom(listed.upTo(index))
+  }
+
+  #startFrom (positions: Positions): void {
+    this.#positions = positions
     this.#page = undefined
     this.#next = undefined
     this.#readyNext = undefined
@@ -145,26 +158,36 @@ export class Listing {
     void page.then((ready) => { if (this.#next === next && !isErrno(ready)) this.#readyNext = ready })
   }
 
-  /** One page from `first` on. When the server has forgotten the cookie: from the start again, without names already given. */
+  /** The page that begins at `first`. What lies before and was never listed here is listed now, to find out where that is. */
   async #fetch (first: number): Promise<Page | Errno> {
+    const positions = this.#positions
+    for (;;) {
+      const known = Math.min(first, dotEntries + positions.count)
+      const page = await this.#fetchPage(positions, known)
+      if (known === first || isErrno(page)) return page
+      if (page.eof && dotEntries + positions.count < first) return { ...page, entries: [], first }
+    }
+  }
+
+  /** One page from `first` on. When the server has forgotten the cookie: from the start again, without names already given. */
+  async #fetchPage (positions: Positions, first: number): Promise<Page | Errno> {
     const index = first - dotEntries
-    let cookie = this.#positions.cookieBefore(index)
-    if (cookie === undefined) return Errno.EINVAL
+    let cookie = positions.cookieBefore(index)
     let given: Set<number> | undefined
     let empty = 0
     for (let restarts = 0; ;) {
-      const answer = await this.#ask(cookie)
+      const answer = await this.#ask(positions, cookie)
       if (answer === badCookie) {
         restarts += 1
         if (restarts > restartsMax) return Errno.EIO
-        given ??= this.#positions.namesBefore(index)
+        given ??= positions.namesBefore(index)
         cookie = 0n
-        this.#verifier = ''
+        positions.verifier = ''
         continue
       }
       if (isErrno(answer)) return answer
       const { page, version, sent } = answer
-      this.#verifier = page.cookieVerifier
+      positions.verifier = page.cookieVerifier
       const after: bigint | undefined = page.entries.at(-1)?.cookie
       if (!page.eof && after !== undefined && after === cookie) return Errno.ELOOP
       const entries = page.entries.filter(({ name }) => name !== '.' && name !== '..' && given?.has(hashName(name)) !== true)
@@ -174,17 +197,17 @@ export class Listing {
         cookie = after ?? cookie
         continue
       }
-      this.#positions.add(index, entries)
+      positions.add(index, entries)
       return { entries, eof: page.eof, first, version, sent, receivedMs: this.#core.clock.nowMs() }
     }
   }
 
-  async #ask (cookie: bigint): Promise<{ page: DirectoryPage, version: number, sent: number } | Errno | typeof badCookie> {
+  async #ask (positions: Positions, cookie: bigint): Promise<{ page: DirectoryPage, version: number, sent: number } | Errno | typeof badCookie> {
     const { attributes, backend } = this.#core
     const { inode, credential } = this.#handle
     const version = inode.cached.own === undefined ? inode.cached.version : -1
     const sent = attributes.stamp()
-    const position = { cookie, cookieVerifier: cookie === 0n ? '' : this.#verifier, replyBytes: backend.capabilities.directoryBytesPreferred }
+    const position = { cookie, cookieVerifier: cookie === 0n ? '' : positions.verifier, replyBytes: backend.capabilities.directoryBytesPreferred }
     let page = await backend.readdir(inode.handle, { ...position, withAttributes: this.#withAttributes }, credential)
     // A server without READDIRPLUS still lists.
     if (page === Errno.EOPNOTSUPP && this.#withAttributes) page = await backend.readdir(inode.handle, { ...position, withAttributes: false }, credential)
@@ -199,19 +222,29 @@ export class Listing {
   }
 }
 
-/** Cookies and name hashes of everything listed, in the order listed. */
-class Positions {
-  #cookies = new BigUint64Array(64)
-  #hashes = new Float64Array(64)
+/** Cookies and name hashes of everything listed, in the order listed, and the server's word on how long cookies are good. */
+export class Positions {
+  verifier = ''
+  #cookies = new BigUint64Array(0)
+  #hashes = new Float64Array(0)
   #count = 0
 
-  /** The cookie that leads to entry `index`. */
-  cookieBefore (index: number): bigint | undefined {
-    if (index <= 0) return 0n
-    return index <= this.#count ? this.#cookies[index - 1] : undefined
-  }
+  get count (): number { return this.#count }
+
+  /** The cookie that leads to entry `index`, which is at most `count`. */
+  cookieBefore (index: number): bigint { return index <= 0 ? 0n : this.#cookies[index - 1] ?? 0n }
 
   namesBefore (index: number): Set<number> { return new Set(this.#hashes.subarray(0, index)) }
+
+  /** A copy of the first `index` entries: two who list on from there do not share what they see. */
+  upTo (index: number): Positions {
+    const copy = new Positions()
+    copy.verifier = this.verifier
+    copy.#count = Math.min(index, this.#count)
+    copy.#cookies = this.#cookies.slice(0, copy.#count)
+    copy.#hashes = this.#hashes.slice(0, copy.#count)
+    return copy
+  }
 
   add (index: number, entries: readonly DirectoryEntry[]): void {
     const end = index + entries.length

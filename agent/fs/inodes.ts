@@ -6,6 +6,7 @@ import type { FileName } from '../base/brands.ts'
 import type { Errno } from '../base/errno.ts'
 import type { Attributes, Credential, FileKind, RemoteHandle } from './backend.ts'
 import type { Clock } from './clock.ts'
+import type { Positions } from './directories.ts'
 import type { DirtyFile } from './dirty-file.ts'
 import { rootNodeid, type Nodeid } from './operations.ts'
 import type { State } from './state.ts'
@@ -42,6 +43,8 @@ export class Inode {
   access: Map<string, CachedAccess> | undefined
   /** entries.ts: 0 is a name known not to exist. */
   names: Map<FileName, Nodeid> | undefined
+  /** directories.ts: the listing that began last */
+  listed: Positions | undefined
   /** dirty-file.ts */
   file: DirtyFile | undefined
   /** file-errors.ts */

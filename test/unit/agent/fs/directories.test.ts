@@ -77,7 +77,25 @@ test('going back to an earlier offset lists from there', async (t) => {
   const all = await world.listHandle(handle)
   const again = await world.listHandle(handle, { from: 77 })
   t.deepEqual(again.map(({ name }) => name), all.slice(77).map(({ name }) => name))
-  t.is(await world.fs.readdir(handle, 5_000, false, () => true), Errno.EINVAL)
+  t.is(await world.fs.readdir(handle, 5_000, false, () => { throw new Error('an entry beyond the end') }), undefined)
+})
+
+test('a descriptor that is asked in the middle goes on where another one was, also when names before are gone', async (t) => {
+  const world = filled(200)
+  const first = good(await world.fs.opendir(1, root)).handle
+  const all = await world.listHandle(first)
+  for (const { name } of all.slice(2, 50)) good(await world.fs.unlink(1, name, root))
+  const second = good(await world.fs.opendir(1, root)).handle
+  t.deepEqual((await world.listHandle(second, { from: 77 })).map(({ name }) => name), all.slice(77).map(({ name }) => name))
+  const third = good(await world.fs.opendir(1, root)).handle
+  t.deepEqual(await world.listHandle(third, { from: all.length }), [], 'and ends where that one ended')
+})
+
+test('a descriptor that is asked in the middle of a folder nobody has listed counts from the start', async (t) => {
+  const world = filled(200)
+  const listed = await world.listHandle(good(await world.fs.opendir(1, root)).handle, { from: 77 })
+  const all = await world.listHandle(good(await world.fs.opendir(1, root)).handle)
+  t.deepEqual(listed.map(({ name }) => name), all.slice(77).map(({ name }) => name))
 })
 
 test('rewinddir sees new entries', async (t) => {
