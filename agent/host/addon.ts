@@ -25,6 +25,8 @@ export interface DescriptorAddon {
   lockFile: (fd: number) => boolean
   /** 0 or the errno of prctl(PR_SET_IO_FLUSHER). */
   becomeIoFlusher: () => number
+  /** Gives memory that malloc holds free back to the system. Some milliseconds: for idle moments. */
+  trimMemory: () => void
 }
 
 export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon {}

@@ -36,12 +36,12 @@ async function rootModeOf (client: NfsClient): Promise<number> {
   throw new VolumeError('UNAVAILABLE', `server: the volume's root can't be read (${errnoName(found)})`, { field: 'server', remedy: 'check the export' })
 }
 
-function filesystemOf ({ spec, softReval, dirtyBytesMax }: Omit<SessionConfiguration, 'key'>, client: NfsClient, invalidator: Invalidator): Filesystem {
+function filesystemOf ({ spec, softReval, dirtyBytesMax }: Omit<SessionConfiguration, 'key'>, client: NfsClient, invalidator: Invalidator, arena: MemoryArena): Filesystem {
   const { acregminMs, acregmaxMs, acdirminMs, acdirmaxMs, noac, lookupCache, cto } = spec.target.options
   return new Filesystem({
     backend: client.backend,
     state: new MemoryState(),
-    arena: new MemoryArena(dirtyBytesMax),
+    arena,
     invalidator,
     clock: systemClock,
     options: {
@@ -58,7 +58,8 @@ export async function openNfsVolume (configuration: Omit<SessionConfiguration, '
   const client = await connectNfs(configuration.spec.target, { log })
   try {
     const rootMode = await rootModeOf(client)
-    const operations = filesystemOf(configuration, client, invalidator)
+    const arena = new MemoryArena(configuration.dirtyBytesMax)
+    const operations = filesystemOf(configuration, client, invalidator, arena)
     const health = new ServerHealth(client)
     health.watch()
     const { transport } = client
@@ -77,6 +78,7 @@ export async function openNfsVolume (configuration: Omit<SessionConfiguration, '
       }),
       statistics: async (deadlineMs) => await health.statistics(deadlineMs),
       probe: async (deadlineMs) => await health.probe(deadlineMs),
+      trim: () => { arena.trim() },
       close: async () => {
         health.stop()
         await client.close()

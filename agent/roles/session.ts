@@ -7,6 +7,7 @@ import { writeSync } from 'node:fs'
 import type { NfsLog } from '../nfs/transport-log.ts'
 import { loadAddon } from '../host/addon.ts'
 import { attachFuseDevice } from '../host/fuse-device.ts'
+import { createMemoryRelease } from '../host/memory.ts'
 import { peerOf } from '../host/sockets.ts'
 import type { Log } from '../session/dispatcher.ts'
 import { createStatusReader } from '../session/proc-status.ts'
@@ -47,12 +48,16 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
   }
   // Pods depend on this process: a terminal's or a starter's farewell is not meant for it.
   for (const signal of ['SIGHUP', 'SIGINT'] as const) process.on(signal, () => undefined)
+  const leave = new AbortController()
+  process.once('SIGTERM', () => { leave.abort() })
   const addon = loadAddon()
   const log = jsonLog()
   // Memory that this process needs to write dirty pages back must not wait for dirty pages to be written back.
   addon.becomeIoFlusher()
   const end = await runSession({
     socketPath, version, log,
+    leave: leave.signal,
+    releaseMemory: createMemoryRelease(addon),
     device: attachFuseDevice(addon, fuseFd),
     readStatus: createStatusReader(),
     isTrusted: (socket) => peerOf(socket, addon)?.uid === process.geteuid?.(),

@@ -15,6 +15,9 @@ import type { VolumeSpec } from '../base/volume-spec.ts'
 
 export const controlVersion = 1
 
+/** Upper bounds of latency histograms: from a cached answer to a server that was away. What took longer is in `count` alone. */
+export const latencyBoundsSeconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60] as const
+
 export interface SessionConfiguration {
   readonly key: StageKey
   readonly spec: VolumeSpec

@@ -6,7 +6,7 @@
  * in one process.
  */
 import { toStageKey } from '../base/brands.ts'
-import { VolumeError } from '../base/errors.ts'
+import { VolumeError, messageOf } from '../base/errors.ts'
 import type { FilesystemOperations, Invalidator } from '../fs/operations.ts'
 import type { Socket } from 'node:net'
 import type { FuseDevice } from '../host/fuse-device.ts'
@@ -19,6 +19,7 @@ import { ControlServer } from './control-server.ts'
 import type { ControlHandlers } from './control-server.ts'
 import type { ReadStatus } from './credentials.ts'
 import type { Log } from './log.ts'
+import { IdleMemory } from './idle-memory.ts'
 
 /** What `configure` makes: the file system and what is known about its server. */
 export interface ConfiguredSession {
@@ -30,6 +31,8 @@ export interface ConfiguredSession {
   report (): Pick<SessionReport, 'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges'>
   statistics (deadlineMs: number): Promise<SessionStatistics>
   probe (deadlineMs: number): Promise<ControlCalls['probe']['answer']>
+  /** Lets go of memory kept for the next request. */
+  trim? (): void
   close (): Promise<void> | void
 }
 
@@ -42,9 +45,16 @@ export interface SessionParts {
   readonly log: Log
   readonly configure: (configuration: SessionConfiguration, upward: { readonly invalidator: Invalidator }) => Promise<ConfiguredSession>
   readonly wishes?: InitWishes
+  /** Collects garbage and gives free memory back to the system; called when the session has become idle. */
+  readonly releaseMemory?: () => void
+  /** Ends the session: what is written is saved first, within the time that whoever asks leaves us. */
+  readonly leave?: AbortSignal
   /** How long a session that serves nothing waits for an agent to come back; then it ends. */
   readonly orphanMs?: number
 }
+
+/** Shorter than the 10 s that a service manager usually leaves between SIGTERM and SIGKILL. */
+const leaveMs = 8_000
 
 /** An agent that dies between starting a session and using it must not leave a process behind. Longer than its restart. */
 const orphanMsDefault = 60_000
@@ -75,18 +85,44 @@ class Session {
   }
 
   async run (): Promise<ConnectionEnd> {
+    const { releaseMemory, leave } = this.#parts
+    const { statistics } = this.#connection
+    const idle = releaseMemory === undefined ? undefined : new IdleMemory({
+      work: () => statistics.requests,
+      release: () => {
+        this.#configured?.trim?.()
+        releaseMemory()
+      }
+    })
+    leave?.addEventListener('abort', () => { void this.#leave() }, { once: true })
     try {
       await this.#control.listen()
       this.#watchOrphanhood(0)
       return await this.#connection.ended
     } finally {
       this.#phase = 'ended'
+      idle?.close()
       clearTimeout(this.#orphanTimer)
       this.#connection.close()
       // Nothing is sent to the server after this: another node may own the volume by now.
       await this.#configured?.close()
       await this.#control.close()
     }
+  }
+
+  /** A node that goes down ends us with a signal, while pods may still hold the mount: save first, then let go. */
+  async #leave (): Promise<void> {
+    this.#phase = 'draining'
+    try {
+      const { lostBytes, files } = await this.#configured?.operations.drain(leaveMs) ?? { lostBytes: 0, files: [] }
+      if (lostBytes > 0) {
+        this.#parts.log('error', { op: 'leave', outcome: 'data-lost', lostBytes, files: files.slice(0, 20) },
+          `${lostBytes} bytes that programs had written could not be saved: the server did not take them in time`)
+      }
+    } catch (error) {
+      this.#parts.log('error', { op: 'leave', outcome: 'failed' }, messageOf(error))
+    }
+    this.#connection.close()
   }
 
   #handlers (): ControlHandlers {

@@ -4,10 +4,10 @@
  * Owns the counters, as flat arrays: counting is on the path of every request. Does not know who shows them.
  */
 import { nameOfOpcode } from '../../proto/fuse/operations.ts'
+import { latencyBoundsSeconds } from './control.ts'
 import type { SessionReport } from './control.ts'
 
-/** Upper bounds in seconds: from a cached answer to a server that was away. The last bucket has no bound. */
-export const latencyBoundsSeconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60] as const
+/** The last bucket has no bound. */
 const buckets = latencyBoundsSeconds.length + 1
 const opcodes = nameOfOpcode.length
 
@@ -18,8 +18,11 @@ export class OperationStatistics {
   readonly #buckets = new Float64Array(opcodes * buckets)
   readBytes = 0
   writtenBytes = 0
+  /** Every request so far. */
+  requests = 0
 
   count (opcode: number, isError: boolean, ms: number): void {
+    this.requests++
     const row = opcode < opcodes ? opcode : 0
     const seconds = ms / 1000
     this.#counts[row] = (this.#counts[row] ?? 0) + 1

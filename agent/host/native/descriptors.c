@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/file.h>
@@ -188,6 +189,14 @@ static napi_value become_io_flusher (napi_env env, napi_callback_info info) {
   return napi_create_int32(env, error, &result) == napi_ok ? result : NULL;
 }
 
+/* trimMemory(): gives what malloc holds free back to the system (malloc_trim(3)). A few milliseconds at most; only for idle moments. */
+static napi_value trim_memory (napi_env env, napi_callback_info info) {
+  (void)info;
+  napi_value nothing;
+  malloc_trim(0);
+  return napi_get_undefined(env, &nothing) == napi_ok ? nothing : NULL;
+}
+
 napi_status register_descriptors (napi_env env, napi_value exports) {
   napi_property_descriptor list[] = {
     { "sendDescriptors", NULL, send_descriptors, NULL, NULL, NULL, napi_enumerable, NULL },
@@ -196,7 +205,8 @@ napi_status register_descriptors (napi_env env, napi_value exports) {
     { "socketPair", NULL, socket_pair, NULL, NULL, NULL, napi_enumerable, NULL },
     { "memoryFile", NULL, memory_file, NULL, NULL, NULL, napi_enumerable, NULL },
     { "lockFile", NULL, lock_file, NULL, NULL, NULL, napi_enumerable, NULL },
-    { "becomeIoFlusher", NULL, become_io_flusher, NULL, NULL, NULL, napi_enumerable, NULL }
+    { "becomeIoFlusher", NULL, become_io_flusher, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "trimMemory", NULL, trim_memory, NULL, NULL, NULL, napi_enumerable, NULL }
   };
   return napi_define_properties(env, exports, sizeof list / sizeof list[0], list);
 }

@@ -154,6 +154,6 @@ test('a session whose socket path is taken says so', async (t) => {
   await peer.call('report', {})
   const second = runSession({ socketPath: peer.path, version: '', device: new ScriptedDevice(), readStatus: () => undefined, isTrusted: () => true, log: () => {}, configure: async () => { throw new Error('never') } })
   await t.throwsAsync(second, { code: 'EADDRINUSE' })
-  peer.device.end(19)
+  await peer.call('stop', {})
   await peer.ended
 })
