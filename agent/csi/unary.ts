@@ -40,11 +40,12 @@ function doorOf (call: ServerUnaryCall<object, object>): Door {
   return doors.get(call.metadata.get(doorHeader)[0]?.toString() ?? '') ?? 'hand'
 }
 
-/** How long this caller waits, less the time an answer needs to get there. */
+/** How long this caller waits, less the time that an answer needs to get there on a busy node. */
 function patienceMs (call: ServerUnaryCall<object, object>, answerMs: number): number {
   const deadline = call.getDeadline()
   const until = deadline instanceof Date ? deadline.getTime() : deadline
-  return Math.max(1, Math.min(answerMs, until - Date.now() - 100))
+  const left = until - Date.now()
+  return Math.max(1, Math.min(answerMs, left - Math.min(1000, Math.max(100, left / 5))))
 }
 
 function unary (name: string, method: AnyMethod, { observer, door, answerMs = csiAnswerMs }: UnaryOptions): handleUnaryCall<object, object> {

@@ -84,6 +84,12 @@ export function mountsOfDevice (mounts: Mountinfo, device: DeviceNumber): readon
   return mounts.filter((mount) => mount.device === device)
 }
 
+/** Of several mounts of one file system one that shows all of it, a writable one if there is one: a subPath's bind shows only a part. */
+export function wholeMountOf (entries: Mountinfo): MountEntry | undefined {
+  const whole = entries.filter((entry) => entry.root === '/')
+  return whole.find((entry) => !entry.options.includes('ro')) ?? whole[0]
+}
+
 /** The mount that holds `path`: the longest mount point that is a prefix of it. */
 export function mountOf (mounts: Mountinfo, path: string): MountEntry | undefined {
   let best: MountEntry | undefined

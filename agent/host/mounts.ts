@@ -112,14 +112,15 @@ export class Mounts {
 
   /**
    * Binds `source` at `target`, read-only if asked: the flag belongs to the bind, so a second step sets it, repeating the other
-   * flags, which a remount would else clear. If that fails the bind is taken away again.
+   * flags, which a remount would else clear. If that fails the bind is taken away again. `anew` does that step also for a writable
+   * bind, which else takes its flags from its source.
    */
-  async bind (request: { source: string, target: string, flags: number, readOnly: boolean }, options?: HostCallOptions): Promise<void> {
-    const { source, target, flags, readOnly } = request
+  async bind (request: { source: string, target: string, flags: number, readOnly: boolean, anew?: boolean }, options?: HostCallOptions): Promise<void> {
+    const { source, target, flags, readOnly, anew = false } = request
     await this.#run([{ op: 'mountAt', source, target, type: '', data: '', flags: MS.BIND }], options)
-    if (!readOnly) return
+    if (!readOnly && !anew) return
     try {
-      await this.#run([{ op: 'mount', source: '', target, type: '', data: '', flags: MS.BIND | MS.REMOUNT | MS.RDONLY | flags }], options)
+      await this.#run([{ op: 'mount', source: '', target, type: '', data: '', flags: MS.BIND | MS.REMOUNT | (readOnly ? MS.RDONLY : 0) | flags }], options)
     } catch (error) {
       await this.unmount(target, { detach: true }, options).catch(() => undefined)
       throw error

@@ -71,7 +71,9 @@ export class Attaching {
         field: fieldOf[request.role], remedy: 'empty it or mount on another folder: a mount would hide what is in it'
       })
     }
+    const before = table.bind(request.path)
     await this.#attachNow(request, facts)
+    if (before !== undefined && before.key !== request.key) await this.#parts.shared.releaseIfUnused(before.key)
   }
 
   async #attachNow (request: AttachRequest, facts: PathFacts): Promise<void> {
@@ -124,11 +126,20 @@ export class Attaching {
         field: fieldOf[request.role], remedy: 'unmount it by hand if nothing needs it, then repeat'
       })
     }
-    if (record !== undefined && record.phase !== 'detaching') await table.put({ ...record, phase: 'detaching' })
+    if (record !== undefined && record.phase !== 'detaching') await this.#intend(record)
     await this.#detachStack(path, record)
     if (request.role === 'target' && (request.door === 'csi' || record?.madeFolder === true)) await this.#removeTarget(path, request.path)
     if (record !== undefined) await table.dropBind(request.path)
     return record?.key ?? (top === undefined ? undefined : this.#keyOfDevice(top.device))
+  }
+
+  /** A full state disk must not keep a pod's mount: without the intent a crash leaves a record that recovery or a repeat clears. */
+  async #intend (record: BindRecord): Promise<void> {
+    try {
+      await this.#parts.table.put({ ...record, phase: 'detaching' })
+    } catch (error) {
+      this.#parts.events({ kind: 'note', key: record.key, text: `the journal cannot be written (${messageOf(error)}); ${record.path} is detached all the same` })
+    }
   }
 
   /** A path that is gone, or that the kernel does not resolve in time, is known from when it was bound. */

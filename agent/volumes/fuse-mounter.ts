@@ -13,7 +13,7 @@ import { showSource } from '../base/volume-spec.ts'
 import { abortConnection, fuseMountData, fuseType, openFuseDevice, setReadAhead } from '../host/fuse-connection.ts'
 import { mountsAt, readMountinfo, topMountAt } from '../host/mountinfo.ts'
 import { mountFlagBits, type Mounts } from '../host/mounts.ts'
-import type { SessionReport } from '../session/control.ts'
+import { latencyBoundsSeconds, type SessionReport } from '../session/control.ts'
 import type { VolumeEvents } from './events.ts'
 import type { LiveMount, MountReport, Mounter, RawStatistics, StartRequest } from './mounter.ts'
 import type { VolumeHealth } from './operations.ts'
@@ -187,6 +187,9 @@ function toMountReport (report: SessionReport): MountReport {
     locks: report.locks,
     pid: report.pid,
     counters: report.counters,
-    gauges: report.gauges
+    gauges: report.gauges,
+    latency: Object.fromEntries(Object.entries(report.latency ?? {}).map(([operation, { count, sumSeconds, buckets }]) => [operation, {
+      count, sumSeconds, buckets: latencyBoundsSeconds.map((upToSeconds, n) => ({ upToSeconds, count: buckets[n] ?? 0 }))
+    }]))
   }
 }

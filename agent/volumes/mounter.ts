@@ -4,7 +4,7 @@
  */
 import type { StageKey } from '../base/brands.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
-import type { VolumeHealth } from './operations.ts'
+import type { LatencyView, VolumeHealth } from './operations.ts'
 import type { MountFacts, MountRecord } from './records.ts'
 
 export interface StartRequest {
@@ -34,6 +34,7 @@ export interface MountReport {
   readonly pid: number | undefined
   readonly counters: Readonly<Record<string, number>>
   readonly gauges: Readonly<Record<string, number>>
+  readonly latency: Readonly<Record<string, LatencyView>>
 }
 
 /** A mount that is served now. */

@@ -50,6 +50,21 @@ export interface VolumeStatistics {
   readonly health: VolumeHealth
 }
 
+export interface TargetView {
+  readonly path: string
+  readonly readOnly: boolean
+  readonly owner: string | undefined
+  /** Empty when the volume is to be seen there, else why not, with a remedy. */
+  readonly problem: string
+}
+
+/** How long one kind of request took: cumulative counts by upper bound, as Prometheus has them. */
+export interface LatencyView {
+  readonly count: number
+  readonly sumSeconds: number
+  readonly buckets: readonly { readonly upToSeconds: number, readonly count: number }[]
+}
+
 /** One row of `volbridge status`. */
 export interface VolumeView {
   readonly volume: VolumeId
@@ -60,12 +75,14 @@ export interface VolumeView {
   readonly key: StageKey
   readonly state: string
   readonly staging: string | undefined
-  readonly targets: readonly { readonly path: string, readonly readOnly: boolean, readonly owner: string | undefined }[]
+  readonly targets: readonly TargetView[]
   readonly health: VolumeHealth
   readonly locks: string
   readonly sessionPid: number | undefined
+  /** Of the session; volumes with one key share it. */
   readonly counters: Readonly<Record<string, number>>
   readonly gauges: Readonly<Record<string, number>>
+  readonly latency: Readonly<Record<string, LatencyView>>
 }
 
 export interface VolumeOperations {

@@ -80,8 +80,7 @@ class StepRunner {
       restoreMount: async ({ key, from }) => {
         const record = table.mount(key)
         if (record === undefined) return
-        if ((await host.inspect(record.mountPoint)).kind === 'missing') await host.makeFolder(record.mountPoint, 0o700)
-        await host.bind({ source: from, target: record.mountPoint, flags: 0, readOnly: false })
+        await shared.restore(record, from)
         this.#adopt(key)
       },
       keepDeadMount: async () => undefined,

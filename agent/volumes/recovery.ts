@@ -6,7 +6,7 @@
  * is dead, because a pod may still use it and only an unpublish may take it away. Binds are judged before the mounts they come from.
  */
 import type { AbsolutePath, StageKey } from '../base/brands.ts'
-import { mountsAt, mountsOfDevice, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
+import { mountsAt, mountsOfDevice, wholeMountOf, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
 import type { BindRecord, JournalRecord, MountRecord } from './records.ts'
 import { bindPhases, mountPhases } from './states.ts'
 
@@ -77,9 +77,11 @@ function planMount (mount: MountRecord, users: readonly BindRecord[], input: Rec
     return { do: 'endMount', key, why: 'its session is gone and nobody uses it' }
   }
   if (own) return { do: 'adoptMount', key, why: 'it is served' }
-  const elsewhere = device === undefined ? undefined : mountsOfDevice(input.mounts, device)[0]
-  if (elsewhere === undefined) return { do: 'endMount', key, why: 'it is mounted nowhere' }
-  return { do: 'restoreMount', key, from: elsewhere.mountPoint, why: 'the shared mount point is bare' }
+  const elsewhere = device === undefined ? [] : mountsOfDevice(input.mounts, device)
+  if (elsewhere.length === 0) return { do: 'endMount', key, why: 'it is mounted nowhere' }
+  const whole = wholeMountOf(elsewhere)
+  if (whole === undefined) return { do: 'adoptMount', key, why: 'it is served, but only parts of it are mounted' }
+  return { do: 'restoreMount', key, from: whole.mountPoint, why: 'the shared mount point is bare' }
 }
 
 function planOrphans (records: readonly MountRecord[], input: RecoveryInput): readonly RecoveryStep[] {

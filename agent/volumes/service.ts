@@ -5,7 +5,7 @@
 import type { StageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { showSource } from '../base/volume-spec.ts'
-import { topMountAt } from '../host/mountinfo.ts'
+import { topMountAt, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
 import { Attaching, type AttachingParts } from './attaching.ts'
 import { stageKeyOf } from './key.ts'
 import { toVolumeError } from './failures.ts'
@@ -37,7 +37,7 @@ export class VolumeService implements VolumeOperations {
     const { volume, spec, staging, door } = request
     await this.#locked(volume, staging, async () => {
       const key = stageKeyOf(spec)
-      this.#refuseOtherVolume(volume, key)
+      await this.#refuseOtherVolume(volume, key)
       await this.#attaching.attach({ role: 'staging', volume, spec, key, path: staging, readOnly: spec.flags.readOnly, door, owner: undefined })
     })
   }
@@ -47,7 +47,7 @@ export class VolumeService implements VolumeOperations {
     await this.#locked(volume, staging, async () => {
       this.#refuseOtherOwner(this.#parts.table.bind(staging), volume, 'csi')
       const key = await this.#attaching.detach({ path: staging, role: 'staging', door: 'csi' })
-      if (key !== undefined) await this.#parts.shared.releaseIfUnused(key)
+      if (key !== undefined) await this.#release(key, false)
     })
   }
 
@@ -55,7 +55,7 @@ export class VolumeService implements VolumeOperations {
     const { volume, spec, target, staging, door, owner } = request
     await this.#locked(volume, target, async () => {
       const key = stageKeyOf(spec)
-      this.#refuseOtherVolume(volume, key)
+      await this.#refuseOtherVolume(volume, key)
       if (staging !== undefined) this.#requireStaged(request, key)
       await this.#attaching.attach({
         role: 'target', volume, spec, key, path: target, readOnly: request.readOnly || spec.flags.readOnly, door, owner
@@ -68,20 +68,27 @@ export class VolumeService implements VolumeOperations {
     return await this.#locked(volume, target, async () => {
       this.#refuseOtherOwner(this.#parts.table.bind(target), volume, door)
       const key = await this.#attaching.detach({ path: target, role: 'target', door })
-      return key === undefined ? { lostBytes: 0 } : await this.#parts.shared.releaseIfUnused(key, { hurry: force })
+      return key === undefined ? { lostBytes: 0 } : await this.#release(key, force)
     })
+  }
+
+  async #release (key: StageKey, hurry: boolean): Promise<{ readonly lostBytes: number }> {
+    const lost = await this.#parts.shared.releaseIfUnused(key, { hurry })
+    if (this.#parts.table.mount(key) === undefined) this.#lastStatistics.delete(key)
+    return lost
   }
 
   async statistics (request: StatisticsRequest): Promise<VolumeStatistics> {
     const { volume, path, deadlineMs } = request
     const record = this.#parts.table.bind(path)
-    const mounted = record !== undefined && topMountAt(await this.#parts.host.mountinfo(), record.resolved) !== undefined
-    if (record === undefined || record.volume !== volume || !mounted) {
+    const top = record === undefined ? undefined : topMountAt(await this.#parts.host.mountinfo(), record.resolved)
+    if (record === undefined || record.volume !== volume || top === undefined) {
       throw new VolumeError('NOT_FOUND', `volume_path: the volume "${volume}" is not mounted at "${path}"`, { field: 'volume_path' })
     }
     const { key } = record
     const [figures, health] = await Promise.all([this.#figures(key, deadlineMs), this.#health(key, Math.min(deadlineMs, reportMs))])
-    return { ...figures, health }
+    const problem = this.#problemOf(record, top)
+    return { ...figures, health: problem === '' || health.state === 'dead' ? health : { state: 'dead', reason: problem } }
   }
 
   async list (): Promise<readonly VolumeView[]> {
@@ -90,10 +97,22 @@ export class VolumeService implements VolumeOperations {
       const name = JSON.stringify([bind.volume, bind.key])
       groups.set(name, [...groups.get(name) ?? [], bind])
     }
-    return await Promise.all([...groups.values()].map(async (binds) => await this.#view(binds)))
+    const mounts = await this.#parts.host.mountinfo()
+    return await Promise.all([...groups.values()].map(async (binds) => await this.#view(binds, mounts)))
   }
 
-  async #view (binds: readonly BindRecord[]): Promise<VolumeView> {
+  /** Why the volume is not to be seen at a path where it was put: a new session serves new binds, and not those of the one that died. */
+  #problemOf (bind: BindRecord, top: MountEntry | undefined): string {
+    const { shared, isOurType } = this.#parts
+    if (bind.phase !== 'attached') return ''
+    if (top === undefined) return 'somebody else unmounted it; delete the pod, or mount it again'
+    const device = shared.live(bind.key)?.facts.device
+    if (device === undefined || top.device === device) return ''
+    if (isOurType(top.type)) return 'the session that served it has ended; restart the pod that uses it'
+    return `a mount of type ${top.type} lies over it; unmount that`
+  }
+
+  async #view (binds: readonly BindRecord[], mounts: Mountinfo): Promise<VolumeView> {
     const [first] = binds
     if (first === undefined) throw new VolumeError('INTERNAL', 'a volume without binds')
     const { volume, key } = first
@@ -102,6 +121,7 @@ export class VolumeService implements VolumeOperations {
     const report = await live?.report(reportMs).catch((error: unknown) => unanswered(error))
     const unsettled = binds.find((bind) => bind.phase !== 'attached')
     const targets = binds.filter((bind) => bind.role === 'target')
+      .map((bind) => ({ ...bind, problem: this.#problemOf(bind, topMountAt(mounts, bind.resolved)) }))
     return {
       volume,
       door: (targets[0] ?? first).door,
@@ -111,12 +131,13 @@ export class VolumeService implements VolumeOperations {
       key,
       state: live === undefined ? 'dead' : unsettled?.phase ?? (targets.length > 0 ? 'published' : 'staged'),
       staging: binds.find((bind) => bind.role === 'staging')?.path,
-      targets: targets.map(({ path, readOnly, owner }) => ({ path, readOnly, owner })),
-      health: report?.health ?? this.#deadHealth(key),
+      targets: targets.map(({ path, readOnly, owner, problem }) => ({ path, readOnly, owner, problem })),
+      health: report === undefined ? this.#deadHealth(key) : worsened(report.health, targets.filter(({ problem }) => problem !== '').map(({ path }) => path)),
       locks: report?.locks ?? '',
       sessionPid: report?.pid ?? record?.facts.process?.pid,
       counters: report?.counters ?? {},
-      gauges: report?.gauges ?? {}
+      gauges: report?.gauges ?? {},
+      latency: report?.latency ?? {}
     }
   }
 
@@ -165,8 +186,12 @@ export class VolumeService implements VolumeOperations {
   }
 
   /** Two PersistentVolumes with one handle and different attributes would else silently get the first one's data. */
-  #refuseOtherVolume (volume: BindRecord['volume'], key: StageKey): void {
-    const other = this.#parts.table.bindsOfVolume(volume).find((bind) => bind.key !== key && bind.phase === 'attached')
+  async #refuseOtherVolume (volume: BindRecord['volume'], key: StageKey): Promise<void> {
+    const others = this.#parts.table.bindsOfVolume(volume).filter((bind) => bind.key !== key && bind.phase === 'attached')
+    if (others.length === 0) return
+    /* A bind that somebody unmounted by hand is in nobody's way. */
+    const mounts = await this.#parts.host.mountinfo()
+    const other = others.find((bind) => topMountAt(mounts, bind.resolved) !== undefined)
     if (other === undefined) return
     throw new VolumeError('CONFLICT', `volume_id: "${volume}" is in use with other attributes at "${other.path}"`, {
       field: 'volume_id', remedy: 'give each volume a handle of its own, or unpublish the other first'
@@ -191,7 +216,13 @@ export class VolumeService implements VolumeOperations {
 function unanswered (error: unknown): MountReport {
   return {
     health: { state: 'degraded', reason: `its session does not answer (${messageOf(error)}); see its log` },
-    locks: '', pid: undefined, counters: {}, gauges: {}
+    locks: '', pid: undefined, counters: {}, gauges: {}, latency: {}
   }
+}
+
+/** A served volume that some of its folders do not show. */
+function worsened (health: VolumeHealth, missing: readonly string[]): VolumeHealth {
+  if (missing.length === 0 || health.state !== 'healthy') return health
+  return { state: 'degraded', reason: `it is not to be seen at ${missing.join(', ')}` }
 }
 

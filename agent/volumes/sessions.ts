@@ -118,15 +118,22 @@ export class Sessions {
     }
   }
 
-  /** The session that listens there, if it serves `key`. */
+  /**
+   * The session that listens there, if it serves `key`. One that lives but is too busy to answer is taken on as it is: to call it dead
+   * would end it, and its pods with it, at the next publish.
+   */
   async find (key: StageKey, socketPath: string, id: ProcessId | undefined): Promise<Session | undefined> {
+    let session: Session | undefined
     try {
       const client = await ControlClient.connect(socketPath, helloMs)
-      const session = new Session({ client, socketPath, process: id, exited: undefined })
-      const report = await this.#hello(session, key)
-      if (report !== undefined) return session
-      session.close()
-    } catch { /* Nobody there, or somebody who does not speak to us: not found. */ }
+      session = new Session({ client, socketPath, process: id, exited: undefined })
+      if (await this.#hello(session, key) !== undefined) return session
+    } catch (error) {
+      const isLate = error instanceof VolumeError && error.code === 'TIMED_OUT'
+      if (isLate && session !== undefined && id !== undefined && await isAlive(id)) return session
+    }
+    /* Nobody there, or somebody who does not speak to us: not found. */
+    session?.close()
     return undefined
   }
 

@@ -8,8 +8,9 @@
 import type { DeviceNumber, StageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { showSource, type ClientKind, type VolumeSpec } from '../base/volume-spec.ts'
-import { mountsAt, mountsOfDevice } from '../host/mountinfo.ts'
-import type { VolumeEvents } from './events.ts'
+import { mountsAt, mountsOfDevice, wholeMountOf } from '../host/mountinfo.ts'
+import { mountFlagBits } from '../host/mounts.ts'
+import type { VolumeEvent, VolumeEvents } from './events.ts'
 import { KeyedQueue, SharedWork } from './locks.ts'
 import type { LiveMount, Mounter } from './mounter.ts'
 import type { MountFacts, MountRecord } from './records.ts'
@@ -43,6 +44,7 @@ export class SharedMounts {
   readonly #served = new Map<StageKey, Served>()
   readonly #queue = new KeyedQueue()
   readonly #starts = new SharedWork<LiveMount>()
+  readonly #lingering = new Map<StageKey, { readonly timer: NodeJS.Timeout, readonly told: string }>()
 
   constructor (parts: SharedMountsParts) {
     this.#parts = parts
@@ -88,26 +90,33 @@ export class SharedMounts {
 
   /** Ends the mount of a key if nobody uses it any more. `hurry` skips writing back. */
   async releaseIfUnused (key: StageKey, how: { readonly hurry: boolean } = { hurry: false }): Promise<{ readonly lostBytes: number }> {
+    /* Whoever still has a bind releases after it. Not queued: a start that waits for a dead server would hold up an unpublish. */
+    if (this.#parts.table.bindsOfKey(key).length > 0) return { lostBytes: 0 }
     return await this.#queue.run(key, async () => {
       const record = this.#parts.table.mount(key)
       if (record === undefined || this.#parts.table.bindsOfKey(key).length > 0) return { lostBytes: 0 }
       const others = await this.#otherMounts(record)
       if (others.length > 0) {
-        this.#parts.events({ kind: 'mount-lingers', key, source: showSource(record.spec), others })
-        this.#lookAgain(key)
+        this.#linger(key, { kind: 'mount-lingers', key, source: showSource(record.spec), others })
         return { lostBytes: 0 }
       }
+      this.#lingering.delete(key)
       return await this.#end(record, how.hurry)
     })
   }
 
-  /** Nobody tells us when the last foreign mount goes. */
-  #lookAgain (key: StageKey): void {
-    setTimeout(() => {
+  /** Nobody tells us when the last foreign mount goes. One look at a time for a key; a line only when there is something new to say. */
+  #linger (key: StageKey, event: Extract<VolumeEvent, { kind: 'mount-lingers' }>): void {
+    const { timer, told } = this.#lingering.get(key) ?? {}
+    clearTimeout(timer)
+    const text = event.others.join()
+    if (text !== told) this.#parts.events(event)
+    const next = setTimeout(() => {
       void this.releaseIfUnused(key).catch((error: unknown) => {
         this.#parts.events({ kind: 'note', key, text: `a lingering mount could not be ended: ${messageOf(error)}` })
       })
     }, lingerMs).unref()
+    this.#lingering.set(key, { timer: next, told: text })
   }
 
   /** Ends whatever is left of a recorded mount, without writing back: used by recovery. */
@@ -122,7 +131,7 @@ export class SharedMounts {
     const mounter = this.mounterOf(spec)
     const record = this.#parts.table.mount(key)
     const live = this.live(key)
-    if (record !== undefined && live !== undefined && await this.#isMounted(record, live.facts.device)) return live
+    if (record !== undefined && live !== undefined && await this.#isInPlace(record, live.facts.device)) return live
     if (record !== undefined) await this.#takeAway(record)
     const startedAt = performance.now()
     const started = await this.#start(key, spec, mounter)
@@ -130,8 +139,28 @@ export class SharedMounts {
     return started
   }
 
-  async #isMounted (record: MountRecord, device: DeviceNumber | undefined): Promise<boolean> {
-    return mountsAt(await this.#parts.host.mountinfo(), record.mountPoint).some((entry) => entry.device === device)
+  /** Whether the served mount is where we made it. Somebody may have unmounted it there while pods go on using it: it is bound back. */
+  async #isInPlace (record: MountRecord, device: DeviceNumber | undefined): Promise<boolean> {
+    const mounts = await this.#parts.host.mountinfo()
+    if (device === undefined) return false
+    if (mountsAt(mounts, record.mountPoint).some((entry) => entry.device === device)) return true
+    const users = mountsOfDevice(mounts, device)
+    if (users.length === 0) return false
+    const whole = wholeMountOf(users)
+    if (whole === undefined) {
+      throw new VolumeError('CONFLICT', `${record.mountPoint} was unmounted by somebody else, and only parts of it are mounted now (${users.map((entry) => entry.mountPoint).join(', ')})`, {
+        remedy: 'unmount those first: the session that serves them cannot be shared any more'
+      })
+    }
+    await this.restore(record, whole.mountPoint)
+    return true
+  }
+
+  /** Binds a served file system back to its own folder. Its source may be a read-only bind; the shared mount never is. */
+  async restore (record: MountRecord, from: string): Promise<void> {
+    const { host } = this.#parts
+    if ((await host.inspect(record.mountPoint)).kind === 'missing') await host.makeFolder(record.mountPoint, 0o700)
+    await host.bind({ source: from, target: record.mountPoint, flags: mountFlagBits(record.spec.flags), readOnly: false, anew: true })
   }
 
   /** 1. intent; 2. folder, session, mount; 3. record. A failure takes everything back and is what the caller sees. */
@@ -162,7 +191,10 @@ export class SharedMounts {
     const { key } = record
     const source = showSource(record.spec)
     const live = this.live(key)
-    await this.#parts.table.put({ ...record, phase: 'ending' })
+    /* A full state disk must not keep the mount; after a crash recovery finds it unused and ends it. */
+    await this.#parts.table.put({ ...record, phase: 'ending' }).catch((error: unknown) => {
+      this.#parts.events({ kind: 'note', key, text: `the journal cannot be written (${messageOf(error)}); the mount is ended all the same` })
+    })
     const lostBytes = live === undefined ? 0 : await drained(live, hurry ? 0 : drainMs)
     await this.#takeAway({ ...record, phase: 'ending' })
     if (lostBytes > 0) this.#parts.events({ kind: 'data-lost', key, source, lostBytes })

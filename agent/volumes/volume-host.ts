@@ -12,6 +12,8 @@ export interface BindRequest {
   readonly target: string
   readonly flags: number
   readonly readOnly: boolean
+  /** The source's own flags are not taken over: it is a bind that was made for somebody else. */
+  readonly anew?: boolean
 }
 
 export interface VolumeHost {

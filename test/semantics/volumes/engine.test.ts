@@ -115,6 +115,41 @@ system('a successor finds live sessions again and goes on; a dead one is said to
   t.true(statSync(target).isDirectory(), 'the folder of a Flex mount is kubelet\'s')
 })
 
+system('a successor takes on a session that is too busy to answer, and does not end it', async (t) => {
+  const node = new TestNode()
+  t.teardown(() => { node.cleanUp() })
+  const first = await node.start()
+  const target = node.folder('pods/busy')
+  const publish = { volume: volume('b'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined } as const
+  await first.service.publish(publish)
+  first.close()
+  const [pid = 0] = node.sessions()
+  process.kill(pid, 'SIGSTOP')
+  const second = await node.start()
+  t.deepEqual(second.recovered.map((step) => step.do), ['keepBind', 'adoptMount'])
+  t.like((await second.service.list())[0]?.health, { state: 'degraded' })
+  await second.service.publish({ ...publish, volume: volume('other'), target: node.folder('pods/other') })
+  process.kill(pid, 'SIGCONT')
+  t.deepEqual(node.sessions(), [pid])
+  t.is(statfsSync(target).blocks, 1000)
+  t.is((await second.service.statistics({ volume: publish.volume, path: target, deadlineMs: 1000 })).stale, false)
+})
+
+system('a shared mount unmounted by hand is bound back writable from a read-only bind', async (t) => {
+  const node = new TestNode()
+  t.teardown(() => { node.cleanUp() })
+  const { service } = await node.start()
+  const [a, b] = [node.folder('pods/a'), node.folder('pods/b')]
+  const publish = (target: typeof a, readOnly: boolean) => service.publish({ volume: volume(target), spec: specOf(), target, staging: undefined, readOnly, door: 'flex', owner: undefined })
+  await publish(a, true)
+  const sessions = node.sessions()
+  const shared = node.mounts().find((mount) => mount.mountPoint.startsWith(join(node.root, 'state')))?.mountPoint ?? ''
+  execFileSync('umount', [shared])
+  await publish(b, false)
+  t.deepEqual(node.sessions(), sessions)
+  t.deepEqual(node.mounts().map((mount) => [mount.mountPoint, mount.options.includes('ro'), mount.options.includes('nosuid')]), [[a, true, true], [shared, false, true], [b, false, true]])
+})
+
 system('two pods share one session; taking one away leaves the other unharmed, also while files are open in both', async (t) => {
   const node = new TestNode()
   t.teardown(() => { node.cleanUp() })

@@ -154,6 +154,87 @@ test('a dead session is noticed, told, and replaced by the next publish', async 
   t.is(world.mounts.filter((mount) => mount.mountPoint === target).length, 1)
 })
 
+test('a folder that still shows the mount of a session that died is said to be dead, whatever serves its siblings now', async (t) => {
+  const { world, engine } = await ready()
+  const sibling = path('/pods/b/m')
+  await engine.service.publish(publish())
+  await engine.service.publish(publish({ target: sibling }))
+  for (const session of world.sessions.values()) session.end('it was killed')
+  await Promise.resolve()
+  await engine.service.publish(publish({ target: sibling }))
+  t.like(await engine.service.statistics({ volume: v1, path: sibling, deadlineMs: 100 }), { stale: false, health: { state: 'healthy' } })
+  const stale = await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 })
+  t.is(stale.health.state, 'dead')
+  t.regex(stale.health.reason, /has ended; restart the pod/)
+  const [view] = await engine.service.list()
+  t.like(view?.health, { state: 'degraded', reason: `it is not to be seen at ${target}` })
+  t.deepEqual(view?.targets.map(({ problem }) => problem === ''), [false, true])
+  await engine.service.publish(publish())
+  t.like((await engine.service.list())[0]?.health, { state: 'healthy' })
+})
+
+test('what somebody unmounted by hand is said, and is in nobody\'s way', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  world.unmount(target)
+  const [view] = await engine.service.list()
+  t.like(view?.health, { state: 'degraded' })
+  t.regex(view?.targets[0]?.problem ?? '', /somebody else unmounted it/)
+  await engine.service.publish(publish({ spec: specOf('/other') }))
+  t.is(world.sessions.size, 1, 'the mount that nobody has any more is ended')
+  t.is(world.mounts.length, 2)
+})
+
+test('an unpublish does not wait for a start that waits for a dead server', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  await engine.service.publish(publish({ volume: volume('2'), target: path('/pods/b/m') }))
+  for (const session of world.sessions.values()) session.end('it was killed')
+  await Promise.resolve()
+  let open: () => void = () => undefined
+  world.gate = new Promise((resolve) => { open = resolve })
+  const starting = engine.service.publish(publish({ volume: volume('3'), target: path('/pods/c/m') }))
+  await new Promise((resolve) => { setImmediate(resolve) })
+  let isOver = false
+  const leaving = engine.service.unpublish({ volume: v1, target, door: 'csi' }).then(() => { isOver = true })
+  await new Promise((resolve) => { setImmediate(resolve) })
+  t.true(isOver)
+  open()
+  await Promise.all([starting, leaving])
+})
+
+test('a shared mount that somebody unmounted is bound back; its session and its pods live on', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish({ readOnly: true }))
+  const shared = world.mounts.find((mount) => mount.mountPoint.startsWith('/state/'))?.mountPoint ?? ''
+  const [session] = world.sessions.values()
+  world.unmount(shared)
+  await engine.service.publish(publish({ volume: volume('2'), target: path('/pods/b/m') }))
+  t.deepEqual([...world.sessions.values()], [session!])
+  t.is(world.mounts.length, 3)
+  t.false(world.mounts.some((mount) => mount.mountPoint === shared && mount.options.includes('ro')))
+})
+
+test('where only a part of a shared mount is left, it is neither ended nor shared again', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  for (const mount of world.mounts) world.mounts = world.mounts.map((each) => each === mount ? { ...each, root: '/sub', mountPoint: '/pods/a/subpath' } : each)
+  await t.throwsAsync(engine.service.publish(publish({ volume: volume('2'), target: path('/pods/b/m') })), { code: 'CONFLICT', message: /unmounted by somebody else.*\/pods\/a\/subpath/ })
+  t.is(world.sessions.size, 1)
+})
+
+test('a full state disk does not keep a mount', async (t) => {
+  const full = Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' })
+  for (const step of ['put bind detaching', 'put mount ending']) {
+    const { world, engine } = await ready()
+    await engine.service.publish(publish())
+    world.fail = { step, error: full }
+    await engine.service.unpublish({ volume: v1, target, door: 'csi' })
+    t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] }, step)
+    t.true(world.events.some((event) => event.kind === 'note' && event.text.includes('no space left')))
+  }
+})
+
 test('lost bytes are returned and told', async (t) => {
   const { world, engine } = await ready()
   await engine.service.publish(publish())

@@ -27,6 +27,7 @@ const cases: ReadonlyArray<readonly [string, readonly JournalRecord[], string, b
   ['served, unused: taken on, released afterwards', [mount()], shared, true, ['adoptMount']],
   ['somebody unmounted the pod\'s bind', [mount(), bind()], shared, true, ['forgetBind', 'adoptMount']],
   ['somebody unmounted the shared mount', [mount(), bind()], pod, true, ['keepBind', 'restoreMount']],
+  ['somebody unmounted the shared mount, and a subPath is all that is left', [mount()], line('/pods/a/sub').replace(' / ', ' /sub '), true, ['adoptMount']],
   ['everything was unmounted under a live session', [mount(), bind()], '', true, ['forgetBind', 'endMount']],
   ['crash while attaching', [mount(), bind({ phase: 'attaching' })], shared + pod, true, ['endBind', 'adoptMount']],
   ['crash while detaching', [mount(), bind({ phase: 'detaching' })], shared, true, ['endBind', 'adoptMount']],
@@ -42,6 +43,12 @@ const cases: ReadonlyArray<readonly [string, readonly JournalRecord[], string, b
   ['a foreign mount in our folder is left alone', [], line('/state/mounts/zz', '8:1', 'ext4'), false, []],
   ['mounts of another agent elsewhere are left alone', [], line('/other/mounts/k9', '0:99'), false, []]
 ]
+
+test('a bare shared mount is bound back from a bind that shows all of it, a writable one if there is one', (t) => {
+  const mounts = parseMountinfo(`${line('/pods/sub').replace(' / ', ' /sub ')}${line('/pods/a').replace(' rw -', ' ro -')}${line('/pods/b')}`)
+  const steps = planRecovery({ records: [mount()], mounts, live: new Set([key]), bootId: 'now', mountsFolder: '/state/mounts', isOurType: (type) => type === 'fuse.volbridge' })
+  t.like(steps[0], { do: 'restoreMount', from: '/pods/b' })
+})
 
 for (const [name, records, mounts, isLive, expected] of cases) {
   test(name, (t) => {
