@@ -39,6 +39,11 @@ async function usageOf (volumes: VolumeOperations, view: VolumeView): Promise<St
   }
 }
 
+function encodeLatency (latency: VolumeView['latency']): StatusVolume['latency'] {
+  return Object.fromEntries(Object.entries(latency).map(([operation, { count, sumSeconds, buckets }]) =>
+    [operation, { count: `${count}`, sumSeconds, buckets: buckets.map((bucket) => ({ upToSeconds: bucket.upToSeconds, count: `${bucket.count}` })) }]))
+}
+
 async function encodeVolume (volumes: VolumeOperations, view: VolumeView): Promise<StatusVolume> {
   return {
     volumeId: view.volume,
@@ -48,7 +53,7 @@ async function encodeVolume (volumes: VolumeOperations, view: VolumeView): Promi
     clientReason: view.clientReason,
     state: view.state,
     staging: view.staging ?? '',
-    targets: view.targets.map(({ path, readOnly, owner }) => ({ path, readOnly, owner: owner ?? '' })),
+    targets: view.targets.map(({ path, readOnly, owner, problem }) => ({ path, readOnly, owner: owner ?? '', problem })),
     health: view.health.state,
     healthReason: view.health.reason,
     locks: view.locks,
@@ -57,7 +62,7 @@ async function encodeVolume (volumes: VolumeOperations, view: VolumeView): Promi
     gauges: view.gauges,
     usage: await usageOf(volumes, view),
     key: view.key,
-    latency: {}
+    latency: encodeLatency(view.latency)
   }
 }
 

@@ -5,6 +5,7 @@
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import type { VolumeHealthState, VolumeView } from '../volumes/operations.ts'
+import { histogramText } from './histogram-text.ts'
 
 export interface CallMetrics {
   started (): void
@@ -48,27 +49,68 @@ function callMetrics (registers: Registry[]): CallMetrics {
   }
 }
 
-/** Sessions count by names of their own; they become a label, so that a new counter needs no change here. */
-function volumeMetrics (registers: Registry[]): (views: readonly VolumeView[]) => void {
-  const labelNames = ['volume', 'name']
-  const counters = new Counter({ name: 'volbridge_volume_events_total', help: 'What the volume\'s session has counted, by name.', labelNames, registers })
-  const gauges = new Gauge({ name: 'volbridge_volume_level', help: 'Current values of the volume\'s session, by name.', labelNames, registers })
-  const health = new Gauge({ name: 'volbridge_volume_health', help: '1 for the state the volume is in.', labelNames: ['volume', 'state'], registers })
-  const info = new Gauge({ name: 'volbridge_volume_info', help: 'One per volume.', labelNames: ['volume', 'door', 'client', 'source'], registers })
-  const targets = new Gauge({ name: 'volbridge_volume_targets', help: 'Pod folders the volume is mounted at.', labelNames: ['volume'], registers })
-  const mounts = new Gauge({ name: 'volbridge_mounts', help: 'Volumes by door, client and state.', labelNames: ['door', 'client', 'state'], registers })
-  return (views) => {
-    // Volumes come and go, and a session counts from its own start: each scrape begins from nothing.
-    for (const metric of [counters, gauges, health, info, targets, mounts]) metric.reset()
-    for (const { volume, door, client, source, health: { state }, ...view } of views) {
-      for (const [name, value] of Object.entries(view.counters)) if (value >= 0) counters.inc({ volume, name }, value)
-      for (const [name, value] of Object.entries(view.gauges)) gauges.set({ volume, name }, value)
-      for (const each of states) health.set({ volume, state: each }, each === state ? 1 : 0)
-      info.set({ volume, door, client, source }, 1)
-      targets.set({ volume }, view.targets.length)
-      mounts.inc({ door, client, state: view.state })
+type LabelName = 'session' | 'operation' | 'name' | 'volume' | 'state' | 'door' | 'client' | 'source'
+
+function sessionCounters (registers: Registry[]): (view: VolumeView, session: string) => void {
+  const counter = (name: string, help: string, ...labelNames: LabelName[]): Counter<LabelName> =>
+    new Counter({ name: `volbridge_session_${name}_total`, help, labelNames: ['session', ...labelNames], registers })
+  const read = counter('read_bytes', 'Bytes that programs have read.')
+  const written = counter('written_bytes', 'Bytes that programs have written.')
+  const requests = counter('requests', 'Requests of the kernel, by operation.', 'operation')
+  const errors = counter('failed_requests', 'Requests answered with an error, by operation.', 'operation')
+  const events = counter('events', 'Whatever else the session has counted, by name.', 'name')
+  return ({ counters }, session) => {
+    for (const [name, value] of Object.entries(counters)) {
+      if (value < 0) continue
+      const [kind = '', operation = ''] = name.split(':', 2)
+      if (kind === 'fuseReadBytes') read.inc({ session }, value)
+      else if (kind === 'fuseWrittenBytes') written.inc({ session }, value)
+      else if (kind === 'fuseRequests') requests.inc({ session, operation }, value)
+      else if (kind === 'fuseErrors') errors.inc({ session, operation }, value)
+      else events.inc({ session, name }, value)
     }
   }
+}
+
+/** Volumes of one key share a session: its figures appear once, under a label of its own, and `volbridge_volume_info` joins the two. */
+function sessionMetrics (registers: Registry[], sessions: ReadonlyMap<string, VolumeView>): void {
+  const count = sessionCounters(registers)
+  const level = new Gauge({ name: 'volbridge_session_level', help: 'Current values of the session, by name.', labelNames: ['session', 'name'], registers })
+  for (const [session, view] of sessions) {
+    count(view, session)
+    for (const [name, value] of Object.entries(view.gauges)) level.set({ session, name }, value)
+  }
+}
+
+function latencyText (sessions: ReadonlyMap<string, VolumeView>): string {
+  const rows = [...sessions].flatMap(([session, { latency }]) => Object.entries(latency).map(([operation, times]) => ({ labels: { session, operation }, ...times })))
+  return histogramText('volbridge_session_request_duration_seconds', 'Time to answer a request of the kernel, by operation.', rows)
+}
+
+/** Enough of the key to tell sessions apart, and bounded by the shares of the node. */
+const sessionOf = ({ key }: VolumeView): string => key.slice(0, 16)
+
+function volumeMetrics (registers: Registry[], views: readonly VolumeView[]): void {
+  const health = new Gauge({ name: 'volbridge_volume_health', help: '1 for the state the volume is in.', labelNames: ['volume', 'state'], registers })
+  const info = new Gauge({ name: 'volbridge_volume_info', help: 'One per volume; session names what serves it.', labelNames: ['volume', 'door', 'client', 'source', 'session'], registers })
+  const targets = new Gauge({ name: 'volbridge_volume_targets', help: 'Pod folders the volume is mounted at.', labelNames: ['volume'], registers })
+  const mounts = new Gauge({ name: 'volbridge_mounts', help: 'Volumes by door, client and state.', labelNames: ['door', 'client', 'state'], registers })
+  for (const view of views) {
+    const { volume, door, client, source } = view
+    for (const each of states) health.set({ volume, state: each }, each === view.health.state ? 1 : 0)
+    info.set({ volume, door, client, source, session: sessionOf(view) }, 1)
+    targets.set({ volume }, view.targets.length)
+    mounts.inc({ door, client, state: view.state })
+  }
+}
+
+/** Volumes come and go, and a session counts from its own start: each scrape begins from nothing and disturbs no other. */
+async function volumesText (views: readonly VolumeView[]): Promise<string> {
+  const registry = new Registry()
+  const sessions = new Map(views.map((view) => [sessionOf(view), view]))
+  sessionMetrics([registry], sessions)
+  volumeMetrics([registry], views)
+  return `${await registry.metrics()}\n${latencyText(sessions)}`
 }
 
 export function createMetrics ({ version, list, registered }: MetricsOptions): Metrics {
@@ -79,14 +121,13 @@ export function createMetrics ({ version, list, registered }: MetricsOptions): M
   const up = new Gauge({ name: 'volbridge_kubelet_registered', help: '1 while kubelet has accepted our registration.', registers: [] })
   if (registered() !== undefined) registry.registerMetric(up)
   const calls = callMetrics(registers)
-  const update = volumeMetrics(registers)
   return {
     ...calls,
     contentType: registry.contentType,
     text: async () => {
-      update(await list())
+      const views = await list()
       up.set(registered() === true ? 1 : 0)
-      return await registry.metrics()
+      return `${await registry.metrics()}\n${await volumesText(views)}`
     }
   }
 }

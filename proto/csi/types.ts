@@ -75,7 +75,12 @@ export interface StorageBackendHealth {
 export interface PluginInfo { readonly type: string, readonly name: string, readonly endpoint: string, readonly supportedVersions: readonly string[] }
 export interface RegistrationStatus { readonly pluginRegistered: boolean, readonly error: string }
 
-export interface StatusTarget { readonly path: string, readonly readOnly: boolean, readonly owner: string }
+export interface StatusTarget { readonly path: string, readonly readOnly: boolean, readonly owner: string, readonly problem: string }
+export interface StatusLatency {
+  readonly count: Int64
+  readonly sumSeconds: number
+  readonly buckets: readonly { readonly upToSeconds: number, readonly count: Int64 }[]
+}
 export interface StatusUsage {
   readonly totalBytes: Int64
   readonly usedBytes: Int64
@@ -102,7 +107,7 @@ export interface StatusVolume {
   readonly gauges: Readonly<Record<string, number>>
   readonly usage: StatusUsage | null
   readonly key: string
-  readonly latency: Readonly<Record<string, { readonly count: Int64, readonly sumSeconds: number }>>
+  readonly latency: Readonly<Record<string, StatusLatency>>
 }
 export interface StatusResponse {
   readonly version: string

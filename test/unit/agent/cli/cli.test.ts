@@ -115,15 +115,24 @@ test('status shows source, client and why, health and its reason, folders and st
   const status: StatusResponse = {
     version: '1.2.3', pid: 7, driverName: 'd', nodeId: 'node-a', uptimeMs: '120000', registration: 'refused', registrationError: 'no', volumes: [{
       volumeId: 'v1', door: 'csi', source: 'nas:/x', client: 'fuse', clientReason: 'auto', state: 'published', staging: '/s', health: 'unreachable', healthReason: 'nas is away',
-      targets: [{ path: '/t', readOnly: true, owner: 'shop/web' }], locks: 'node-local', sessionPid: 9, counters: { calls: 3, none: 0 }, gauges: {}, key: 'k', latency: {},
+      targets: [{ path: '/t', readOnly: true, owner: 'shop/web', problem: '' }], locks: 'node-local', sessionPid: 9, counters: { fuseReadBytes: 2048, fuseWrittenBytes: 0, 'fuseRequests:READ': 2, 'fuseRequests:LOOKUP': 1, 'fuseErrors:READ': 1, retransmissions: 1, disconnects: 2, connects: 3, garbage: 0 },
+      gauges: { dirtyBytes: 4096, waitingWriters: 1 }, key: 'k', latency: { READ: { count: '2', sumSeconds: 0.03, buckets: [] }, LOOKUP: { count: '1', sumSeconds: 0, buckets: [] } },
       usage: { totalBytes: '1024', usedBytes: '512', availableBytes: '512', totalInodes: '9', usedInodes: '1', availableInodes: '8', stale: true }
     }]
   }
   const text = formatStatus(status)
-  for (const words of ['agent 7, up 2 min, node node-a, kubelet: refused (no)', 'nas:/x  unreachable: nas is away', 'fuse (auto)', '/t (read-only) for shop/web', '512 B of 1.00 KiB used', '(last known)', 'calls 3']) {
+  for (const words of ['agent 7, up 2 min, node node-a, kubelet: refused (no)', 'nas:/x  unreachable: nas is away', 'fuse (auto)', '/t (read-only) for shop/web', '512 B of 1.00 KiB used', '(last known)', 'v1, published through csi', 'read 2.00 KiB, written 0 B, 3 requests, 10 ms on average',
+    'READ 1', '1 retransmission, connection lost 2 times', '4.00 KiB not on the server yet, 1 writer waiting']) {
     t.true(text.includes(words), words)
   }
-  t.false(text.includes('none'))
+  t.false(/garbage|not understood|connects/.test(text))
+  const [volume] = status.volumes
+  const second = { ...volume!, volumeId: 'v2', targets: [{ path: '/u', readOnly: false, owner: '', problem: 'restart the pod' }] }
+  const shared = formatStatus({ ...status, volumes: [volume!, second] })
+  t.is(shared.split('process 9').length - 1, 1, 'a shared session is said once')
+  t.is(shared.split('2.00 KiB').length - 1, 1)
+  t.true(shared.includes('v2, published through csi') && shared.includes('at /u: restart the pod'))
+  t.is(formatStatus({ ...status, volumes: [volume!, { ...second, key: 'other' }] }).split('process 9').length - 1, 2)
   t.true(formatStatus({ ...status, volumes: [] }).includes('no volumes'))
 })
 

@@ -3,6 +3,7 @@ import { request as httpRequest } from 'node:http'
 import os from 'node:os'
 import path from 'node:path'
 import test from 'ava'
+import { toStageKey, toVolumeId } from '../../../../agent/base/brands.ts'
 import { VolumeError, volumeErrorCodes } from '../../../../agent/base/errors.ts'
 import { Secret } from '../../../../agent/base/secret.ts'
 import { HealthEndpoint, parseListenAddress } from '../../../../agent/observe/health-endpoint.ts'
@@ -97,7 +98,8 @@ test('metrics tell calls by method and code, and volumes by health, without anyt
     'volbridge_build_info{version="1.2.3"} 1',
     'volbridge_volume_health{volume="v1",state="healthy"} 1',
     'volbridge_volume_health{volume="v1",state="dead"} 0',
-    'volbridge_volume_events_total{volume="v1",name="reads"} 3',
+    'volbridge_volume_info{volume="v1",door="hand",client="fuse",source="server:/export",session="ab"} 1',
+    'volbridge_session_events_total{session="ab",name="reads"} 3',
     'volbridge_mounts{door="hand",client="fuse",state="mounted"} 1'
   ]) t.true(text.includes(`${line}\n`), line)
   t.false(text.includes('volbridge_kubelet_registered'))
@@ -105,10 +107,36 @@ test('metrics tell calls by method and code, and volumes by health, without anyt
   t.false((await metrics.text()).includes('volume="v1"'))
 })
 
+test('a session that volumes share is counted once, with units, by operation, and with how long it took', async (t) => {
+  const counters = { fuseReadBytes: 10, fuseWrittenBytes: 20, 'fuseRequests:READ': 4, 'fuseErrors:READ': 1, retransmissions: 2 }
+  const latency = { READ: { count: 4, sumSeconds: 6.5, buckets: [{ upToSeconds: 0.0001, count: 0 }, { upToSeconds: 0.05, count: 3 }, { upToSeconds: 30, count: 4 }] } }
+  const key = toStageKey('0123456789abcdef'.repeat(4))
+  const views = ['a', 'b'].map((name) => viewOf({ volume: toVolumeId(name), key, counters, latency }))
+  const metrics = metricsOf(views)
+  const [text, other] = await Promise.all([metrics.text(), metrics.text()])
+  t.is(text.replaceAll(/^volbridge_agent_.*$/gm, ''), other.replaceAll(/^volbridge_agent_.*$/gm, ''), 'two scrapes at once do not disturb each other')
+  const lines = text.split('\n').filter((line) => line.startsWith('volbridge_session_'))
+  t.deepEqual(lines, [
+    'volbridge_session_read_bytes_total{session="0123456789abcdef"} 10',
+    'volbridge_session_written_bytes_total{session="0123456789abcdef"} 20',
+    'volbridge_session_requests_total{session="0123456789abcdef",operation="READ"} 4',
+    'volbridge_session_failed_requests_total{session="0123456789abcdef",operation="READ"} 1',
+    'volbridge_session_events_total{session="0123456789abcdef",name="retransmissions"} 2',
+    'volbridge_session_level{session="0123456789abcdef",name="dirtyBytes"} 0',
+    'volbridge_session_request_duration_seconds_bucket{le="0.05",session="0123456789abcdef",operation="READ"} 3',
+    'volbridge_session_request_duration_seconds_bucket{le="30",session="0123456789abcdef",operation="READ"} 4',
+    'volbridge_session_request_duration_seconds_bucket{le="+Inf",session="0123456789abcdef",operation="READ"} 4',
+    'volbridge_session_request_duration_seconds_sum{session="0123456789abcdef",operation="READ"} 6.5',
+    'volbridge_session_request_duration_seconds_count{session="0123456789abcdef",operation="READ"} 4'
+  ])
+  t.true(text.includes('# TYPE volbridge_session_request_duration_seconds histogram\n'))
+  t.notRegex(text, /\n\n\n/)
+})
+
 test('counters of a session show its own count on every scrape, not a sum of scrapes', async (t) => {
   const metrics = metricsOf([viewOf()])
   await metrics.text()
-  t.true((await metrics.text()).includes('volbridge_volume_events_total{volume="v1",name="reads"} 3\n'))
+  t.true((await metrics.text()).includes('volbridge_session_events_total{session="ab",name="reads"} 3\n'))
 })
 
 test('label values can\'t break the text apart', async (t) => {
