@@ -47,6 +47,10 @@ export class CachedAttributes {
   hasPages = false
   /** A link, unlink or rename of ours changed ctime and link count, and its answer did not show the object itself. */
   isCtimeOurs = false
+  /** Somebody else changed the object, and the kernel's own copy of size and times was not replaced since. */
+  isNewsToKernel = false
+  /** Who was sent to look the name up again for that reason (open-files.ts). */
+  sentBack: Set<number> | undefined
   refreshing: { readonly version: number, readonly result: Promise<Attributes | Errno> } | undefined
 }
 
@@ -177,6 +181,9 @@ export class AttributeCache {
   present (inode: Inode): NodeAttributes | undefined {
     const known = inode.cached.attributes
     if (known === undefined) return undefined
+    // Every caller hands these to the kernel.
+    inode.cached.isNewsToKernel = false
+    inode.cached.sentBack = undefined
     const file = inode.file
     const sizeBytes = Math.max(known.sizeBytes, file === undefined ? 0 : file.endBytes)
     const isChanged = sizeBytes !== known.sizeBytes || inode.silly !== undefined
@@ -258,6 +265,7 @@ export class AttributeCache {
   #foreign (inode: Inode): void {
     inode.cached.version += 1
     inode.cached.pagesToken = undefined
+    inode.cached.isNewsToKernel = true
     inode.access = undefined
     this.#onForeignChange(inode)
   }

@@ -39,7 +39,7 @@ export class OpenFiles {
     const inode = this.#core.inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
     if (inode.kind === 'directory' && flags.write) return Errno.EISDIR
-    return this.#opening(inode, () => this.#open(inode, flags, caller.credential))
+    return this.#opening(inode, () => this.#open(inode, flags, caller))
   }
 
   async create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): Promise<{ entry: Entry, opened: Opened } | Errno> {
@@ -142,12 +142,14 @@ export class OpenFiles {
     return opened
   }
 
-  async #open (inode: Inode, flags: OpenFlags, credential: Credential): Promise<Opened | Errno> {
+  async #open (inode: Inode, flags: OpenFlags, caller: Caller): Promise<Opened | Errno> {
     const { access, attributes, options } = this.#core
+    const { credential } = caller
     const wanted = accessWanted(flags)
     const known = !options.cto && attributes.isFresh(inode) ? access.known(inode, wanted, credential) : 'unknown'
     const refused = known === 'unknown' ? await access.ask(inode, wanted, credential) : known
     if (refused !== undefined) return refused
+    if (isSentBack(inode, caller)) return Errno.ESTALE
     if (flags.truncate) {
       const failure = await this.#metadata.change(inode, { sizeBytes: 0 }, credential)
       if (failure !== undefined) return failure
@@ -200,6 +202,21 @@ export class OpenFiles {
     await backend.close(handle.open)
     inodes.release(inode)
   }
+}
+
+/**
+ * The answer to OPEN has no attributes, and the kernel would go on with the size it has: an append would land in the middle of what
+ * another node wrote, a read would end too early. A notice would come too late and does not change the size. After ESTALE the kernel walks
+ * the path once more and asks for every name (fs/namei.c, do_filp_open), which brings the attributes; then it opens again. A caller
+ * that comes without having looked (a reopen through /proc) is let in the second time.
+ */
+function isSentBack (inode: Inode, caller: Caller): boolean {
+  const { cached } = inode
+  if (!cached.isNewsToKernel || inode.kind !== 'file') return false
+  const sent = cached.sentBack ??= new Set<number>()
+  if (sent.delete(caller.pid)) return false
+  sent.add(caller.pid)
+  return true
 }
 
 /** The ACCESS bits that open(2) needs. The kernel's client asks for both bits of writing too (fs/nfs/dir.c, nfs_access_calc_mask). */

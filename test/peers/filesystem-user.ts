@@ -8,7 +8,7 @@ import type { Credential } from '../../agent/fs/backend.ts'
 import { Filesystem } from '../../agent/fs/filesystem.ts'
 import { MemoryArena } from '../../agent/fs/memory-arena.ts'
 import { MemoryState } from '../../agent/fs/memory-state.ts'
-import { rootNodeid, type Caller, type Entry, type HandleId, type ListedEntry, type Nodeid, type OpenFlags } from '../../agent/fs/operations.ts'
+import { rootNodeid, type Caller, type Entry, type HandleId, type ListedEntry, type Nodeid, type Opened, type OpenFlags } from '../../agent/fs/operations.ts'
 import type { FilesystemOptions } from '../../agent/fs/options.ts'
 import { ManualClock } from './manual-clock.ts'
 import { MemoryServer } from './memory-backend.ts'
@@ -97,7 +97,14 @@ export class World {
   }
 
   async open (path: string, flags: Partial<OpenFlags> = {}): Promise<HandleId> {
-    return good(await this.fs.open(await this.nodeid(path), { ...readWrite, ...flags }, this.caller)).handle
+    return good(await this.opened(path, flags)).handle
+  }
+
+  /** After ESTALE the kernel walks the path again, once. */
+  async opened (path: string, flags: Partial<OpenFlags> = {}, caller = this.caller): Promise<Opened | Errno> {
+    const attempt = async (): Promise<Opened | Errno> => this.fs.open(await this.nodeid(path), { ...readWrite, ...flags }, caller)
+    const opened = await attempt()
+    return opened === Errno.ESTALE ? await attempt() : opened
   }
 
   async create (path: string, mode = 0o644, flags: Partial<OpenFlags> & { exclusive?: boolean } = {}): Promise<HandleId> {

@@ -53,9 +53,26 @@ test('close-to-open: what another client closed before open is seen, however you
   t.is(await world.readText(first), 'old')
   await world.close(first)
   world.server.put('/a', 'newer')
-  const opened = good(await world.fs.open(await world.nodeid('/a'), readOnly, root))
+  const opened = good(await world.opened('/a', readOnly))
   t.false(opened.keepCache)
   t.is(await world.readText(opened.handle), 'newer')
+})
+
+test('an open that finds a foreign change sends the kernel back to look, once, so that it knows the size before it reads or appends', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'old')
+  const nodeid = await world.nodeid('/a')
+  world.server.put('/a', 'longer')
+  t.is(await world.fs.open(nodeid, readWrite, root), Errno.ESTALE)
+  // Somebody else at the same time has not looked either.
+  t.is(await world.fs.open(nodeid, readWrite, { ...root, pid: 2 }), Errno.ESTALE)
+  t.is(good(await world.lookup('/a')).attributes.sizeBytes, 6)
+  t.false(isErrno(await world.fs.open(nodeid, readWrite, root)))
+  t.false(isErrno(await world.fs.open(nodeid, readWrite, { ...root, pid: 2 })))
+  world.server.put('/a', 'longer again')
+  t.is(await world.fs.open(nodeid, readWrite, root), Errno.ESTALE)
+  // A reopen through /proc looks nothing up.
+  t.false(isErrno(await world.fs.open(nodeid, readWrite, root)))
 })
 
 test('an unchanged file keeps its pages across opens, also after own writes', async (t) => {
@@ -69,7 +86,7 @@ test('an unchanged file keeps its pages across opens, also after own writes', as
   await world.close(second.handle)
   t.true(good(await world.fs.open(nodeid, readOnly, root)).keepCache)
   world.server.put('/a', 'foreign')
-  t.false(good(await world.fs.open(nodeid, readOnly, root)).keepCache)
+  t.false(good(await world.opened('/a', readOnly)).keepCache)
 })
 
 test('a foreign write between our own writes is noticed by wcc data, and the kernel is told to drop pages', async (t) => {
@@ -303,7 +320,7 @@ test('OPEN asks the server for permission every time, for the caller', async (t)
   await world.close(good(await world.fs.open(nodeid, readOnly, root)).handle)
   t.is(await world.fs.open(nodeid, readOnly, callerOf(1000)), Errno.EACCES)
   world.server.chmod('/a', 0o604)
-  t.false(isErrno(await world.fs.open(nodeid, readOnly, callerOf(1000))))
+  t.false(isErrno(await world.opened('/a', readOnly, callerOf(1000))))
   t.is(await world.fs.open(nodeid, readWrite, callerOf(1000)), Errno.EACCES)
 })
 

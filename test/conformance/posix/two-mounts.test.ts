@@ -1,0 +1,111 @@
+/**
+ * Close-to-open between two mounts of one share with caches that would last for minutes: what one has closed, the other sees from its
+ * next open on, whatever it does first with the descriptor. Both are the packed binary; the server is real.
+ */
+import path from 'node:path'
+import test from 'ava'
+import { Ganesha } from '../../peers/ganesha.ts'
+import { missing } from '../../peers/needs.ts'
+import { testNeeding } from '../../peers/testing.ts'
+import { TestNode } from '../../semantics/endtoend/node.ts'
+import { CallingUser, compileCaller } from './judge.ts'
+
+const check = testNeeding('root', 'fuse', 'ganesha', 'gcc')
+const rounds = 40
+
+let server: Ganesha
+let node: TestNode
+let writer: CallingUser
+let reader: CallingUser
+
+test.before(async () => {
+  if (missing('root', 'fuse', 'ganesha', 'gcc') !== undefined) return
+  node = new TestNode()
+  server = await Ganesha.start({ folder: node.makeFolder('export') })
+  await node.startAgent()
+  const program = await compileCaller(node.folder)
+  const join = async (name: string, options: string): Promise<CallingUser> => {
+    const point = node.makeFolder(name)
+    await node.mount(`${server.host}:${server.folder}`, point, `${server.mountOptions},${options}`)
+    const user = new CallingUser(program, 'root')
+    await user.call(`cd ${point}`)
+    return user
+  }
+  // Other options make another session: the two share nothing but the server.
+  writer = await join('writer', 'actimeo=600')
+  reader = await join('reader', 'actimeo=601')
+})
+
+test.after.always(async () => {
+  await Promise.all([writer, reader].map(async (user) => { await user?.close() }))
+  await node?.close()
+  await server?.close()
+})
+
+const long = (round: number): string => `${'x'.repeat(round % 7 + 1)}-round-${round}${'.'.repeat(round % 5)}`
+const sees: readonly { readonly call: string, readonly what: string }[] = [
+  { call: 'get', what: 'read' },
+  { call: 'sized', what: 'fstat and read of so many bytes' },
+  { call: 'mapped', what: 'fstat and mmap' }
+]
+
+for (const { call, what } of sees) {
+  check(`after another mount’s close, open and ${what} give the new bytes, longer or shorter`, async (t) => {
+    await writer.call('put f-first first')
+    for (let round = 0; round < rounds; round++) {
+      t.is(await writer.call(`put f-${call} ${long(round)}`), `ok ${long(round).length}`)
+      t.is(await reader.call(`${call} f-${call}`), `ok ${long(round)}`, `round ${round}`)
+    }
+  })
+}
+
+check('appending in turns from two mounts loses nothing', async (t) => {
+  t.is(await writer.call('put log -'), 'ok 0')
+  let whole = ''
+  for (let round = 0; round < rounds; round++) {
+    for (const [name, user] of [['w', writer], ['r', reader]] as const) {
+      const line = `${name}${round},`
+      whole += line
+      t.is(await user.call(`add log ${line}`), `ok ${line.length}`)
+    }
+  }
+  t.is(await reader.call('get log'), `ok ${whole}`)
+  t.is(await writer.call('get log'), `ok ${whole}`)
+  const { readFileSync } = await import('node:fs')
+  t.is(readFileSync(path.join(server.folder, 'log'), 'utf8'), whole)
+})
+
+check('lseek to the end after another mount’s append', async (t) => {
+  await writer.call('put seek 12345')
+  await reader.call('get seek')
+  for (let round = 0; round < rounds; round++) {
+    await writer.call('add seek x')
+    const opened = await reader.call('open seek RDWR')
+    const fd = opened.slice(3)
+    t.is(await reader.call(`lseek ${fd} 0 end`), `ok ${6 + round}`)
+    await reader.call(`close ${fd}`)
+  }
+})
+
+check('a file replaced by rename is the new one at the next open', async (t) => {
+  for (let round = 0; round < rounds; round++) {
+    await writer.call(`put new ${long(round)}`)
+    t.is(await writer.call('rename new replaced'), 'ok')
+    // The name itself is believed for as long as its folder is: opening the folder asks.
+    await reader.call('list .')
+    t.is(await reader.call('sized replaced'), `ok ${long(round)}`, `round ${round}`)
+  }
+})
+
+check('bytes of a descriptor that stays open: written here, changed there, read at the next open', async (t) => {
+  await writer.call('put shared {10000*a}')
+  const fd = (await reader.call('open shared RDWR')).slice(3)
+  t.is(await reader.call(`pread ${fd} 10000 0`), 'ok {10000*a}')
+  await writer.call('put shared {5000*b}')
+  t.is(await reader.call('sized shared'), 'ok {5000*b}')
+  t.is(await reader.call(`pread ${fd} 10000 0`), 'ok {5000*b}')
+  t.is(await reader.call(`pwrite ${fd} c 4999`), 'ok 1')
+  t.is(await reader.call(`fsync ${fd}`), 'ok')
+  t.is(await writer.call('sized shared'), 'ok {4999*b}c')
+  await reader.call(`close ${fd}`)
+})
