@@ -10,11 +10,11 @@ import path from 'node:path'
 import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { unixSocketPathBytesMax } from '../base/limits.ts'
-import { makePrivateFolder } from '../host/files.ts'
 import { startDetached } from '../host/processes.ts'
 import type { StartedProcess } from '../host/processes.ts'
 import { RpcClient } from '../../proto/csi/client.ts'
 import { loadServices } from '../../proto/csi/load.ts'
+import { makePlaces } from './places.ts'
 import type { Places } from './places.ts'
 
 /** How this binary is started again: the executable, and the script when it isn't packed. */
@@ -127,8 +127,7 @@ async function ensureAgent (options: OpenOptions): Promise<void> {
   const { places, startMs = startMsDefault } = options
   if (await isListening(places.agentSocket)) return
   const untilMs = monotonicMs() + startMs
-  await makePrivateFolder(places.runDir)
-  await makePrivateFolder(places.stateDir)
+  await makePlaces(places)
   const lockFile = path.join(places.runDir, 'agent.starting')
   while (monotonicMs() < untilMs) {
     if (takeStartLock(lockFile)) {

@@ -3,7 +3,7 @@
  *
  * Owns the checks, each with its remedy. Only looks, changes nothing, and stays off mount points of volumes.
  */
-import { accessSync, constants, existsSync, lstatSync, readFileSync, readdirSync } from 'node:fs'
+import { accessSync, closeSync, constants, existsSync, lstatSync, openSync, readFileSync, readdirSync } from 'node:fs'
 import { release } from 'node:os'
 import { mountOf, readMountinfoSync } from '../host/mountinfo.ts'
 import { isListening } from './agent-process.ts'
@@ -55,6 +55,8 @@ function nearest (folder: string): string {
   return at
 }
 
+const systemTypes: ReadonlySet<string> = new Set(['proc', 'sysfs', 'cgroup', 'cgroup2', 'devpts', 'securityfs'])
+
 function folderCheck (folder: string, option: string, needsExec: boolean): Omit<Finding, 'check'> {
   const at = nearest(folder)
   const mount = mountOf(readMountinfoSync(), at)
@@ -64,6 +66,7 @@ function folderCheck (folder: string, option: string, needsExec: boolean): Omit<
   } catch {
     return failed(`${at} can't be written`, `run as root, or choose another folder with ${option}`)
   }
+  if (mount !== undefined && systemTypes.has(mount.type)) return failed(`${at} is ${mount.type}, where nobody can make files`, `choose another folder with ${option}`)
   if (mount?.options.includes('ro') === true) return failed(`${at} is on a read-only file system`, `choose another folder with ${option}`)
   if (needsExec && mount?.options.includes('noexec') === true) {
     return warning(`${at} is mounted noexec, so the addon goes to /var/tmp or /tmp`, `choose a folder without noexec with ${option}`)
@@ -79,9 +82,12 @@ export const checks = {
   'fuse device': () => {
     if (!existsSync('/dev/fuse')) return failed('/dev/fuse is missing', 'modprobe fuse; in a container, pass the device in')
     try {
-      accessSync('/dev/fuse', constants.R_OK | constants.W_OK)
-    } catch {
-      return failed('/dev/fuse can\'t be opened', 'run as root; in a container, allow the device')
+      // Opening alone mounts nothing. access(2) would not do: a container's device rules deny only the open.
+      closeSync(openSync('/dev/fuse', constants.O_RDWR | constants.O_NONBLOCK))
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ENODEV' || code === 'ENXIO') return failed('/dev/fuse is there, but the kernel has no FUSE', 'modprobe fuse')
+      return failed(`/dev/fuse can't be opened (${code ?? 'unknown'})`, 'run as root; in a container, allow the device')
     }
     return ok('/dev/fuse')
   },

@@ -1,10 +1,12 @@
 /**
  * Folders and sockets of an agent.
  *
- * Owns the defaults, where they may come from (an option, the environment), and what is refused. Makes nothing.
+ * Owns the defaults, where they may come from (an option, the environment), what is refused, and making the folders.
  */
 import path from 'node:path'
 import { parseAbsolutePath } from '../base/brands.ts'
+import { VolumeError, messageOf } from '../base/errors.ts'
+import { makePrivateFolder } from '../host/files.ts'
 
 export interface Places {
   /** Journal, shared mounts, addon, log: survives a reboot. */
@@ -39,5 +41,18 @@ export function choosePlaces ({ stateDir, runDir, agentSocket }: PlaceOptions, e
     runDir: run,
     agentSocket: agentSocket === undefined ? path.join(run, 'agent.sock') : parseAbsolutePath(agentSocket, '--agent-socket'),
     logFile: path.join(state, 'agent.log')
+  }
+}
+
+/** Makes both folders. @throws VolumeError INVALID naming the option and the folder. */
+export async function makePlaces ({ stateDir, runDir }: Places): Promise<void> {
+  for (const [option, folder] of [['--state-dir', stateDir], ['--run-dir', runDir]] as const) {
+    try {
+      await makePrivateFolder(folder)
+    } catch (error) {
+      throw new VolumeError('INVALID', `${option}: the folder ${folder} can't be made or used: ${messageOf(error)}`, {
+        cause: error, field: option, remedy: 'give one on a local file system that root can write, with the option or its environment variable'
+      })
+    }
   }
 }

@@ -58,6 +58,18 @@ async function enter (path: string, pid: number): Promise<void> {
   await writeFile(join(path, 'cgroup.procs'), `${pid}\n`)
 }
 
+/**
+ * For a process that ends: a group cannot be removed with its last process in it, so that one goes to the top first.
+ * A group that others are still in stays; so does ours where the top takes no processes (a container's own hierarchy).
+ */
+export async function leaveOwnCgroup (pid: number, group: string, mounts?: Mountinfo): Promise<void> {
+  for (const root of cgroupRoots(mounts ?? await readMountinfo())) {
+    const here = await readFile(join(root, group, 'cgroup.procs'), 'utf8').catch(() => '')
+    if (here.split('\n').includes(`${pid}`)) await writeFile(join(root, 'cgroup.procs'), `${pid}\n`).catch(() => undefined)
+    await rmdir(join(root, group)).catch(() => undefined)
+  }
+}
+
 /** Removes the group where it is empty. */
 export async function removeOwnCgroup (group: string, mounts?: Mountinfo): Promise<void> {
   for (const root of cgroupRoots(mounts ?? await readMountinfo())) {

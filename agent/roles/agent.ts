@@ -7,11 +7,11 @@ import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { isListening } from '../cli/agent-process.ts'
 import type { AgentOptions } from '../cli/arguments.ts'
+import { makePlaces } from '../cli/places.ts'
 import type { Places } from '../cli/places.ts'
 import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
-import { moveToOwnCgroup } from '../host/cgroups.ts'
-import { makePrivateFolder } from '../host/files.ts'
+import { leaveOwnCgroup, moveToOwnCgroup } from '../host/cgroups.ts'
 import { openLog } from '../observe/log.ts'
 import type { Log } from '../observe/log.ts'
 import { startEngine } from '../volumes/engine.ts'
@@ -27,6 +27,7 @@ const graceMs = 5000
 /** A predecessor that was told to end still holds the state folder for its grace. */
 const handoverMs = 10_000
 const idleLookMs = 1000
+const agentCgroup = 'volbridge-agent'
 
 function requireRoot (): void {
   if (process.geteuid?.() === 0) return
@@ -68,7 +69,7 @@ async function startEngineWhenFree (places: Places, log: Log): Promise<Engine> {
 
 /** An agent started by Flex or by hand dies with its starter's cgroup unless it leaves it. */
 async function leaveStartersCgroup (log: Log): Promise<void> {
-  const { failed } = await moveToOwnCgroup(process.pid, 'volbridge-agent')
+  const { failed } = await moveToOwnCgroup(process.pid, agentCgroup)
   for (const { path, reason } of failed) {
     log('warn', { op: 'cgroup', path }, `the agent stays in its starter's cgroup and may end with it: ${reason}`)
   }
@@ -99,7 +100,16 @@ function survive (log: Log): void {
 }
 
 async function serve (options: AgentOptions, places: Places, log: Log): Promise<void> {
-  if (options.leaveWhenIdle !== undefined) await leaveStartersCgroup(log)
+  if (options.leaveWhenIdle === undefined) return await serveHere(options, places, log)
+  await leaveStartersCgroup(log)
+  try {
+    await serveHere(options, places, log)
+  } finally {
+    await leaveOwnCgroup(process.pid, agentCgroup)
+  }
+}
+
+async function serveHere (options: AgentOptions, places: Places, log: Log): Promise<void> {
   const engine = await startEngineWhenFree(places, log)
   try {
     if (options.csiEndpoint !== undefined) makeSocketFolders(options.csiEndpoint)
@@ -123,8 +133,7 @@ async function serve (options: AgentOptions, places: Places, log: Log): Promise<
 /** `volbridge agent`. @throws VolumeError when it can't start. */
 export async function runAgent (options: AgentOptions, places: Places): Promise<number> {
   requireRoot()
-  await makePrivateFolder(places.stateDir)
-  await makePrivateFolder(places.runDir)
+  await makePlaces(places)
   const log = openLog({ level: options.logLevel, file: options.logFile })
   survive(log)
   try {

@@ -5,7 +5,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { cgroupsOf, moveToOwnCgroup, removeOwnCgroup } from '../../../agent/host/cgroups.ts'
+import { cgroupsOf, leaveOwnCgroup, moveToOwnCgroup, removeOwnCgroup } from '../../../agent/host/cgroups.ts'
 import { HostError } from '../../../agent/base/errors.ts'
 import { fuseMountData, openFuseDevice } from '../../../agent/host/fuse-connection.ts'
 import { HostCalls } from '../../../agent/host/host-calls.ts'
@@ -73,5 +73,20 @@ system('a process is moved to a cgroup of its own, which goes when it is empty',
   other.kill('SIGKILL')
   await once(other, 'exit')
   await removeOwnCgroup(group)
+  t.true(moved.every((path) => !existsSync(path)))
+})
+
+system('a process that ends takes its own cgroup away, unless somebody else is in it', async (t) => {
+  const group = `volbridge-test-leave-${process.pid}`
+  const [one, two] = [spawn('/bin/sleep', ['60']), spawn('/bin/sleep', ['60'])]
+  t.teardown(async () => {
+    for (const child of [one, two]) child.kill('SIGKILL')
+    await removeOwnCgroup(group)
+  })
+  const { moved } = await moveToOwnCgroup(one.pid ?? 0, group)
+  await moveToOwnCgroup(two.pid ?? 0, group)
+  await leaveOwnCgroup(one.pid ?? 0, group)
+  t.true(moved.every((path) => existsSync(path)))
+  await leaveOwnCgroup(two.pid ?? 0, group)
   t.true(moved.every((path) => !existsSync(path)))
 })

@@ -8,7 +8,7 @@ import { findAgent, isListening, openAgent } from '../../../../agent/cli/agent-p
 import { runCommandLine } from '../../../../agent/cli/arguments.ts'
 import type { Commands } from '../../../../agent/cli/arguments.ts'
 import { checks, examine, formatFindings, isKernelEnough } from '../../../../agent/cli/doctor.ts'
-import { choosePlaces } from '../../../../agent/cli/places.ts'
+import { choosePlaces, makePlaces } from '../../../../agent/cli/places.ts'
 import { parseMountArguments, parseSource } from '../../../../agent/cli/source.ts'
 import { formatBytes, formatStatus } from '../../../../agent/cli/status.ts'
 import type { StatusResponse } from '../../../../proto/csi/types.ts'
@@ -107,6 +107,16 @@ test('places come from options, then the environment, then the defaults; relativ
   t.throws(() => choosePlaces({}, { VOLBRIDGE_RUN_DIR: '../x' }), { message: /^VOLBRIDGE_RUN_DIR/ })
 })
 
+test('folders that nobody can make are refused by option, folder and remedy, at once', async (t) => {
+  const folder = folderOf()
+  const error = await t.throwsAsync(makePlaces(choosePlaces({ stateDir: '/proc/volbridge/x', runDir: folder }, {})), { instanceOf: VolumeError })
+  t.like(error, { code: 'INVALID', field: '--state-dir' })
+  t.regex(error?.message ?? '', /^--state-dir: the folder \/proc\/volbridge\/x can't be made or used: .*; give one on a local file system/)
+  const second = await t.throwsAsync(makePlaces(choosePlaces({ stateDir: folder, runDir: '/proc/volbridge' }, {})), { instanceOf: VolumeError })
+  t.is(second?.field, '--run-dir')
+  rmSync(folder, { recursive: true })
+})
+
 test('bytes are shown with three digits and a unit', (t) => {
   t.deepEqual([0, 1023, 1024, 1536, 10_000_000, 2 ** 60].map(formatBytes), ['0 B', '1023 B', '1.00 KiB', '1.50 KiB', '9.54 MiB', '1.00 EiB'])
 })
@@ -146,6 +156,13 @@ test('every check of the doctor says something, and what is not ok says what to 
   }
   t.is(findings.find(({ check }) => check === 'kubelet folder')?.verdict, 'warning')
   t.is(formatFindings(findings).split('\n').length - 1, findings.length + findings.filter(({ remedy }) => remedy !== '').length)
+})
+
+test('the doctor says that no folder can be made below /proc', async (t) => {
+  const findings = await examine({ places: choosePlaces({ stateDir: '/proc/x', runDir: '/proc/y' }, {}), kubeletDir: '/none' })
+  const folder = findings.find(({ check }) => check === 'state folder')
+  t.is(folder?.verdict, 'failed')
+  t.regex(folder?.remedy ?? '', /--state-dir/)
 })
 
 test('the kernel floor is 4.18', (t) => {
