@@ -186,10 +186,11 @@ export class AttributeCache {
     inode.cached.sentBack = undefined
     const file = inode.file
     const sizeBytes = Math.max(known.sizeBytes, file === undefined ? 0 : file.endBytes)
-    const isChanged = sizeBytes !== known.sizeBytes || inode.silly !== undefined
+    const nlink = inode.isRemoved ? 0 : inode.silly === undefined ? known.nlink : Math.max(0, known.nlink - 1)
+    const isChanged = sizeBytes !== known.sizeBytes || nlink !== known.nlink
     return {
       nodeid: inode.nodeid,
-      attributes: isChanged ? { ...known, sizeBytes, nlink: inode.silly === undefined ? known.nlink : Math.max(0, known.nlink - 1) } : known,
+      attributes: isChanged ? { ...known, sizeBytes, nlink } : known,
       // Unwritten bytes will move mtime when they are written: the kernel has to ask again.
       attributesTtlMs: file !== undefined && file.hasUnwritten ? 0 : this.remainingMs(inode)
     }
@@ -217,6 +218,7 @@ export class AttributeCache {
     cached.order = ++this.#order
     cached.isExpired = false
     inode.isStale = false
+    inode.isRemoved = false
     if (last !== undefined && (last.mode !== next.mode || last.uid !== next.uid || last.gid !== next.gid)) inode.access = undefined
     return true
   }

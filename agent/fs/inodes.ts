@@ -27,6 +27,8 @@ export class Inode {
   opens = 0
   /** The server said ESTALE: nothing cached may answer for it until the server knows it again. */
   isStale = false
+  /** A folder that we removed: who still has it open or as its cwd sees what it was, without links. */
+  isRemoved = false
   /** Where it was seen last: for messages, and to know the parent of a folder. Never used to reach it. */
   where: { readonly parent: Inode, readonly name: FileName } | undefined
   /** Set while the object lives under a silly name (silly-rename.ts). */

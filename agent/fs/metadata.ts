@@ -5,13 +5,18 @@
 import { Errno, isErrno } from '../base/errno.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
 import { accessBitsOf } from './access.ts'
-import type { AttributeChanges, Change, Credential, FilesystemStatistics } from './backend.ts'
+import type { AttributeChanges, Attributes, Change, Credential, FilesystemStatistics } from './backend.ts'
 import type { Core } from './core.ts'
 import type { OpenHandle } from './handles.ts'
 import type { Inode } from './inodes.ts'
 import type { Caller, NodeAttributes, Nodeid } from './operations.ts'
 
 export type VolumeStatistics = FilesystemStatistics & { readonly nameBytesMax: number, readonly blockBytes: number }
+
+/** inode(7) */
+const SET_UID = 0o4000
+const SET_GID = 0o2000
+const GROUP_EXECUTE = 0o010
 
 /** f_bsize when nothing better is known: a page. */
 const blockBytes = 4096
@@ -26,6 +31,9 @@ export class Metadata {
     const { attributes, inodes, soft } = this.#core
     const inode = inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
+    // The server would say ESTALE of a folder that is gone; fstat(2) of one that is open answers.
+    const gone = inode.isRemoved ? attributes.present(inode) : undefined
+    if (gone !== undefined) return gone
     const isDirty = inode.file?.hasUnwritten === true
     // With a handle the kernel asks for itself, before it reads or seeks: it needs the size, which we know better than the server.
     // It is told to ask again, because mtime is the server's to say once the bytes are there (nfs(5): stat sees own writes).
@@ -60,7 +68,19 @@ export class Metadata {
       await file.writeOut()
       answer = await send()
     }
-    return isErrno(answer) ? answer : undefined
+    if (isErrno(answer)) return answer
+    if (changes.sizeBytes !== undefined && changes.mode === undefined) await this.#dropSetId(inode, answer.after, credential)
+    return undefined
+  }
+
+  /**
+   * Linux takes set-id bits from a file that is truncated; a server that does it with rights of its own (nfs-ganesha) leaves them. The
+   * owner's client can repair that. Somebody else's cannot, and need not: only a write could put code behind the bits, and drops them.
+   */
+  async #dropSetId (inode: Inode, after: Attributes | undefined, credential: Credential): Promise<void> {
+    if (after === undefined || credential.uid === 0 || credential.uid !== after.uid) return
+    const bits = after.mode & (SET_UID | ((after.mode & GROUP_EXECUTE) === 0 ? 0 : SET_GID))
+    if (bits !== 0) await this.#send(inode, { mode: after.mode & ~bits }, credential)
   }
 
   async readlink (nodeid: Nodeid, caller: Caller): Promise<Buffer | Errno> {

@@ -155,7 +155,10 @@ export class Removals {
     const { attributes, names } = this.#core
     const wasLast = inode.kind === 'directory' || (inode.cached.attributes?.nlink ?? 2) <= 1
     attributes.expectCtimeChange(inode)
-    if (inode.kind === 'directory') names.clear(inode)
+    if (inode.kind === 'directory') {
+      names.clear(inode)
+      inode.isRemoved = true
+    }
     if (wasLast && inode.opens === 0) inode.file?.discard()
   }
 }

@@ -4,8 +4,8 @@
  * Owns the small language of the tables, the users who call, and the comparison. Does not know which file system is judged: the same
  * tables run on a local file system, which shows that the tables themselves are right.
  *
- * A line is `USER CALL ARGUMENT… [= ANSWER] [@nfs ANSWER]`, `… : FIELD=VALUE…` for stat, or `… -> NAME` to keep a descriptor, used as
- * `$NAME`. Without an answer "ok" is expected; `A/B` is one of them. `@nfs` is what a mount says where NFSv3 cannot do better.
+ * A line is `USER CALL ARGUMENT… [= ANSWER] [@nfs ANSWER]`, `… : FIELD=VALUE… [@nfs FIELD=VALUE…]` for stat, or `… -> NAME` to keep a descriptor, used as
+ * `$NAME`. Without an answer "ok" is expected; `A/B` is one of them. `@nfs` is what a mount says where NFSv3 or the server cannot do better.
  * `note FILE`, `later FILE TIME…` and `kept FILE FIELD…` compare a file with itself. Calls are those of caller.c.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
@@ -83,11 +83,13 @@ const fieldsOf = (text: string): Fields => new Map(text.split(' ').flatMap((word
 interface Line { readonly call: string, readonly answer: string, readonly fields: string, readonly keepAs: string | undefined }
 
 function parse (line: string, isNfs: boolean): Line {
-  const [plain = '', ofNfs] = line.split(' @nfs ')
+  const [plain = '', ofNfs = ''] = line.split(' @nfs ')
   const [head = '', fields = ''] = plain.split(' : ')
   const [call = '', keepAs] = head.split(' -> ')
   const [before = '', answer = 'ok'] = call.split(' = ')
-  return { call: before, answer: isNfs ? ofNfs ?? answer : answer, fields, keepAs: keepAs?.trim() }
+  const common = { call: before, answer, fields, keepAs: keepAs?.trim() }
+  if (!isNfs || ofNfs === '') return common
+  return /^\w+=/.test(ofNfs) ? { ...common, fields: ofNfs } : { ...common, answer: ofNfs }
 }
 
 /** Only "ok" asked for: any value will do. */

@@ -181,20 +181,45 @@ export const openRules = [
     owner close $g
     owner get g = ok hello
   `),
-  rule('a descriptor keeps its rights when the mode, the owner or the folder changes', `
+  rule('a descriptor keeps its rights when the folder is closed or the file moves to where its opener cannot go', `
     owner mkdir d 0755
+    owner mkdir e 0700
     owner put d/f hello
     owner chmod d/f 0666
     other open d/f RDWR -> f
-    owner chmod d/f 0600
     owner chmod d 0700
     other pwrite $f J 0 = ok 1
     other pread $f 5 0 = ok Jello
     other fsync $f
+    owner rename d/f e/g
+    other pwrite $f j 0 = ok 1
+    other fsync $f
     other fstat $f : size=5
-    other open d/f RDONLY = EACCES
     other close $f
-    owner get d/f = ok Jello
+    owner get e/g = ok jello
+  `),
+  rule('a descriptor whose opener the file’s mode shuts out: the server asks each time, and no refused write is called saved', `
+    owner put f hello
+    owner chmod f 0666
+    other open f RDWR -> f
+    owner chmod f 0600
+    other pwrite $f J 0 = ok 1
+    other fsync $f @nfs EACCES
+    other pread $f 5 0 = ok Jello @nfs EACCES
+    other open f RDONLY = EACCES
+    other close $f
+    owner get f = ok Jello @nfs ok hello
+  `),
+  rule('an owner who takes its own rights away keeps its descriptor', `
+    owner put f hello
+    owner open f RDWR -> f
+    owner chmod f 0000
+    owner pwrite $f J 0 = ok 1
+    owner fsync $f
+    owner pread $f 5 0 = ok Jello
+    owner ftruncate $f 3
+    owner fstat $f : size=3
+    owner close $f
   `),
   rule('reading a write-only descriptor and writing a read-only one are EBADF', `
     owner put f hello

@@ -26,21 +26,28 @@ export const setIdRules = [
     root fsync $f
     root lstat f : mode=6777
   `),
-  rule('truncate and O_TRUNC by somebody else drop them', `${prepare}
+  rule('truncate and O_TRUNC by somebody else drop them, if the server does; the first byte written drops them on any', `${prepare}
     other truncate f 2
-    root lstat f : mode=0777 size=2
+    root lstat f : mode=0777 size=2 @nfs mode=6777 size=2
     root chmod f 06777
     other open f WRONLY|TRUNC -> f
-    root lstat f : mode=0777 size=0
+    root lstat f : mode=0777 size=0 @nfs mode=6777 size=0
     root chmod f 06777
     other ftruncate $f 10
+    root lstat f : mode=0777 size=10 @nfs mode=6777 size=10
+    other write $f x = ok 1
     root lstat f : mode=0777 size=10
   `),
   rule('truncate by the owner drops them', `${prepare}
     owner truncate f 2
     root lstat f : mode=0777 size=2
     root chmod f 06777
-    owner open f WRONLY|TRUNC
+    owner open f WRONLY|TRUNC -> f
+    root lstat f : mode=0777
+    root chmod f 06777
+    owner ftruncate $f 100
+    root lstat f : mode=0777
+    owner open f CREAT|TRUNC|RDWR
     root lstat f : mode=0777
   `),
   rule('chown by the owner drops them, chown by root of an executable too', `${prepare}
