@@ -8,6 +8,7 @@ import path from 'node:path'
 
 export interface TreeEntry { readonly path: string, readonly kind: 'file' | 'folder' | 'link', readonly bytes: number }
 export interface Work { readonly files: number, readonly folders: number, readonly links: number, readonly bytes: number, readonly seconds: number }
+/** Told after each entry or block. What it throws ends the work, once everything under way is over. */
 export type Progress = (done: number, total: number, bytes: number) => void
 
 const atOnce = 8
@@ -46,7 +47,8 @@ async function inParallel (entries: readonly TreeEntry[], work: (entry: TreeEntr
       progress(done, entries.length, bytes)
     }
   }
-  await Promise.all(Array.from({ length: atOnce }, worker))
+  const workers = await Promise.allSettled(Array.from({ length: atOnce }, worker))
+  for (const { status, ...rest } of workers) if (status === 'rejected' && 'reason' in rest) throw rest.reason
 }
 
 function summary (entries: readonly TreeEntry[], startMs: number): Work {
@@ -80,7 +82,7 @@ export async function compareTrees (left: string, right: string, entries: readon
     return entry.kind === 'link' ? await readlink(at) : createHash('sha256').update(await readFile(at)).digest('hex')
   }
   const expected = new Map<string, string>()
-  await inParallel(entries, async (entry) => { expected.set(entry.path, await digest(left, entry)) }, () => undefined)
+  await inParallel(entries, async (entry) => { expected.set(entry.path, await digest(left, entry)) }, progress)
   const startMs = performance.now()
   const there = await walk(right, skip)
   const got = new Map<string, string>()

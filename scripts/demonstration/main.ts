@@ -5,7 +5,8 @@
  * with `dist/volbridge` and by kubelet's own manners (`test/peers/kubelet.ts`).
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statfsSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statfsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import path from 'node:path'
 import process from 'node:process'
@@ -14,7 +15,7 @@ import { messageOf } from '../../agent/base/errors.ts'
 import { pause } from '../../agent/base/deadline.ts'
 import { Kubelet, type CsiVolume, type FlexDriver } from '../../test/peers/kubelet.ts'
 import { startServerProcess } from '../../test/peers/nfs-server/process.ts'
-import { Cleanup } from './cleanup.ts'
+import { doAndUndo, type Cleanup } from './cleanup.ts'
 import { compareTrees, copyTree, stream, walk, type Progress, type Work } from './copying.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
@@ -31,10 +32,11 @@ const step = (text: string): void => { say(isTerminal ? `\u001b[1m${text}\u001b[
 const row = (name: string, value: string): void => { say(`  ${name.padEnd(26)}${value}`) }
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`
 
-function progressLine (what: string): { progress: Progress, end: () => void } {
+function progressLine (what: string, cleanup: Cleanup): { progress: Progress, end: () => void } {
   let shownMs = 0
   return {
     progress: (done, total, bytes) => {
+      cleanup.interrupted.throwIfAborted()
       if (!isTerminal || performance.now() - shownMs < 100) return
       shownMs = performance.now()
       process.stdout.write(`\r  ${what} ${done}/${total}, ${megabytes(bytes)}\u001b[K`)
@@ -74,13 +76,17 @@ async function findShare (given: string | undefined, options: string | undefined
   mkdirSync(exported)
   const server = await startServerProcess({ folder: exported })
   cleanup.add('NFS server', async () => { await server.close() })
+  cleanup.interrupted.throwIfAborted()
   say(`  an NFSv3 server of our own (process ${server.pid}) exports ${exported}`)
   return { server: '127.0.0.1', share: server.share, mountOptions: server.mountOptions }
 }
 
 async function startAgent (node: { folder: string, kubelet: string, socket: string }, cleanup: Cleanup): Promise<void> {
   const places = ['--state-dir', path.join(node.folder, 'state'), '--run-dir', path.join(node.folder, 'run')]
-  const agent = spawn(binary, ['agent', ...places, '--kubelet-dir', node.kubelet, '--csi-endpoint', `unix://${node.socket}`, '--node-id', 'demo'], { stdio: ['ignore', 'ignore', 'pipe'] })
+  const agent = spawn(binary, ['agent', ...places, '--kubelet-dir', node.kubelet, '--csi-endpoint', `unix://${node.socket}`, '--node-id', 'demo'], {
+    // Ctrl-C goes to the terminal's whole process group; the agent is needed for unmounting.
+    stdio: ['ignore', 'ignore', 'pipe'], detached: true
+  })
   let log = ''
   agent.stderr.setEncoding('utf8').on('data', (text: string) => { log = (log + text).slice(-20_000) })
   const ended = new Promise<void>((resolve) => { agent.once('exit', () => { resolve() }) })
@@ -89,6 +95,7 @@ async function startAgent (node: { folder: string, kubelet: string, socket: stri
     await ended
   })
   for (let tries = 0; !existsSync(node.socket); tries += 1) {
+    cleanup.interrupted.throwIfAborted()
     if (agent.exitCode !== null || tries > 500) throw new Error(`the agent did not start:\n${log}`)
     await pause(20)
   }
@@ -103,8 +110,8 @@ function reportStatistics (kubelet: Kubelet, answer: Awaited<ReturnType<Kubelet[
   row('kubelet folder', kubelet.root)
 }
 
-async function show (cleanup: Cleanup, given: { server?: string | undefined, options?: string | undefined }): Promise<void> {
-  const folder = mkdtempSync('/var/tmp/volbridge-demo-')
+async function show (folder: string, cleanup: Cleanup, given: { server?: string | undefined, options?: string | undefined }): Promise<void> {
+  mkdirSync(folder, { mode: 0o700 })
   cleanup.add('folder', () => {
     const mounted = mountPoints().filter((point) => point.startsWith(`${folder}/`))
     if (mounted.length > 0) throw new Error(`still mounted: ${mounted.join(', ')}`)
@@ -121,6 +128,7 @@ async function show (cleanup: Cleanup, given: { server?: string | undefined, opt
   const watched = kubelet.watchPlugins(watching.signal)
   cleanup.add('plugin watcher', async () => { watching.abort(); await watched })
   for (let tries = 0; !kubelet.registered.has(driver); tries += 1) {
+    cleanup.interrupted.throwIfAborted()
     if (tries > 250) throw new Error('the agent did not register itself with the kubelet')
     await pause(20)
   }
@@ -136,6 +144,7 @@ async function show (cleanup: Cleanup, given: { server?: string | undefined, opt
   cleanup.add('Flex mount', async () => { await kubelet.flexUnmount(flex, flexTarget) })
   const mounted = await kubelet.flexMount(flex, flexTarget, attributes)
   if (mounted?.answer.status !== 'Success') throw new Error(`Flex mount: ${mounted?.answer.message ?? 'no answer'}`)
+  cleanup.interrupted.throwIfAborted()
   row('Flex mount', `${mounted.ms.toFixed(0)} ms, ${mounted.output.trim()}`)
   const volume: CsiVolume = { handle: `${share.server}${share.share}`, attributes }
   const csiTarget = kubelet.csiTarget('22222222-demo', 'demo-pv')
@@ -146,11 +155,12 @@ async function show (cleanup: Cleanup, given: { server?: string | undefined, opt
   const startMs = performance.now()
   await kubelet.stage(socket, driver, volume)
   await kubelet.publish(socket, driver, volume, '22222222-demo', 'demo-pv')
+  cleanup.interrupted.throwIfAborted()
   row('CSI stage + publish', `${(performance.now() - startMs).toFixed(0)} ms`)
 
   const work = path.basename(folder)
   cleanup.add('working folder on the share', async () => { await rm(path.join(flexTarget, work), { recursive: true, force: true }) })
-  await copyAndCompare(path.join(flexTarget, work), path.join(csiTarget, work))
+  await copyAndCompare(path.join(flexTarget, work), path.join(csiTarget, work), cleanup)
 
   step('5. Statistics and health, as kubelet gets them')
   reportStatistics(kubelet, await kubelet.stats(socket, volume.handle, csiTarget), flexTarget)
@@ -158,25 +168,17 @@ async function show (cleanup: Cleanup, given: { server?: string | undefined, opt
   say(status.stdout.trimEnd().split('\n').map((line) => `  ${line}`).join('\n'))
 
   step('6. Unmount, and a look around')
-  const failures = await cleanup.run()
-  if (failures.length > 0) throw new Error(`cleaning up failed: ${failures.join('; ')}`)
-  const left = [
-    ...mountPoints().filter((point) => point.startsWith(folder)).map((point) => `mount ${point}`),
-    ...processesOf(folder).map((pid) => `process ${pid}`), ...existsSync(folder) ? [`folder ${folder}`] : []
-  ]
-  if (left.length > 0) throw new Error(`left behind: ${left.join(', ')}`)
-  say('  no mount, no process and no file is left')
 }
 
-async function copyAndCompare (through: string, other: string): Promise<void> {
+async function copyAndCompare (through: string, other: string, cleanup: Cleanup): Promise<void> {
   step('3. A real tree in through FlexVolume, back through CSI, checksums compared')
   const source = path.join(root, 'node_modules')
   const entries = await walk(source, skipped)
-  const copying = progressLine('copying')
+  const copying = progressLine('copying', cleanup)
   const copied = await copyTree(source, path.join(through, 'tree'), entries, copying.progress)
   copying.end()
   reportWork('copied in (Flex)', copied)
-  const comparing = progressLine('reading back')
+  const comparing = progressLine('reading back', cleanup)
   const compared = await compareTrees(source, path.join(other, 'tree'), entries, new Set(), comparing.progress)
   comparing.end()
   reportWork('read back (CSI)', compared)
@@ -184,20 +186,38 @@ async function copyAndCompare (through: string, other: string): Promise<void> {
   row('checksums', `all ${compared.files} files identical (sha256 of all: ${compared.checksum}…)`)
 
   step('4. One large file, written and fsynced through FlexVolume, read through CSI')
-  const streaming = progressLine('streaming')
+  const streaming = progressLine('streaming', cleanup)
   const figures = await stream(path.join(through, 'large'), path.join(other, 'large'), streamBytes, streaming.progress)
   streaming.end()
   row('write + fsync', `${megabytes(figures.bytes)} in ${figures.writeSeconds.toFixed(2)} s: ${(figures.bytes / 1e6 / figures.writeSeconds).toFixed(0)} MB/s`)
   row('read', `${megabytes(figures.bytes)} in ${figures.readSeconds.toFixed(2)} s: ${(figures.bytes / 1e6 / figures.readSeconds).toFixed(0)} MB/s (pages may still be cached)`)
 }
 
-const { values } = parseArgs({ options: { server: { type: 'string' }, options: { type: 'string', short: 'o' } } })
-const cleanup = new Cleanup()
-cleanup.onSignals(say)
-try {
-  await show(cleanup, values)
-} catch (error) {
-  say(`\nThe demonstration failed: ${messageOf(error)}`)
-  for (const failure of await cleanup.run()) say(failure)
-  process.exitCode = 1
+function parse (): { server?: string | undefined, options?: string | undefined } | undefined {
+  try {
+    return parseArgs({ options: { server: { type: 'string' }, options: { type: 'string', short: 'o' } } }).values
+  } catch (error) {
+    say(`scripts/demo: ${messageOf(error)}; see scripts/demo --help`)
+    return undefined
+  }
 }
+
+const given = parse()
+if (given === undefined) process.exit(2)
+// Not /tmp, which may be memory: a gigabyte passes through it.
+const folder = path.join(process.env['TMPDIR'] ?? '/var/tmp', `volbridge-demo-${randomBytes(4).toString('hex')}`)
+const code = await doAndUndo({
+  say,
+  failedCode: 1,
+  work: async (cleanup) => {
+    await show(folder, cleanup, given)
+    return 0
+  },
+  leftovers: () => [
+    ...mountPoints().filter((point) => point.startsWith(folder)).map((point) => `mount ${point}`),
+    ...processesOf(folder).map((pid) => `process ${pid}`), ...existsSync(folder) ? [`folder ${folder}`] : []
+  ]
+})
+if (code === 0 || code >= 128) say('  no mount, no process and no file is left')
+else say(`The demonstration failed (exit code ${code}).`)
+process.exit(code)

@@ -35,6 +35,7 @@ const probes = {
   fuse: () => canOpen('/dev/fuse') ? undefined : 'needs /dev/fuse',
   ganesha: () => findProgram('ganesha.nfsd') === undefined ? 'needs nfs-ganesha (apt: nfs-ganesha nfs-ganesha-vfs)' : undefined,
   libnfs: () => findProgram('nfs-ls') === undefined ? 'needs nfs-ls (apt: libnfs-utils)' : undefined,
+  runc: () => findProgram('runc') === undefined ? 'needs runc (apt: runc)' : undefined,
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 

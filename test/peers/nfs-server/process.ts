@@ -20,7 +20,8 @@ export async function startServerProcess (options: { folder: string, share?: str
   const child = spawn(process.execPath, [
     '--no-warnings', path.join(import.meta.dirname, 'main.ts'),
     '--folder', options.folder, '--share', options.share ?? '/export', '--port', String(options.port ?? 0)
-  ], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'] })
+    // In a process group of its own: Ctrl-C ends the client's work first. Without us the IPC channel closes, and it ends as well.
+  ], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], detached: true })
   const ended = new Promise<void>((resolve) => { child.once('exit', () => { resolve() }) })
   const { stdout } = child
   if (stdout === null) throw new Error('the NFS server has no output')
