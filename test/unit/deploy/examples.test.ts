@@ -1,0 +1,63 @@
+/** The examples that operators copy: they parse, name the right driver, and the product accepts what they say. */
+import { readdirSync, readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import test from 'ava'
+import { parseVolumeSpec } from '../../../agent/volumes/spec.ts'
+
+const yaml = createRequire(import.meta.url)('js-yaml') as { safeLoadAll: (text: string) => unknown[] }
+const root = path.resolve(import.meta.dirname, '../../..')
+const folder = path.join(root, 'deploy/examples')
+const driver = 'csi.volbridge.io'
+
+interface KubernetesObject { apiVersion: string, kind: string, metadata: { name: string }, spec: Record<string, unknown> }
+const objectsOf = (text: string): KubernetesObject[] => yaml.safeLoadAll(text) as KubernetesObject[]
+const files = readdirSync(folder)
+const objects = files.filter((name) => name.endsWith('.yaml')).flatMap((name) => objectsOf(readFileSync(path.join(folder, name), 'utf8')))
+const ofKind = (kind: string): KubernetesObject[] => objects.filter((object) => object.kind === kind)
+
+/** What kubelet hands over: every value a string. */
+type Attributes = Record<string, string>
+
+test('every example is a whole Kubernetes object', (t) => {
+  for (const { apiVersion, kind, metadata, spec } of objects) {
+    t.true([apiVersion, kind, metadata.name].every((text) => typeof text === 'string' && text !== ''))
+    t.is(typeof spec, 'object')
+  }
+  t.deepEqual(objects.map(({ kind }) => kind).sort(), ['CSIDriver', 'PersistentVolume', 'PersistentVolumeClaim', 'Pod', 'Pod'])
+})
+
+test('the FlexVolume example names the driver by its folder, and its options are accepted', (t) => {
+  const volumes = ofKind('Pod').flatMap(({ spec }) => spec['volumes'] as Array<{ flexVolume?: { driver: string, options: Attributes } }>)
+  const flex = volumes.map(({ flexVolume }) => flexVolume).find((volume) => volume !== undefined)
+  t.is(flex?.driver, 'volbridge.io/volbridge')
+  t.notThrows(() => parseVolumeSpec(flex?.options ?? {}))
+  for (const value of Object.values(flex?.options ?? {})) t.is(typeof value, 'string')
+})
+
+test('the CSI example belongs together: driver, volume, claim and pod, and its attributes are accepted', (t) => {
+  const [csiDriver] = ofKind('CSIDriver')
+  const [volume] = ofKind('PersistentVolume')
+  const [claim] = ofKind('PersistentVolumeClaim')
+  const csi = volume?.spec['csi'] as { driver: string, volumeHandle: string, volumeAttributes: Attributes }
+  t.is(csiDriver?.metadata.name, driver)
+  t.is(csi.driver, driver)
+  t.is(claim?.spec['volumeName'], volume?.metadata.name)
+  const volumes = ofKind('Pod').flatMap(({ spec }) => spec['volumes'] as Array<{ persistentVolumeClaim?: { claimName: string } }>)
+  t.true(volumes.some(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName === claim?.metadata.name))
+  t.notThrows(() => parseVolumeSpec(csi.volumeAttributes, { mountFlags: volume?.spec['mountOptions'] as string[] }))
+})
+
+test('README shows the examples as they are', (t) => {
+  const page = readFileSync(path.join(root, 'README.md'), 'utf8')
+  const shown = [...page.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].flatMap(([, text]) => objectsOf(text ?? ''))
+  t.true(shown.length > 0)
+  for (const object of shown) t.true(objects.some((example) => JSON.stringify(example) === JSON.stringify(object)), `${object.kind} ${object.metadata.name}`)
+})
+
+test('the systemd unit ends the agent alone and gives it no mount namespace of its own', (t) => {
+  const unit = readFileSync(path.join(folder, 'volbridge-agent.service'), 'utf8')
+  t.regex(unit, /^KillMode=process$/m)
+  t.notRegex(unit, /^(Private|Protect|ReadOnlyPaths|ReadWritePaths|InaccessiblePaths|TemporaryFileSystem|BindPaths|MountFlags)/m)
+  t.regex(unit, /^ExecStart=\/usr\/local\/bin\/volbridge agent --csi-endpoint unix:\/\/\/var\/lib\/kubelet\/plugins\/csi\.volbridge\.io\/csi\.sock/m)
+})
