@@ -868,6 +868,10 @@ export const descriptors: object = {
           "owner": {
            "type": "string",
            "id": 3
+          },
+          "problem": {
+           "type": "string",
+           "id": 4
           }
          }
         },
@@ -911,6 +915,23 @@ export const descriptors: object = {
           },
           "sumSeconds": {
            "type": "double",
+           "id": 2
+          },
+          "buckets": {
+           "rule": "repeated",
+           "type": "Bucket",
+           "id": 3
+          }
+         }
+        },
+        "Bucket": {
+         "fields": {
+          "upToSeconds": {
+           "type": "double",
+           "id": 1
+          },
+          "count": {
+           "type": "int64",
            "id": 2
           }
          }
