@@ -165,6 +165,35 @@ check('hostile environments change nothing: one JSON from init, and a mount that
   }
 })
 
+check('folders mounted noexec do not keep the packed binary from loading its addon', async (t) => {
+  const strict = new TestNode()
+  const target = strict.makeFolder('mnt')
+  for (const folder of [strict.makeFolder('state'), strict.makeFolder('run')]) await shell(`mount -t tmpfs -o noexec,mode=700 none ${folder}`)
+  try {
+    await strict.mount(`${server.host}:${server.folder}`, target, server.mountOptions)
+    t.deepEqual(readdirSync(target).sort(), readdirSync(server.folder).sort())
+    t.is((await strict.unmount(target)).code, 0)
+  } finally {
+    await strict.close()
+  }
+})
+
+check('of two Flex mounts of one folder at once none fails silently, and one mount is there', async (t) => {
+  const target = kubelet.flexTarget('twins', 'volbridge.io/volbridge', 'v')
+  mkdirSync(target, { recursive: true })
+  const results = await Promise.all(Array.from({ length: 4 }, async () => await flexCall(flex, ['mount', target, JSON.stringify({ ...good, mountOptions: `${server.mountOptions},rsize=131072` })])))
+  t.true(results.some((result) => result.answer.status === 'Success'))
+  for (const { answer, exitCode } of results) {
+    t.is(exitCode, 0)
+    if (answer.status === 'Success') continue
+    t.is(answer.status, 'Failure')
+    t.regex(answer.message ?? '', /another call is working on/)
+  }
+  t.is(mountsBelow(target).length, 1)
+  t.is((await flexCall(flex, ['unmount', target])).answer.status, 'Success')
+  t.is(mountsBelow(target).length, 0)
+})
+
 check('without root the answer says so and nothing is made', async (t) => {
   const ran = await run('setpriv', ['--reuid', '65534', '--regid', '65534', '--clear-groups', binary, 'mount', `${server.host}:${server.folder}`, '/mnt', '-o', server.mountOptions, '--state-dir', '/tmp/volbridge-nobody', '--run-dir', '/tmp/volbridge-nobody'], { cwd: '/' })
   t.is(ran.code, 1)
