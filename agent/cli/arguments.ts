@@ -7,6 +7,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { VolumeError } from '../base/errors.ts'
 import { logLevels } from '../observe/log.ts'
 import type { LogLevel } from '../observe/log.ts'
+import { CallError } from '../../proto/csi/client.ts'
 import type { PlaceOptions } from './places.ts'
 
 export type { PlaceOptions }
@@ -123,7 +124,8 @@ export async function runCommandLine (argv: readonly string[], version: string, 
     // Asking for help is no error; anything else the parser says is wrong usage, and it has said so already.
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : exitUsage
     if (!(error instanceof Error)) throw error
-    output.err(`volbridge: ${error.message}\n`)
+    // Which call the agent was asked with is nothing to a person; its sentence is.
+    output.err(`volbridge: ${error instanceof CallError && error.agentAnswered ? error.details : error.message}\n`)
     return error instanceof VolumeError && error.code === 'INVALID' ? exitUsage : 1
   }
 }

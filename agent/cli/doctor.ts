@@ -105,7 +105,7 @@ export const checks = {
   'run folder': ({ places }) => folderCheck(places.runDir, '--run-dir', false),
   'agent': async ({ places }) => await isListening(places.agentSocket)
     ? ok(`listens at ${places.agentSocket}`)
-    : warning(`nobody listens at ${places.agentSocket}`, 'nothing to do: `volbridge mount` and Flex start one; for CSI run the DaemonSet or `volbridge agent --csi-endpoint`'),
+    : warning(`nobody listens at ${places.agentSocket}`, 'nothing to do: `volbridge mount` and Flex start one; for CSI run `volbridge agent --csi-endpoint unix:///…`'),
   'kubelet folder': ({ kubeletDir }) => {
     if (!existsSync(kubeletDir)) return warning(`${kubeletDir} does not exist`, 'on a Kubernetes node give kubelet\'s --root-dir with --kubelet-dir')
     return existsSync(`${kubeletDir}/plugins_registry`) ? ok(kubeletDir) : warning(`${kubeletDir} has no plugins_registry`, 'is kubelet running with this root folder?')

@@ -7,12 +7,14 @@ import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { VolumeError } from '../base/errors.ts'
-import { doorHeader } from '../../proto/csi/client.ts'
+import { CallError, doorHeader } from '../../proto/csi/client.ts'
 import type { RpcClient } from '../../proto/csi/client.ts'
 import type { Attributes } from './source.ts'
 
 const mountMs = 115_000
 const unmountMs = 60_000
+/** gRPC's number: what the agent answers when the volume is in use with other attributes. */
+const ALREADY_EXISTS = 6
 const metadata = { [doorHeader]: 'hand' }
 
 /** What every mount needs, said before anything is started. */
@@ -29,12 +31,19 @@ export const volumeIdOf = (target: string): string => `hand-${createHash('sha256
 
 export async function mountByHand (agent: RpcClient, attributes: Attributes, directory: string): Promise<void> {
   const targetPath = path.resolve(directory)
-  await agent.call('Node', 'NodePublishVolume', {
+  const request = {
     volumeId: volumeIdOf(targetPath),
     targetPath,
     volumeContext: attributes,
-    volumeCapability: { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags: [], volumeMountGroup: '' } }
-  }, { deadlineMs: mountMs, metadata })
+    volumeCapability: { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' as const }, mount: { fsType: '', mountFlags: [], volumeMountGroup: '' } }
+  }
+  try {
+    await agent.call('Node', 'NodePublishVolume', request, { deadlineMs: mountMs, metadata })
+  } catch (error) {
+    // The volume's name is made of the folder here, so the agent's advice (another name) helps nobody.
+    if (!(error instanceof CallError) || error.code !== ALREADY_EXISTS) throw error
+    throw new VolumeError('CONFLICT', `${targetPath}: something else is mounted there already`, { cause: error, remedy: `\`volbridge unmount ${targetPath}\` first, or choose another folder` })
+  }
 }
 
 /** Answers how many bytes could not be saved. */

@@ -8,9 +8,11 @@ import { findAgent, isListening, openAgent } from '../../../../agent/cli/agent-p
 import { runCommandLine } from '../../../../agent/cli/arguments.ts'
 import type { Commands } from '../../../../agent/cli/arguments.ts'
 import { checks, examine, formatFindings, isKernelEnough } from '../../../../agent/cli/doctor.ts'
+import { mountByHand } from '../../../../agent/cli/mount.ts'
 import { choosePlaces, makePlaces } from '../../../../agent/cli/places.ts'
 import { parseMountArguments, parseSource } from '../../../../agent/cli/source.ts'
 import { formatBytes, formatStatus } from '../../../../agent/cli/status.ts'
+import { CallError, type RpcClient } from '../../../../proto/csi/client.ts'
 import type { StatusResponse } from '../../../../proto/csi/types.ts'
 
 interface Run { code: number, out: string, err: string, asked: unknown[] }
@@ -50,6 +52,18 @@ for (const [what, argv, words] of [
     t.deepEqual(asked, [])
   })
 }
+
+test('a refusal by the agent is told as its sentence alone', async (t) => {
+  const refusal = new CallError('NodePublishVolume', 3, 'share: "/none" is not exported by the server', { agentAnswered: true })
+  t.like(await run(['mount', 'a:/none', 'c'], refusal), { code: 1, err: 'volbridge: share: "/none" is not exported by the server\n' })
+})
+
+test('mounting over another share names the folder and what to do, not a volume name that nobody chose', async (t) => {
+  const conflict = new CallError('NodePublishVolume', 6, 'volume_id: "hand-1" is in use with other attributes', { agentAnswered: true })
+  const agent = { call: async () => await Promise.reject(conflict) } as unknown as RpcClient
+  const error = await t.throwsAsync(mountByHand(agent, { server: 'a', share: '/b' }, '/mnt/x'), { instanceOf: VolumeError })
+  t.is(error.message, '/mnt/x: something else is mounted there already; `volbridge unmount /mnt/x` first, or choose another folder')
+})
 
 test('help and version are no errors', async (t) => {
   t.like(await run(['--version']), { code: 0, out: '1.2.3\n' })
