@@ -1,21 +1,17 @@
 /**
  * A gRPC server on a unix socket.
  *
- * Owns the only place where bytes of a connection reach grpc-js, which is where a filter for what Node's HTTP/2 refuses before any
- * JavaScript runs (an `:authority` that is a path, as kubelets before 1.26 send) has its place.
+ * Owns the only place where bytes of a connection reach grpc-js: every one goes through the front that takes any `:authority`.
  * Does not know the services it carries.
  */
 import { Server, ServerCredentials } from '@grpc/grpc-js'
-import type { Duplex } from 'node:stream'
 import type { Services } from '../../proto/csi/load.ts'
 import type { ServiceName } from '../../proto/csi/types.ts'
+import { acceptAnyAuthority } from './authority/front.ts'
 import { toHandlers } from './unary.ts'
 import type { Implementation, UnaryOptions } from './unary.ts'
 import { listenUnix } from './unix-listener.ts'
 import type { UnixListener } from './unix-listener.ts'
-
-/** What a connection goes through before grpc-js sees it. */
-export type ConnectionFilter = (connection: Duplex) => Duplex
 
 export interface RpcServerOptions {
   readonly services: Services
@@ -23,7 +19,6 @@ export interface RpcServerOptions {
   /** Names the path in an error: the option that it came from. */
   readonly field: string
   readonly unary: UnaryOptions
-  readonly filter?: ConnectionFilter
 }
 
 export type Implementations = { readonly [S in ServiceName]?: Implementation<S> }
@@ -49,11 +44,11 @@ export class RpcServer {
 
   /** Makes the socket. Everything that serves must be ready: the first call may come at once. */
   async listen (): Promise<void> {
-    const { socketPath, field, filter = (connection) => connection } = this.#options
+    const { socketPath, field } = this.#options
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure())
     this.#listener = await listenUnix(socketPath, field, (socket) => {
       socket.on('error', () => socket.destroy())
-      injector.injectConnection(filter(socket))
+      injector.injectConnection(acceptAnyAuthority(socket))
     })
   }
 
