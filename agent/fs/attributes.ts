@@ -206,7 +206,10 @@ export class AttributeCache {
       if (order === 0) {
         // Within one tick of the server's clock the order cannot be known; the next question settles it. A larger size is taken
         // meanwhile: pipelined writes that extend a file are answered in any order.
-        if (next.change === last.change) return false
+        if (next.change === last.change) {
+          if (next.mode !== last.mode || next.uid !== last.uid || next.gid !== last.gid || next.nlink !== last.nlink) cached.isExpired = true
+          return false
+        }
         if (next.sizeBytes > last.sizeBytes) cached.attributes = next
         cached.isExpired = true
         return next.sizeBytes > last.sizeBytes

@@ -33,6 +33,8 @@ export class Inode {
   where: { readonly parent: Inode, readonly name: FileName } | undefined
   /** Set while the object lives under a silly name (silly-rename.ts). */
   silly: SillyName | undefined
+  /** One of its names is being taken away just now (removals.ts). */
+  taking: Promise<void> | undefined
   /** Getting its silly name just now. */
   hiding: Promise<boolean | Errno> | undefined
   /** Silly names inside this folder. */

@@ -133,6 +133,7 @@ export class OpenFiles {
 
   /** Counts as open while it is being opened: an unlink at this moment must not take the data away. */
   async #opening (inode: Inode, open: () => Promise<Opened | Errno>): Promise<Opened | Errno> {
+    while (inode.taking !== undefined) await inode.taking
     inode.opens += 1
     const opened = await open()
     if (!isErrno(opened)) return opened

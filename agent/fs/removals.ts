@@ -31,15 +31,19 @@ export class Removals {
     const place = { directory, name }
     const target = await this.#openTarget(place, caller.credential)
     if (isErrno(target)) return target
-    const hidden = target === undefined ? false : await this.#silly.hideIfOpen(target, directory, name, caller.credential)
+    const take = (): Promise<undefined | Errno> =>
+      this.#take(place, target, (credential) => this.#core.backend.remove(directory.handle, name, credential), caller.credential)
+    return target === undefined ? take() : alone(target, () => this.#unlinkKnown(place, target, take, caller.credential))
+  }
+
+  async #unlinkKnown (place: Place, target: Inode, take: () => Promise<undefined | Errno>, credential: Credential): Promise<undefined | Errno> {
+    const hidden = await this.#silly.hideIfOpen(target, place.directory, place.name, credential)
     if (isErrno(hidden)) return hidden
-    if (hidden) {
-      this.#noteGone(place)
-      // The last close may have come while the name was being changed.
-      if (target?.opens === 0) await this.#silly.remove(target)
-      return undefined
-    }
-    return this.#take(place, target, (credential) => this.#core.backend.remove(directory.handle, name, credential), caller.credential)
+    if (!hidden) return take()
+    this.#noteGone(place)
+    // The last close may have come while the name was being changed.
+    if (target.opens === 0) await this.#silly.remove(target)
+    return undefined
   }
 
   async rmdir (parent: Nodeid, name: FileName, caller: Caller): Promise<undefined | Errno> {
@@ -66,11 +70,18 @@ export class Removals {
     if (from.sillyNames?.has(name) === true || to.sillyNames?.has(newName) === true) return Errno.EBUSY
     const source = { directory: from, name }
     const target = { directory: to, name: newName }
-    const hidden = await this.#hideOpenTarget(source, target, caller.credential)
+    const replaced = await this.#openTarget(target, caller.credential)
+    if (isErrno(replaced)) return replaced
+    const move = (): Promise<undefined | Errno> => this.#replace(source, target, replaced, caller.credential)
+    return replaced === undefined || replaced.kind === 'directory' ? move() : alone(replaced, move)
+  }
+
+  async #replace (source: Place, target: Place, replaced: Inode | undefined, credential: Credential): Promise<undefined | Errno> {
+    const hidden = await this.#hideOpenTarget(source, target, replaced, credential)
     if (isErrno(hidden)) return hidden
-    const answer = await this.#move(source, target, caller.credential)
+    const answer = await this.#move(source, target, credential)
     if (hidden !== undefined) {
-      if (answer !== undefined) await this.#silly.restore(hidden, newName)
+      if (answer !== undefined) await this.#silly.restore(hidden, target.name)
       else if (hidden.opens === 0) await this.#silly.remove(hidden)
     }
     return answer
@@ -87,10 +98,8 @@ export class Removals {
     return found === Errno.ENOENT ? undefined : found
   }
 
-  async #hideOpenTarget (source: Place, target: Place, credential: Credential): Promise<Inode | undefined | Errno> {
-    const replaced = await this.#openTarget(target, credential)
-    if (isErrno(replaced) || replaced === undefined || replaced.kind === 'directory') return isErrno(replaced) ? replaced : undefined
-    if (replaced.opens === 0) return undefined
+  async #hideOpenTarget (source: Place, target: Place, replaced: Inode | undefined, credential: Credential): Promise<Inode | undefined | Errno> {
+    if (replaced === undefined || replaced.kind === 'directory' || replaced.opens === 0) return undefined
     const moved = await this.#lookups.find(source.directory, source.name, credential)
     if (isErrno(moved)) return moved
     // Two names of one object, or a folder over a file: the target stays, so it must keep its name. The server says what is wrong.
@@ -160,5 +169,21 @@ export class Removals {
       inode.isRemoved = true
     }
     if (wasLast && inode.opens === 0) inode.file?.discard()
+  }
+}
+
+/**
+ * One name of an object goes at a time, and nobody opens it meanwhile (open-files.ts). Else two names that go at once would each see
+ * the other and take the data from whoever has it open, and an open that the server allowed just before would hold nothing.
+ */
+async function alone<T> (inode: Inode, work: () => Promise<T>): Promise<T> {
+  while (inode.taking !== undefined) await inode.taking
+  const done = Promise.withResolvers<void>()
+  inode.taking = done.promise
+  try {
+    return await work()
+  } finally {
+    inode.taking = undefined
+    done.resolve()
   }
 }

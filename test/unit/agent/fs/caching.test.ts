@@ -135,6 +135,20 @@ test('an older answer that arrives later does not undo newer attributes', async 
   await world.close(file)
 })
 
+test('of two chmods at once in one tick of the server’s clock, the one that was done last is seen', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'one')
+  world.server.clockStep = 1_000_000_000_000n
+  const nodeid = await world.nodeid('/a')
+  const held = world.server.hold('setattr')
+  const last = world.fs.setattr(nodeid, undefined, { mode: 0o600 }, root)
+  await held.arrived
+  good(await world.fs.setattr(nodeid, undefined, { mode: 0o644 }, root))
+  held.go()
+  t.is(good(await last).attributes.mode, 0o600)
+  t.is((await world.stat('/a')).mode, 0o600)
+})
+
 test('nocto opens from the caches', async (t) => {
   const world = new World({ cto: false })
   world.server.put('/a', 'one')

@@ -196,3 +196,55 @@ test('an unlinked file that nobody has open loses its unsent bytes silently', as
   t.is(world.fs.gauges().dirtyBytes, 0)
   t.is(world.arena.usedBytes, 0)
 })
+
+test('two names of one open file removed at once: the second sees that it is the last', async (t) => {
+  const world = new World()
+  const file = await world.create('/a')
+  await world.write(file, 0, 'hello')
+  await world.fsync(file)
+  good(await world.link('/a', '/b'))
+  const held = world.server.hold('remove')
+  const first = world.unlink('/a')
+  await held.arrived
+  const second = world.unlink('/b')
+  await turns(20)
+  held.go()
+  t.deepEqual(await Promise.all([first, second]), [undefined, undefined])
+  t.is(await world.readText(file), 'hello')
+  t.is(hidden(world).length, 1)
+  await world.close(file)
+  t.deepEqual(world.server.names('/'), [])
+})
+
+test('an open while the last name goes finds no file, or keeps it', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'hello')
+  const nodeid = await world.nodeid('/a')
+  const held = world.server.hold('remove')
+  const gone = world.unlink('/a')
+  await held.arrived
+  const opening = world.fs.open(nodeid, readWrite, root)
+  await turns(20)
+  held.go()
+  t.is(await gone, undefined)
+  const opened = await opening
+  if (isErrno(opened)) t.is(opened, Errno.ESTALE)
+  else t.is(await world.readText(opened.handle), 'hello')
+})
+
+test('an open while a rename takes the last name finds no file, or keeps it', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'hello')
+  world.server.put('/new', 'other')
+  const nodeid = await world.nodeid('/a')
+  const held = world.server.hold('rename')
+  const gone = world.rename('/new', '/a')
+  await held.arrived
+  const opening = world.fs.open(nodeid, readWrite, root)
+  await turns(20)
+  held.go()
+  t.is(await gone, undefined)
+  const opened = await opening
+  if (isErrno(opened)) t.is(opened, Errno.ESTALE)
+  else t.is(await world.readText(opened.handle), 'hello')
+})
