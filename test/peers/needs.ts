@@ -36,6 +36,7 @@ const probes = {
   ganesha: () => findProgram('ganesha.nfsd') === undefined ? 'needs nfs-ganesha (apt: nfs-ganesha nfs-ganesha-vfs)' : undefined,
   libnfs: () => findProgram('nfs-ls') === undefined ? 'needs nfs-ls (apt: libnfs-utils)' : undefined,
   runc: () => findProgram('runc') === undefined ? 'needs runc (apt: runc)' : undefined,
+  fio: () => findProgram('fio') === undefined ? 'needs fio' : undefined,
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 

@@ -21,6 +21,7 @@
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define ANSWER_MAX (8 << 20)
@@ -381,6 +382,20 @@ static void answerOf (const char *call) {
   else if (IS("append")) appendAtOnce();
   else if (IS("mapwrite")) mapSome((int)number(1), number(2), 3);
   else if (IS("mapread")) readMap((int)number(1), number(2), (size_t)number(3));
+  else if (IS("fallocate")) okOrFail(fallocate((int)number(1), (int)number(2), number(3), number(4)));
+  else if (IS("seekdata")) okNumberOrFail(lseek((int)number(1), number(2), strcmp(arg(3), "hole") == 0 ? SEEK_HOLE : SEEK_DATA));
+  else if (IS("copyrange")) {
+    off_t from = number(2), to = number(4);
+    okNumberOrFail(copy_file_range((int)number(1), &from, (int)number(3), &to, (size_t)number(5), 0));
+  }
+  else if (IS("setxattr")) okOrFail(setxattr(arg(1), arg(2), "value", 5, 0));
+  else if (IS("getxattr")) { char value[64]; okNumberOrFail(getxattr(arg(1), arg(2), value, sizeof value)); }
+  else if (IS("listxattr")) { char names[4096]; okNumberOrFail(listxattr(arg(1), names, sizeof names)); }
+  else if (IS("reopen")) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%lld", number(1));
+    okNumberOrFail(open(link, flagsOf(arg(2))));
+  }
   else if (IS("flock")) okOrFail(flock((int)number(1), LOCK_NB | (strcmp(arg(2), "un") == 0 ? LOCK_UN : LOCK_EX)));
   else if (IS("sleep")) { usleep((useconds_t)number(1) * 1000); ok(); }
   else answerLength = snprintf(answer, ANSWER_MAX, "EWHAT");

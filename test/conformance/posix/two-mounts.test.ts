@@ -109,3 +109,34 @@ check('bytes of a descriptor that stays open: written here, changed there, read 
   t.is(await writer.call('sized shared'), 'ok {4999*b}c')
   await reader.call(`close ${fd}`)
 })
+
+check('a descriptor reopened through /proc after another mount’s change is let in', async (t) => {
+  await writer.call('put proc old')
+  const fd = (await reader.call('open proc RDONLY')).slice(3)
+  await writer.call('put proc newer')
+  const again = await reader.call(`reopen ${fd} RDONLY`)
+  t.regex(again, /^ok \d+$/)
+  t.is(await reader.call(`pread ${again.slice(3)} 10 0`), 'ok newer')
+})
+
+check('fstat right after open shows the other mount’s chmod, and truncate its size', async (t) => {
+  await writer.call('put meta 12345')
+  await reader.call('sized meta')
+  await writer.call('chmod meta 0600')
+  const first = (await reader.call('open meta RDWR')).slice(3)
+  t.regex(await reader.call(`fstat ${first}`), / mode=0600 .* size=5 /)
+  await writer.call('truncate meta 2')
+  const second = (await reader.call('open meta RDWR')).slice(3)
+  t.regex(await reader.call(`fstat ${second}`), / size=2 /)
+  t.is(await reader.call(`pread ${first} 10 0`), 'ok 12')
+})
+
+check('a file removed by the other mount while it is open here is ESTALE, and its name ENOENT', async (t) => {
+  await writer.call('put gone here')
+  const fd = (await reader.call('open gone RDWR')).slice(3)
+  await writer.call('unlink gone')
+  t.is(await reader.call(`pwrite ${fd} x 0`), 'ok 1')
+  t.is(await reader.call(`fsync ${fd}`), 'ESTALE')
+  t.is(await reader.call('open gone RDONLY'), 'ENOENT')
+  t.is(await reader.call(`close ${fd}`), 'ok')
+})

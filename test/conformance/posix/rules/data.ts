@@ -184,6 +184,40 @@ export const dataRules = [
     owner close $a
     owner lstat f : size=100001
   `),
+  rule('what NFSv3 has no call for is refused', `
+    owner open f CREAT|RDWR 0644 -> f
+    owner write $f {10000*a} = ok 10000
+    owner fallocate $f 0 0 100000 @nfs EOPNOTSUPP
+    owner fallocate $f 3 0 4096 @nfs EOPNOTSUPP
+    owner fstat $f : size=100000 @nfs size=10000
+    owner setxattr f user.x @nfs EOPNOTSUPP
+    owner getxattr f user.x = ok 5 @nfs EOPNOTSUPP
+    owner listxattr f @nfs EOPNOTSUPP
+  `),
+  rule('seeking data and holes, and copying ranges, work without a call of their own', `
+    owner open f CREAT|RDWR 0644 -> f
+    owner write $f {10000*a} = ok 10000
+    owner seekdata $f 0 data = ok 0
+    owner seekdata $f 0 hole = ok 10000
+    owner seekdata $f 10000 data = ENXIO
+    owner open g CREAT|RDWR 0644 -> g
+    owner copyrange $f 1000 $g 0 5000 = ok 5000
+    owner pread $g 6000 0 = ok {5000*a}
+    owner copyrange $f 0 $f 20000 10000 = ok 10000
+    owner fstat $f : size=30000
+    owner pread $f 12000 15000 = ok {5000*%00}{7000*a}
+  `),
+  rule('reopening a descriptor through /proc', `
+    owner put f hello
+    owner open f RDONLY -> r
+    owner reopen $r RDWR -> w
+    owner pwrite $w J 0 = ok 1
+    owner pread $r 5 0 = ok Jello
+    owner open f PATH -> p
+    owner reopen $p RDONLY -> q
+    owner pread $q 5 0 = ok Jello
+    other reopen 999 RDONLY = ENOENT
+  `),
   rule('flock is held against other processes', `
     owner open f CREAT|RDWR 0666 -> a
     other open f RDWR -> b
