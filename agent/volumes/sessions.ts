@@ -3,7 +3,7 @@
  * Owns their start, their liveness and their end. Does not know mounts.
  */
 import { randomBytes } from 'node:crypto'
-import { open, rename, unlink } from 'node:fs/promises'
+import { open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import type { StageKey } from '../base/brands.ts'
@@ -30,6 +30,8 @@ const connectMs = 10_000
 const helloMs = 2000
 /** A session that is alive but dropped its control connection gets this many tries before it counts as dead. */
 const reconnectTries = 5
+/** Log files of sessions that are kept; each is a few lines long. */
+const logsMax = 100
 
 export class Session {
   readonly socketPath: string
@@ -180,11 +182,24 @@ export class Sessions {
   async #openLog (key: StageKey): Promise<Awaited<ReturnType<typeof open>> | undefined> {
     const path = `${this.#options.logDir}/session-${key.slice(0, 16)}.log`
     try {
+      await this.#forgetOldLogs()
       await rename(path, `${path}.1`).catch(() => undefined)
       return await open(path, 'ax', 0o600)
     } catch {
       /* A full disk must not stop a mount. */
       return undefined
     }
+  }
+
+  /** Shares come and go for years: of those that have no session now the oldest logs go. */
+  async #forgetOldLogs (): Promise<void> {
+    const { logDir, runDir } = this.#options
+    const logs = (await readdir(logDir)).filter((name) => name.startsWith('session-'))
+    if (logs.length <= logsMax) return
+    const running = new Set((await readdir(runDir)).map((name) => name.slice(0, 16)))
+    const idle = logs.filter((name) => !running.has(name.slice('session-'.length, 'session-'.length + 16)))
+    const dated = await Promise.all(idle.map(async (name) => ({ path: `${logDir}/${name}`, ms: (await stat(`${logDir}/${name}`)).mtimeMs })))
+    const oldest = dated.sort((a, b) => a.ms - b.ms).slice(0, logs.length - logsMax)
+    for (const { path } of oldest) await unlink(path).catch(() => undefined)
   }
 }

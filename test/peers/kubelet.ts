@@ -152,7 +152,12 @@ export class Kubelet {
   /** csi_attacher.go MountDevice: the folder and vol_data.json first, then the call. */
   async stage (socket: string, driver: string, volume: CsiVolume): Promise<string> {
     const staging = this.stagingPath(driver, volume.handle)
-    mkdirSync(staging, { recursive: true, mode: 0o750 })
+    try {
+      mkdirSync(staging, { recursive: true, mode: 0o750 })
+    } catch (error) {
+      // A dead mount there (isCorruptedDir) is left to the driver.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOTCONN') throw error
+    }
     writeFileSync(path.join(path.dirname(staging), 'vol_data.json'), JSON.stringify({ driverName: driver, volumeHandle: volume.handle }))
     await this.call(socket, 'NodeStageVolume', {
       volumeId: volume.handle, stagingTargetPath: staging, volumeCapability: this.#capability(volume), volumeContext: volume.attributes, secrets: volume.secrets ?? {}

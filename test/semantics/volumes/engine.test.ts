@@ -1,6 +1,6 @@
 /** The engine on a real kernel: real FUSE mounts, real session processes (a stand-in without NFS). */
 import test from 'ava'
-import { mkdirSync, readdirSync, statSync, statfsSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, statSync, statfsSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { execFileSync, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { TestNode, specOf, volume } from './node.ts'
@@ -197,6 +197,21 @@ system('two calls for one volume: one works, the other is told that it is in pro
   t.deepEqual(outcomes.map((outcome) => outcome.status).sort(), ['fulfilled', 'rejected'])
   const rejected = outcomes.find((outcome) => outcome.status === 'rejected')
   t.like(rejected?.reason, { code: 'IN_PROGRESS' })
+})
+
+system('logs of sessions that are no more do not pile up, those of living ones stay', async (t) => {
+  const node = new TestNode()
+  t.teardown(() => { node.cleanUp() })
+  const { service } = await node.start()
+  const publish = (share: string) => service.publish({ volume: volume(share), spec: specOf(share), target: node.folder(`pods${share}`), staging: undefined, readOnly: false, door: 'flex', owner: undefined })
+  await publish('/old')
+  const logs = join(node.root, 'state', 'log')
+  const [living] = readdirSync(logs)
+  utimesSync(join(logs, living ?? ''), 1, 1)
+  for (let n = 0; n < 150; n++) writeFileSync(join(logs, `session-${n.toString(16).padStart(16, '0')}.log`), '')
+  await publish('/new')
+  t.true(readdirSync(logs).includes(living ?? ''))
+  t.true(readdirSync(logs).length <= 101, `${readdirSync(logs).length} logs`)
 })
 
 system('mountPermissions reaches the root of the volume', async (t) => {
