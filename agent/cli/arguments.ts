@@ -14,6 +14,7 @@ export type { PlaceOptions }
 
 export interface AgentOptions extends PlaceOptions {
   readonly csiEndpoint?: string
+  readonly csiHealth: boolean
   readonly nodeId?: string
   readonly kubeletDir: string
   readonly driverName: string
@@ -68,6 +69,7 @@ interface Result { code: number }
 function addAgent (program: Command, commands: Commands, result: Result): void {
   withPlaces(program.command('agent').description('Serve this node: CSI when an endpoint is given, Flex and `volbridge mount` always.'))
     .addOption(new Option('--csi-endpoint <endpoint>', 'unix:///PATH of the CSI socket; also registers with kubelet'))
+    .addOption(new Option('--csi-health', 'serve NodeGetVolumeHealth and NodeGetStorageHealth (CSI 1.13); tools of older versions may refuse a driver that has them').default(false))
     .addOption(new Option('--node-id <name>', 'this node\'s name in Kubernetes (default: the host name)'))
     .addOption(new Option('--kubelet-dir <dir>', 'kubelet\'s root folder').default(defaultKubeletDir))
     .addOption(new Option('--driver-name <name>', 'CSI driver name').default(defaultDriverName))

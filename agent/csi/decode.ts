@@ -9,7 +9,7 @@ import { VolumeError } from '../base/errors.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 import type { Door, PublishRequest, StageRequest } from '../volumes/operations.ts'
 import type {
-  AccessMode, NodeExpandVolumeRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
+  AccessMode, NodeExpandVolumeRequest, NodeGetVolumeHealthRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
   NodeUnpublishVolumeRequest, NodeUnstageVolumeRequest, StringMap, VolumeCapability
 } from '../../proto/csi/types.ts'
 
@@ -122,6 +122,13 @@ export function decodeUnpublish (request: NodeUnpublishVolumeRequest): { volume:
 
 export function decodeStatistics (request: NodeGetVolumeStatsRequest): { volume: VolumeId, path: AbsolutePath } {
   return { volume: decodeVolumeId(request.volumeId), path: decodePath(request.volumePath, 'volume_path') }
+}
+
+/** Both paths are optional: the volume may only have been tried there. */
+export function decodeVolumeHealth (request: NodeGetVolumeHealthRequest): { volume: VolumeId, paths: readonly AbsolutePath[] } {
+  const volume = decodeVolumeId(request.volumeId)
+  const given = [['volume_publish_path', request.volumePublishPath], ['staging_target_path', request.stagingTargetPath]] as const
+  return { volume, paths: given.filter(([, text]) => text !== '').map(([field, text]) => decodePath(text, field)) }
 }
 
 export function decodeExpand (request: NodeExpandVolumeRequest): { volume: VolumeId, path: AbsolutePath, requiredBytes: bigint } {

@@ -9,6 +9,7 @@ import type { NodeCapabilityType, NodeGetVolumeStatsResponse } from '../../proto
 import type { VolumeOperations, VolumeStatistics } from '../volumes/operations.ts'
 import { decodeExpand, decodePublish, decodeStage, decodeStatistics, decodeUnpublish, decodeUnstage } from './decode.ts'
 import type { ParseSpec } from './decode.ts'
+import { storageHealth, volumeHealth } from './health.ts'
 import { CsiRefusal } from './status.ts'
 import type { Implementation } from './unary.ts'
 
@@ -16,11 +17,14 @@ export interface NodeOptions {
   readonly volumes: VolumeOperations
   readonly parseSpec: ParseSpec
   readonly nodeId: string
+  /** Whether the health calls of CSI 1.13 are served: tools built on an older version fail on capabilities they don't know. */
+  readonly health?: boolean
 }
 
 export const nodeCapabilities = [
   'STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER'
 ] as const satisfies readonly NodeCapabilityType[]
+const healthCapabilities = ['GET_VOLUME_HEALTH', 'GET_STORAGE_HEALTH'] as const satisfies readonly NodeCapabilityType[]
 
 /** kubelet asks for statistics volume after volume in one loop: a dead server must not hold up the others. */
 export const statisticsMs = 800
@@ -43,8 +47,18 @@ export function encodeStatistics (statistics: VolumeStatistics): NodeGetVolumeSt
   }
 }
 
-export function nodeService ({ volumes, parseSpec, nodeId }: NodeOptions): Implementation<'Node'> {
+function healthCalls (volumes: VolumeOperations): Implementation<'Node'> {
   return {
+    NodeGetVolumeHealth: async (request) =>
+      ({ volumeHealth: { volumeId: request.volumeId, healthStatuses: await volumeHealth(volumes, request, statisticsMs) } }),
+    NodeGetStorageHealth: async () => ({ backendHealth: await storageHealth(volumes) })
+  }
+}
+
+export function nodeService ({ volumes, parseSpec, nodeId, health = false }: NodeOptions): Implementation<'Node'> {
+  const capabilities = [...nodeCapabilities, ...health ? healthCapabilities : []]
+  return {
+    ...health ? healthCalls(volumes) : {},
     NodeStageVolume: async (request, { door }) => {
       await volumes.stage(decodeStage(request, door, parseSpec))
       return {}
@@ -70,7 +84,7 @@ export function nodeService ({ volumes, parseSpec, nodeId }: NodeOptions): Imple
       if (totalBytes >= requiredBytes) return { capacityBytes: `${totalBytes}` }
       throw new CsiRefusal(status.OUT_OF_RANGE, `capacity_range.required_bytes: ${requiredBytes} bytes are asked for and the server's file system has ${totalBytes}; enlarge it on the server`)
     },
-    NodeGetCapabilities: () => ({ capabilities: nodeCapabilities.map((type) => ({ rpc: { type } })) }),
+    NodeGetCapabilities: () => ({ capabilities: capabilities.map((type) => ({ rpc: { type } })) }),
     NodeGetInfo: () => ({ nodeId, maxVolumesPerNode: '0', accessibleTopology: null })
   }
 }

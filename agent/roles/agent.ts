@@ -116,7 +116,7 @@ async function serveHere (options: AgentOptions, places: Places, log: Log): Prom
     const doors = new Doors({
       volumes: engine.service, parseSpec: parseVolumeSpec, log, version,
       driverName: options.driverName, nodeId: options.nodeId ?? hostname(), agentSocket: places.agentSocket,
-      csiEndpoint: options.csiEndpoint, kubeletDir: options.kubeletDir, listen: options.listen
+      csiEndpoint: options.csiEndpoint, csiHealth: options.csiHealth, kubeletDir: options.kubeletDir, listen: options.listen
     })
     try {
       await doors.open()

@@ -34,6 +34,8 @@ export interface DoorsOptions {
   /** `unix:///PATH`; without one no kubelet is served. */
   readonly csiEndpoint: string | undefined
   readonly kubeletDir: string
+  /** Serve the health calls of CSI 1.13. */
+  readonly csiHealth: boolean
   /** HOST:PORT, or undefined for no HTTP. */
   readonly listen: string | undefined
 }
@@ -65,14 +67,14 @@ export class Doors {
 
   constructor (options: DoorsOptions) {
     this.#options = options
-    const { volumes, parseSpec, log, version, driverName, nodeId, agentSocket, kubeletDir } = options
+    const { volumes, parseSpec, log, version, driverName, nodeId, agentSocket, kubeletDir, csiHealth } = options
     const csiSocket = options.csiEndpoint === undefined ? undefined : parseCsiEndpoint(options.csiEndpoint)
     const started = monotonicMs()
     const services = loadServices()
     const metrics = createMetrics({ version, list: async () => await volumes.list(), registered: () => csiSocket === undefined ? undefined : this.#registration?.state.phase === 'registered' })
     const observer = this.#counted(observeCalls(log, metrics))
     const identity = identityService({ driverName: parseDriverName(driverName), version, isReady: () => this.#isOpen })
-    const node = nodeService({ volumes, parseSpec, nodeId })
+    const node = nodeService({ volumes, parseSpec, nodeId, health: csiHealth })
     const agent = agentService({ volumes, version, driverName, nodeId, uptimeMs: () => monotonicMs() - started, registration: () => this.#registration?.state })
     this.#own = new RpcServer({ services, socketPath: agentSocket, field: '--agent-socket', unary: { observer, door: undefined } }, { Identity: identity, Node: node, Agent: agent })
     this.#http = new HealthEndpoint({

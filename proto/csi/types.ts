@@ -65,6 +65,7 @@ export interface VolumeHealthEntry {
   readonly reason: string
   readonly message: string
 }
+export interface NodeGetVolumeHealthRequest { readonly volumeId: string, readonly volumePublishPath: string, readonly stagingTargetPath: string }
 export interface StorageBackendHealth {
   readonly status: 'UNKNOWN_STORAGE_HEALTH_ERROR_TYPE' | 'STORAGE_DEGRADED' | 'STORAGE_UNREACHABLE'
   readonly reason: string
@@ -137,7 +138,7 @@ export interface Calls {
     NodeGetCapabilities: { request: Empty, response: { readonly capabilities: readonly { readonly rpc: { readonly type: NodeCapabilityType } }[] } }
     NodeGetInfo: { request: Empty, response: NodeGetInfoResponse }
     NodeGetVolumeHealth: {
-      request: { readonly volumeId: string, readonly volumePublishPath: string, readonly stagingTargetPath: string }
+      request: NodeGetVolumeHealthRequest
       response: { readonly volumeHealth: { readonly volumeId: string, readonly healthStatuses: readonly VolumeHealthEntry[] } | null }
     }
     NodeGetStorageHealth: { request: { readonly secrets: StringMap }, response: { readonly backendHealth: readonly StorageBackendHealth[] } }
