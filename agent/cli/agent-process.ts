@@ -31,8 +31,8 @@ export interface OpenOptions {
 const lookMs = 20
 /** An agent on a slow node needs a second; recovery of many volumes a few. */
 const startMsDefault = 30_000
-/** Whoever holds the start lock for longer is stuck or gone. */
-const startLockMs = 15_000
+/** Whoever holds the start lock for longer is stuck or gone: a living starter gives up before, and a slow one must not get a rival. */
+const startLockMs = startMsDefault + 5000
 
 /** Whether somebody accepts connections there. The connection is closed again: a gRPC channel makes its own. */
 export async function isListening (socketPath: string): Promise<boolean> {

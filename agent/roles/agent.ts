@@ -85,9 +85,7 @@ async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine): P
   const idleMs = options.leaveWhenIdle === undefined || options.csiEndpoint !== undefined ? Number.POSITIVE_INFINITY : options.leaveWhenIdle * 1000
   while (!stop.signal.aborted) {
     await pause(idleLookMs, stop.signal)
-    if (doors.idleMs < idleMs || (await engine.service.list()).length > 0) continue
-    // A call may have come in while the list was made.
-    if (doors.idleMs >= idleMs) return reason === '' ? 'idle' : reason
+    if (doors.idleMs >= idleMs && !engine.service.isInUse) return reason === '' ? 'idle' : reason
   }
   return reason
 }

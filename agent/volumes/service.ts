@@ -91,6 +91,12 @@ export class VolumeService implements VolumeOperations {
     return { ...figures, health: problem === '' || health.state === 'dead' ? health : { state: 'dead', reason: problem } }
   }
 
+  /** Whether an agent is needed: also a shared mount that nobody has any more, but that could not go yet, has to be looked after. */
+  get isInUse (): boolean {
+    const { table } = this.#parts
+    return table.binds().length > 0 || table.mounts().length > 0
+  }
+
   async list (): Promise<readonly VolumeView[]> {
     const groups = new Map<string, BindRecord[]>()
     for (const bind of this.#parts.table.binds()) {

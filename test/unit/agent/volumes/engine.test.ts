@@ -36,7 +36,9 @@ test('the steps of a first publish, in order', async (t) => {
 
 test('a repeat does nothing', async (t) => {
   const { world, engine } = await ready()
+  t.false(engine.service.isInUse)
   await engine.service.publish(publish())
+  t.true(engine.service.isInUse)
   const steps = world.log.length
   await engine.service.publish(publish())
   t.is(world.log.length, steps)
@@ -133,6 +135,7 @@ test('while somebody else still has the file system mounted the shared mount sta
   await engine.service.unpublish({ volume: v1, target, door: 'csi' })
   t.is(world.sessions.size, 1)
   t.true(world.events.some((event) => event.kind === 'mount-lingers'))
+  t.true(engine.service.isInUse, 'an agent that left now would leave the session behind')
   world.unmount('/pods/a/subpath')
   const { engine: next } = await ready(world)
   t.deepEqual(world.summary().records, [])
