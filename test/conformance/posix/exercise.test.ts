@@ -1,6 +1,6 @@
 /**
  * One file, random calls, and a model of its bytes in memory: write, read, truncate, mmap, fsync, reopen, stat, on a real mount, through
- * the page cache and past it, with a second descriptor and with reboots of the server. The seed is printed; VOLBRIDGE_SEED repeats a run,
+ * the page cache and past it, with a second descriptor, with reboots of the server, and from two mounts in turns. The seed is printed; VOLBRIDGE_SEED repeats a run,
  * VOLBRIDGE_EXERCISE_STEPS makes it longer.
  */
 import { readFileSync } from 'node:fs'
@@ -18,21 +18,26 @@ const steps = Number(process.env['VOLBRIDGE_EXERCISE_STEPS'] ?? '1500')
 
 let server: Ganesha
 let node: TestNode
-let user: CallingUser
+let users: readonly CallingUser[] = []
 
 test.before(async () => {
   if (missing('root', 'fuse', 'ganesha', 'gcc') !== undefined) return
   node = new TestNode()
   server = await Ganesha.start({ folder: node.makeFolder('export') })
   await node.startAgent()
-  const point = node.makeFolder('mnt')
-  await node.mount(`${server.host}:${server.folder}`, point, `${server.mountOptions},timeo=10`)
-  user = new CallingUser(await compileCaller(node.folder), 'root')
-  await user.call(`cd ${point}`)
+  const program = await compileCaller(node.folder)
+  const join = async (name: string, options: string): Promise<CallingUser> => {
+    const point = node.makeFolder(name)
+    await node.mount(`${server.host}:${server.folder}`, point, `${server.mountOptions},timeo=10,${options}`)
+    const user = new CallingUser(program, 'root')
+    await user.call(`cd ${point}`)
+    return user
+  }
+  users = [await join('one', 'actimeo=600'), await join('two', 'actimeo=601')]
 })
 
 test.after.always(async () => {
-  await user?.close()
+  await Promise.all(users.map(async (user) => { await user.close() }))
   await node?.close()
   await server?.close()
 })
@@ -63,7 +68,7 @@ function show (bytes: Buffer): string {
   return text
 }
 
-interface Shape { readonly bytesMax: number, readonly aligned: boolean, readonly reboots: boolean, readonly flags: readonly string[] }
+interface Shape { readonly bytesMax: number, readonly aligned: boolean, readonly reboots: boolean, readonly inTurns?: boolean, readonly flags: readonly string[] }
 
 class Exercise {
   readonly #t: ExecutionContext
@@ -74,6 +79,7 @@ class Exercise {
   #model = Buffer.alloc(0)
   #fds: string[] = []
   #letter = 0
+  #user: CallingUser | undefined = users[0]
 
   constructor (t: ExecutionContext, name: string, shape: Shape, seed: number) {
     this.#t = t
@@ -83,8 +89,8 @@ class Exercise {
   }
 
   async #call (line: string, wanted: string | RegExp): Promise<string> {
-    this.#trace.push(line)
-    const got = await user.call(line)
+    this.#trace.push(`${this.#user === users[0] ? '' : '  other: '}${line}`)
+    const got = await this.#user?.call(line) ?? 'nobody is there'
     const isRight = typeof wanted === 'string' ? got === wanted : wanted.test(got)
     if (!isRight) {
       this.#t.fail(`${this.#trace.slice(-25).join('\n')}\nwanted ${String(wanted).slice(0, 300)}\ngot    ${got.slice(0, 300)}`)
@@ -144,13 +150,26 @@ class Exercise {
   }
 
   async #stat (): Promise<void> {
-    await this.#call(this.#random(2) === 0 ? `stat ${this.#name}` : `fstat ${this.#fd}`, new RegExp(` size=${this.#model.length} `))
+    // Only an open asks the server: a path may be believed for as long as the caches last.
+    const byName = this.#shape.inTurns !== true && this.#random(2) === 0
+    await this.#call(byName ? `stat ${this.#name}` : `fstat ${this.#fd}`, new RegExp(` size=${this.#model.length} `))
   }
 
   async #reopen (): Promise<void> {
     const index = this.#random(this.#fds.length)
     await this.#call(`close ${this.#fds[index] ?? ''}`, 'ok')
     this.#fds[index] = await this.#open()
+  }
+
+  /** All descriptors of one mount are closed before the other opens: what close-to-open is about. */
+  async #turn (): Promise<void> {
+    for (const fd of this.#fds) await this.#call(`close ${fd}`, 'ok')
+    this.#user = users[this.#random(users.length)]
+    if (this.#random(3) === 0 && this.#model.length < this.#shape.bytesMax * 2) {
+      const data = this.#set(this.#model.length, 1 + this.#random(5000))
+      await this.#call(`add ${this.#name} ${data}`, /^ok \d+$/)
+    }
+    this.#fds = [await this.#open(), await this.#open()]
   }
 
   async #open (): Promise<string> {
@@ -161,10 +180,11 @@ class Exercise {
   async run (): Promise<void> {
     await this.#call(`open ${this.#name} CREAT|RDWR 0644`, /^ok \d+$/).then(async (answer) => { await this.#call(`close ${answer.slice(3)}`, 'ok') })
     this.#fds = [await this.#open(), await this.#open()]
-    const { aligned, reboots } = this.#shape
+    const { aligned, inTurns, reboots } = this.#shape
     for (let step = 0; step < steps; step++) {
       const choice = this.#random(100)
-      if (choice < 35) await this.#write()
+      if (inTurns === true && this.#random(6) === 0) await this.#turn()
+      else if (choice < 35) await this.#write()
       else if (choice < 65) await this.#read()
       else if (choice < 73) await this.#truncate()
       else if (choice < 80) await (aligned ? this.#read() : this.#mapWrite())
@@ -184,6 +204,8 @@ const shapes: readonly (Shape & { readonly what: string })[] = [
   { what: 'a small file, every byte', bytesMax: 20_000, aligned: false, reboots: false, flags: ['RDWR'] },
   { what: 'a file of some requests', bytesMax: 3_000_000, aligned: false, reboots: false, flags: ['RDWR', 'RDWR|SYNC'] },
   { what: 'O_DIRECT beside the page cache', bytesMax: 600_000, aligned: true, reboots: false, flags: ['RDWR', 'RDWR|DIRECT'] },
+  { what: 'two mounts in turns', bytesMax: 200_000, aligned: false, reboots: false, inTurns: true, flags: ['RDWR'] },
+  { what: 'two mounts in turns, a server that reboots', bytesMax: 50_000, aligned: false, reboots: true, inTurns: true, flags: ['RDWR'] },
   { what: 'a server that reboots', bytesMax: 1_000_000, aligned: false, reboots: true, flags: ['RDWR'] }
 ]
 
@@ -192,6 +214,6 @@ for (const shape of shapes) {
     t.timeout(600_000)
     const seed = Number(process.env['VOLBRIDGE_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
     t.log(`seed ${seed}`)
-    await new Exercise(t, `exercised-${shape.bytesMax}`, shape, seed).run()
+    await new Exercise(t, `exercised-${shapes.indexOf(shape)}`, shape, seed).run()
   })
 }

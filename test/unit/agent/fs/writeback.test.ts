@@ -281,6 +281,19 @@ test('times set after a write are not undone by a late WRITE', async (t) => {
   t.is((await world.stat('/a')).mtimeSeconds, 1000)
 })
 
+test('times and set-id bits set after a write survive a reboot of the server before close', async (t) => {
+  const world = new World()
+  const file = await world.create('/a')
+  await world.write(file, 0, Buffer.alloc(300_000, 1))
+  await world.fs.setattr(await world.nodeid('/a'), undefined, { mode: 0o4755, mtime: { seconds: 1000, nanoseconds: 5 } }, world.caller)
+  world.server.reboot()
+  t.is(await world.close(file), undefined)
+  const seen = await world.stat('/a')
+  t.is(seen.mtimeSeconds, 1000)
+  t.is(seen.mode, 0o4755)
+  t.is(seen.sizeBytes, 300_000)
+})
+
 test('O_SYNC writes are stable when they are answered', async (t) => {
   const world = new World()
   const file = await world.create('/a', 0o644, { sync: true })
