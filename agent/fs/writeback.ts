@@ -22,6 +22,7 @@ export class Writeback {
   readonly #parts: Omit<WritebackParts, 'packer' | 'onChange' | 'writesInFlightMax'>
   readonly #clock: Clock
   readonly #options: FilesystemOptions
+  readonly #arena: Arena
   readonly #packer: BlockPacker
   readonly #capacityBytes: number
   readonly #onEmpty: (inode: Inode) => void
@@ -38,6 +39,7 @@ export class Writeback {
     this.#clock = parts.clock
     this.#options = parts.options
     this.#onEmpty = parts.onEmpty
+    this.#arena = parts.arena
     this.#packer = new BlockPacker(parts.arena, () => { this.#admitSoon() })
     this.#capacityBytes = Math.min(parts.arena.capacityBytes, parts.options.dirtySessionBytesMax)
   }
@@ -199,6 +201,8 @@ export class Writeback {
         void file.settle()
       }
     }
-    if (this.#files.size > 0) this.#startTimer()
+    // Memory follows what is written: what the last period did not use goes back.
+    const freeBytes = this.#arena.shrink()
+    if (this.#files.size > 0 || freeBytes > 0) this.#startTimer()
   }
 }

@@ -7,7 +7,7 @@ import { writeSync } from 'node:fs'
 import type { NfsLog } from '../nfs/transport-log.ts'
 import { loadAddon } from '../host/addon.ts'
 import { attachFuseDevice } from '../host/fuse-device.ts'
-import { createMemoryRelease } from '../host/memory.ts'
+import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { peerOf } from '../host/sockets.ts'
 import type { Log } from '../session/dispatcher.ts'
 import { createStatusReader } from '../session/proc-status.ts'
@@ -54,6 +54,7 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
   const log = jsonLog()
   // Memory that this process needs to write dirty pages back must not wait for dirty pages to be written back.
   addon.becomeIoFlusher()
+  keepHeapSmall()
   const end = await runSession({
     socketPath, version, log,
     leave: leave.signal,
