@@ -101,7 +101,9 @@ export function createServices ({ operations, statistics, log }: AdapterParts): 
     RENAME2: { serve: rename },
     LINK: entryService(({ oldNodeid, name }, call) => operations.link(oldNodeid, call.nodeid, toFileName(name), call)),
     OPEN: {
-      serve: (request, call) => operations.open(call.nodeid, openFlagsOf(request), call),
+      // A reader's close has nothing to report: without this the kernel would ask, and the reader wait, at each one.
+      serve: (request, call) => converted(operations.open(call.nodeid, openFlagsOf(request), call),
+        ({ handle, keepCache }) => ({ handle, keepCache, closesSilently: !request.write })),
       vanished ({ handle }) { release(handle) }
     },
     CREATE: {

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { toFileName } from '../../../agent/base/brands.ts'
@@ -255,6 +255,21 @@ test('a folder whose listing the kernel keeps is listed anew when the core says 
   memory.plant('other', Buffer.alloc(0))
   memory.options = { ...memory.options, keepCache: false }
   t.is(await list(), "['hello', 'other']\n")
+})
+
+test('close(2) of a descriptor that only reads asks nobody; of one that may write it waits for the answer', async (t) => {
+  const { memory, mount } = await mounted(t, { ttlMs: 60_000 })
+  // FOPEN_NOFLUSH is known since Linux 5.16 (FUSE 7.35).
+  const [major = 0, minor = 0] = release().split('.').map(Number)
+  t.is(await output('cat', [join(mount.path, 'hello')]), 'hello\n')
+  if (major > 5 || (major === 5 && minor >= 16)) t.false(memory.calls.includes('flush'))
+  const open = memory.gate('flush')
+  const before = memory.calls.filter((call) => call === 'flush').length
+  const writer = output('python3', ['-c', 'import os, sys; fd = os.open(sys.argv[1], os.O_RDWR); os.close(fd)', join(mount.path, 'hello')])
+  await until(() => memory.calls.filter((call) => call === 'flush').length > before, 'a FLUSH')
+  open()
+  await writer
+  t.pass()
 })
 
 test('an aborted connection is told from an unmounted one, and whoever waited gets an error', async (t) => {

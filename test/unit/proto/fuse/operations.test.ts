@@ -92,6 +92,7 @@ test('an open answer says which caches may stay', (t) => {
   t.is(written((out) => { operations.OPEN.encode(out, { handle: 7, keepCache: false }) }).readUInt32LE(8), 0)
   t.is(written((out) => { operations.OPEN.encode(out, { handle: 7, keepCache: true }) }).readUInt32LE(8), 2)
   t.is(written((out) => { operations.OPENDIR.encode(out, { handle: 7, keepCache: true, cacheListing: true }) }).readUInt32LE(8), 10)
+  t.is(written((out) => { operations.OPEN.encode(out, { handle: 7, keepCache: false, closesSilently: true }) }).readUInt32LE(8), 32)
 })
 
 test('listed entries are 8-aligned, keep every byte of a name, and stop before the limit', (t) => {
