@@ -204,8 +204,10 @@ function parse (): { server?: string | undefined, options?: string | undefined }
 
 const given = parse()
 if (given === undefined) process.exit(2)
-// Not /tmp, which may be memory: a gigabyte passes through it.
-const folder = path.join(process.env['TMPDIR'] ?? '/var/tmp', `volbridge-demo-${randomBytes(4).toString('hex')}`)
+// Not /tmp, which may be memory: a gigabyte passes through it. The longest socket path below adds some 80 bytes, of 107 that there may be.
+const { TMPDIR: wished = '' } = process.env
+const place = wished !== '' && Buffer.byteLength(wished) <= 30 ? wished : '/var/tmp'
+const folder = path.join(place, `volbridge-demo-${randomBytes(3).toString('hex')}`)
 const code = await doAndUndo({
   say,
   failedCode: 1,

@@ -36,7 +36,8 @@ if (values.only !== undefined && !suites.some(({ name }) => name === values.only
 }
 
 const isRoot = process.geteuid?.() === 0
-const runFolder = mkdtempSync(path.join(existsSync('/var/tmp') ? '/var/tmp' : '/tmp', 'volbridge-test-'))
+// Short: tests put unix sockets deep below, whose paths may have 107 bytes.
+const runFolder = mkdtempSync(path.join(existsSync('/var/tmp') ? '/var/tmp' : '/tmp', 'vbt-'))
 let running: ChildProcess | undefined
 let interrupted = false
 

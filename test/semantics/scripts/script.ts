@@ -47,7 +47,7 @@ function remains (folder: string, names: ReadonlySet<string>): readonly string[]
 export async function runScript (name: string, args: readonly string[], interruption?: Interruption): Promise<Ended> {
   const base = process.env['TMPDIR'] ?? '/var/tmp'
   mkdirSync(base, { recursive: true })
-  const folder = mkdtempSync(path.join(base, 'script-'))
+  const folder = mkdtempSync(path.join(base, 's-'))
   const child = spawn(path.join(root, 'scripts', name), [...args], { env: { ...process.env, TMPDIR: folder }, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
   const hang = setTimeout(() => { process.kill(-(child.pid ?? 0), 'SIGKILL') }, 600_000)
   const names = new Set<string>()
