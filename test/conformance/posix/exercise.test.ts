@@ -14,7 +14,7 @@ import { TestNode } from '../../semantics/endtoend/node.ts'
 import { CallingUser, compileCaller } from './judge.ts'
 
 const check = testNeeding('root', 'fuse', 'ganesha', 'gcc')
-const steps = Number(process.env['VOLBRIDGE_EXERCISE_STEPS'] ?? '1500')
+const steps = Number(process.env['VOLBRIDGE_EXERCISE_STEPS'] ?? '1000')
 
 let server: Ganesha
 let node: TestNode

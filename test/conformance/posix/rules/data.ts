@@ -72,6 +72,10 @@ export const dataRules = [
     owner pwrite $f x 18000000000000 = EFBIG @nfs ok
     owner fsync $f @nfs EFBIG
     owner ftruncate $f 18000000000000 = EFBIG
+    owner pwrite $f x ${2n ** 60n} = EFBIG
+    owner ftruncate $f ${2n ** 60n} = EFBIG
+    owner truncate f ${2n ** 60n} = EFBIG
+    owner pread $f 10 ${2n ** 60n} = ok -
     owner fstat $f : size=0
   `),
   rule('read and write move the offset, pread and pwrite do not', `
