@@ -5,7 +5,7 @@
  */
 import { parseAbsolutePath, toVolumeId } from '../base/brands.ts'
 import type { AbsolutePath, VolumeId } from '../base/brands.ts'
-import { VolumeError } from '../base/errors.ts'
+import { VolumeError, messageOf } from '../base/errors.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 import type { Door, PublishRequest, StageRequest } from '../volumes/operations.ts'
 import type {
@@ -54,7 +54,13 @@ export function decodePath (text: string, field: string): AbsolutePath {
   return parsed
 }
 
-interface DecodedCapability extends SpecExtras { readonly readOnly: boolean }
+/** kubelet gives no other paths. One that lies elsewhere means that the agent was told another kubelet folder, or that the caller is none. */
+export function requireWithin (folders: readonly string[], path: AbsolutePath, field: string): void {
+  if (folders.some((folder) => path.startsWith(folder.endsWith('/') ? folder : `${folder}/`))) return
+  refuse(field, `${JSON.stringify(path)} is not in kubelet's folder ${folders.join(', ')}`, 'start the agent with kubelet\'s --root-dir as --kubelet-dir')
+}
+
+interface DecodedCapability extends SpecExtras { readonly readOnly: boolean, readonly exclusive: boolean }
 
 function decodeMountGroup (text: string): number | undefined {
   if (text === '') return undefined
@@ -73,7 +79,7 @@ export function decodeCapability (capability: VolumeCapability | null): DecodedC
   const mode = capability.accessMode?.mode ?? 'UNKNOWN'
   const readOnly = (isReadOnlyMode as Readonly<Record<string, boolean>>)[mode]
   if (readOnly === undefined) return refuse(`${field}.access_mode`, mode === 'UNKNOWN' ? 'is missing' : `${String(mode)} is not known to this driver`)
-  return { mountFlags: capability.mount.mountFlags, mountGroup: decodeMountGroup(capability.mount.volumeMountGroup), readOnly }
+  return { mountFlags: capability.mount.mountFlags, mountGroup: decodeMountGroup(capability.mount.volumeMountGroup), readOnly, exclusive: mode === 'SINGLE_NODE_SINGLE_WRITER' }
 }
 
 function decodeOwner (context: StringMap): string | undefined {
@@ -106,11 +112,11 @@ export function decodePublish (request: NodePublishVolumeRequest, door: Door, pa
   const volume = decodeVolumeId(request.volumeId)
   const target = decodePath(request.targetPath, 'target_path')
   const staging = request.stagingTargetPath === '' ? undefined : decodePath(request.stagingTargetPath, 'staging_target_path')
-  const { mountFlags, mountGroup, readOnly } = decodeCapability(request.volumeCapability)
+  const { mountFlags, mountGroup, readOnly, exclusive } = decodeCapability(request.volumeCapability)
   const spec = parseSpec(request.volumeContext, { mountFlags, mountGroup })
   if (door === 'csi') requireStaging(request)
   return {
-    volume, spec, target, staging, door,
+    volume, spec, target, staging, door, exclusive,
     readOnly: request.readonly || readOnly || spec.flags.readOnly,
     owner: decodeOwner(request.volumeContext)
   }
@@ -120,8 +126,18 @@ export function decodeUnpublish (request: NodeUnpublishVolumeRequest): { volume:
   return { volume: decodeVolumeId(request.volumeId), target: decodePath(request.targetPath, 'target_path') }
 }
 
+/** A path that only says where to look: one that can't be (csi-sanity gives a relative one) holds no volume, which is NOT_FOUND. */
+function decodeLookedAt (text: string, field: string): AbsolutePath {
+  if (text === '') refuse(field, 'is missing')
+  try {
+    return decodePath(text, field)
+  } catch (error) {
+    throw new VolumeError('NOT_FOUND', messageOf(error), { field, cause: error })
+  }
+}
+
 export function decodeStatistics (request: NodeGetVolumeStatsRequest): { volume: VolumeId, path: AbsolutePath } {
-  return { volume: decodeVolumeId(request.volumeId), path: decodePath(request.volumePath, 'volume_path') }
+  return { volume: decodeVolumeId(request.volumeId), path: decodeLookedAt(request.volumePath, 'volume_path') }
 }
 
 /** Both paths are optional: the volume may only have been tried there. */
@@ -134,7 +150,7 @@ export function decodeVolumeHealth (request: NodeGetVolumeHealthRequest): { volu
 export function decodeExpand (request: NodeExpandVolumeRequest): { volume: VolumeId, path: AbsolutePath, requiredBytes: bigint } {
   return {
     volume: decodeVolumeId(request.volumeId),
-    path: decodePath(request.volumePath, 'volume_path'),
+    path: decodeLookedAt(request.volumePath, 'volume_path'),
     requiredBytes: BigInt(request.capacityRange?.requiredBytes ?? '0')
   }
 }

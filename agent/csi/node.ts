@@ -6,8 +6,9 @@
  */
 import { status } from '@grpc/grpc-js'
 import type { NodeCapabilityType, NodeGetVolumeStatsResponse } from '../../proto/csi/types.ts'
-import type { VolumeOperations, VolumeStatistics } from '../volumes/operations.ts'
-import { decodeExpand, decodePublish, decodeStage, decodeStatistics, decodeUnpublish, decodeUnstage } from './decode.ts'
+import type { AbsolutePath } from '../base/brands.ts'
+import type { Door, VolumeOperations, VolumeStatistics } from '../volumes/operations.ts'
+import { decodeExpand, decodePublish, decodeStage, decodeStatistics, decodeUnpublish, decodeUnstage, requireWithin } from './decode.ts'
 import type { ParseSpec } from './decode.ts'
 import { storageHealth, volumeHealth } from './health.ts'
 import { CsiRefusal } from './status.ts'
@@ -17,6 +18,8 @@ export interface NodeOptions {
   readonly volumes: VolumeOperations
   readonly parseSpec: ParseSpec
   readonly nodeId: string
+  /** Names of kubelet's folder: calls through the CSI door that mount or unmount elsewhere are refused. Absent: no kubelet is served. */
+  readonly kubeletFolders?: readonly string[]
   /** Whether the health calls of CSI 1.13 are served: tools built on an older version fail on capabilities they don't know. */
   readonly health?: boolean
 }
@@ -55,24 +58,35 @@ function healthCalls (volumes: VolumeOperations): Implementation<'Node'> {
   }
 }
 
-export function nodeService ({ volumes, parseSpec, nodeId, health = false }: NodeOptions): Implementation<'Node'> {
+export function nodeService ({ volumes, parseSpec, nodeId, kubeletFolders, health = false }: NodeOptions): Implementation<'Node'> {
+  const requireKubelets = (door: Door, path: AbsolutePath, field: string): void => {
+    if (door === 'csi' && kubeletFolders !== undefined) requireWithin(kubeletFolders, path, field)
+  }
   const capabilities = [...nodeCapabilities, ...health ? healthCapabilities : []]
   return {
     ...health ? healthCalls(volumes) : {},
     NodeStageVolume: async (request, { door }) => {
-      await volumes.stage(decodeStage(request, door, parseSpec))
+      const stage = decodeStage(request, door, parseSpec)
+      requireKubelets(door, stage.staging, 'staging_target_path')
+      await volumes.stage(stage)
       return {}
     },
-    NodeUnstageVolume: async (request) => {
-      await volumes.unstage(decodeUnstage(request))
+    NodeUnstageVolume: async (request, { door }) => {
+      const unstage = decodeUnstage(request)
+      requireKubelets(door, unstage.staging, 'staging_target_path')
+      await volumes.unstage(unstage)
       return {}
     },
     NodePublishVolume: async (request, { door }) => {
-      await volumes.publish(decodePublish(request, door, parseSpec))
+      const publish = decodePublish(request, door, parseSpec)
+      requireKubelets(door, publish.target, 'target_path')
+      await volumes.publish(publish)
       return {}
     },
     NodeUnpublishVolume: async (request, { door }) => {
-      await volumes.unpublish({ ...decodeUnpublish(request), door })
+      const unpublish = decodeUnpublish(request)
+      requireKubelets(door, unpublish.target, 'target_path')
+      await volumes.unpublish({ ...unpublish, door })
       return {}
     },
     NodeGetVolumeStats: async (request) =>

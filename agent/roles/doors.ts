@@ -4,6 +4,7 @@
  * Owns the order in which they open (everything that serves is ready before its socket appears) and close.
  * Does not know how the engine was made.
  */
+import { realpathSync } from 'node:fs'
 import path from 'node:path'
 import { VolumeError } from '../base/errors.ts'
 import { parseAbsolutePath } from '../base/brands.ts'
@@ -55,6 +56,15 @@ export function parseDriverName (text: string): string {
   throw new VolumeError('INVALID', `--driver-name: ${JSON.stringify(text.slice(0, 100))} is not a driver name`, { field: '--driver-name', remedy: 'use letters, digits, "-" and ".", at most 63' })
 }
 
+/** On some distributions the folder is reached through a symbolic link, and kubelet may say either name. */
+function namesOf (folder: string): readonly string[] {
+  try {
+    return [...new Set([path.resolve(folder), realpathSync(folder)])]
+  } catch {
+    return [path.resolve(folder)]
+  }
+}
+
 export class Doors {
   readonly #options: DoorsOptions
   readonly #own: RpcServer
@@ -74,7 +84,7 @@ export class Doors {
     const metrics = createMetrics({ version, list: async () => await volumes.list(), registered: () => csiSocket === undefined ? undefined : this.#registration?.state.phase === 'registered' })
     const observer = this.#counted(observeCalls(log, metrics))
     const identity = identityService({ driverName: parseDriverName(driverName), version, isReady: () => this.#isOpen })
-    const node = nodeService({ volumes, parseSpec, nodeId, health: csiHealth })
+    const node = nodeService({ volumes, parseSpec, nodeId, kubeletFolders: namesOf(kubeletDir), health: csiHealth })
     const agent = agentService({ volumes, version, driverName, nodeId, uptimeMs: () => monotonicMs() - started, registration: () => this.#registration?.state })
     this.#own = new RpcServer({ services, socketPath: agentSocket, field: '--agent-socket', unary: { observer, door: undefined } }, { Identity: identity, Node: node, Agent: agent })
     this.#http = new HealthEndpoint({

@@ -26,6 +26,8 @@ export interface PublishRequest {
   /** Present when the CO staged the volume before; then it must have been staged there with the same spec. */
   readonly staging: AbsolutePath | undefined
   readonly readOnly: boolean
+  /** The volume may be at no other target while it is at this one (ReadWriteOncePod). */
+  readonly exclusive?: boolean
   readonly door: Door
   /** For `status` and logs only, never for a decision: namespace/name of the pod, if told. */
   readonly owner: string | undefined

@@ -2,7 +2,7 @@
  * The volume engine. Owns the locks around each deed, what a volume id may mean, statistics and the list for `status`.
  * Does not know gRPC, Flex or NFS; binding is `attaching.ts`, shared mounts are `shared-mounts.ts`, start-up is `recovering.ts`.
  */
-import type { StageKey } from '../base/brands.ts'
+import type { AbsolutePath, StageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { showSource } from '../base/volume-spec.ts'
 import { topMountAt, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
@@ -57,6 +57,7 @@ export class VolumeService implements VolumeOperations {
       const key = stageKeyOf(spec)
       await this.#refuseOtherVolume(volume, key)
       if (staging !== undefined) this.#requireStaged(request, key)
+      if (request.exclusive === true) await this.#refuseOtherTarget(volume, target)
       await this.#attaching.attach({
         role: 'target', volume, spec, key, path: target, readOnly: request.readOnly || spec.flags.readOnly, door, owner
       })
@@ -201,6 +202,18 @@ export class VolumeService implements VolumeOperations {
     if (other === undefined) return
     throw new VolumeError('CONFLICT', `volume_id: "${volume}" is in use with other attributes at "${other.path}"`, {
       field: 'volume_id', remedy: 'give each volume a handle of its own, or unpublish the other first'
+    })
+  }
+
+  /** CSI: SINGLE_NODE_SINGLE_WRITER is published at one target. The scheduler sees to that as well, but not for pods with a node's name. */
+  async #refuseOtherTarget (volume: BindRecord['volume'], target: AbsolutePath): Promise<void> {
+    const others = this.#parts.table.bindsOfVolume(volume).filter((bind) => bind.role === 'target' && bind.path !== target && bind.phase === 'attached')
+    if (others.length === 0) return
+    const mounts = await this.#parts.host.mountinfo()
+    const other = others.find((bind) => topMountAt(mounts, bind.resolved) !== undefined)
+    if (other === undefined) return
+    throw new VolumeError('PRECONDITION', `volume_capability.access_mode: the volume "${volume}" is for one pod alone and is already at "${other.path}"`, {
+      field: 'volume_capability.access_mode', remedy: 'delete the other pod, or use an access mode for several'
     })
   }
 

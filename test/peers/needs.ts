@@ -2,7 +2,7 @@
  * What a test needs from the machine, and the one line that says why it is skipped without it.
  * Owns the probes. Does not know the tests: `testing.ts` binds it to AVA.
  */
-import { accessSync, constants, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 
@@ -21,6 +21,9 @@ export function findProgram (name: string): string | undefined {
   })
 }
 
+/** Where scripts/setup puts it. */
+export const csiSanity = path.resolve('build/tools/csi-sanity-v5.6.0')
+
 function canOpen (file: string): boolean {
   try {
     accessSync(file, constants.R_OK | constants.W_OK)
@@ -37,6 +40,7 @@ const probes = {
   libnfs: () => findProgram('nfs-ls') === undefined ? 'needs nfs-ls (apt: libnfs-utils)' : undefined,
   runc: () => findProgram('runc') === undefined ? 'needs runc (apt: runc)' : undefined,
   fio: () => findProgram('fio') === undefined ? 'needs fio' : undefined,
+  csiSanity: () => !existsSync(csiSanity) ? 'needs csi-sanity (scripts/setup tools)' : undefined,
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 

@@ -1,6 +1,7 @@
 import test from 'ava'
+import { parseAbsolutePath } from '../../../../agent/base/brands.ts'
 import { VolumeError } from '../../../../agent/base/errors.ts'
-import { decodeCapability, decodeExpand, decodePublish, decodeStage, decodeStatistics, decodeUnpublish, decodeUnstage, volumeIdBytesMax } from '../../../../agent/csi/decode.ts'
+import { decodeCapability, decodeExpand, decodePublish, decodeStage, decodeStatistics, decodeUnpublish, decodeUnstage, requireWithin, volumeIdBytesMax } from '../../../../agent/csi/decode.ts'
 import { parseVolumeSpec } from '../../../../agent/volumes/spec.ts'
 import type { AccessMode, NodePublishVolumeRequest, VolumeCapability } from '../../../../proto/csi/types.ts'
 
@@ -54,7 +55,28 @@ test('every bad path is refused in every field that takes one', (t) => {
     t.is(refused(() => decodeStage(publish({ stagingTargetPath: bad }), 'csi', parseVolumeSpec)).field, 'staging_target_path')
     t.is(refused(() => decodeUnstage({ volumeId: 'v', stagingTargetPath: bad })).field, 'staging_target_path')
     t.is(refused(() => decodeUnpublish({ volumeId: 'v', targetPath: bad })).field, 'target_path')
-    t.is(refused(() => decodeStatistics({ volumeId: 'v', volumePath: bad, stagingTargetPath: '' })).field, 'volume_path')
+    const notThere = refused(() => decodeStatistics({ volumeId: 'v', volumePath: bad, stagingTargetPath: '' }))
+    t.is(notThere.field, 'volume_path')
+    t.is(notThere.code, bad === '' ? 'INVALID' : 'NOT_FOUND', 'where nothing can be mounted no volume is found')
+  }
+})
+
+test('only SINGLE_NODE_SINGLE_WRITER is exclusive', (t) => {
+  const modes = ['SINGLE_NODE_WRITER', 'SINGLE_NODE_READER_ONLY', 'MULTI_NODE_READER_ONLY', 'MULTI_NODE_SINGLE_WRITER', 'MULTI_NODE_MULTI_WRITER',
+    'SINGLE_NODE_SINGLE_WRITER', 'SINGLE_NODE_MULTI_WRITER'] as const
+  t.deepEqual(modes.filter((mode) => decodePublish(publish({ volumeCapability: capability(mode) }), 'csi', parseVolumeSpec).exclusive), ['SINGLE_NODE_SINGLE_WRITER'])
+})
+
+test('a path is in kubelet\'s folder, by any of its names, or refused naming field and folder', (t) => {
+  const check = (folders: readonly string[], path: string): void => { requireWithin(folders, parseAbsolutePath(path, 'x'), 'target_path') }
+  t.notThrows(() => { check(['/var/lib/kubelet'], '/var/lib/kubelet/pods/p/mount') })
+  t.notThrows(() => { check(['/var/lib/kubelet', '/data/kubelet'], '/data/kubelet/pods/p/mount') })
+  t.notThrows(() => { check(['/'], '/a') })
+  for (const outside of ['/etc', '/var/lib/kubelet', '/var/lib/kubelet-2/pods', '/var/lib']) {
+    const error = refused(() => { check(['/var/lib/kubelet'], outside) })
+    t.is(error.code, 'INVALID')
+    t.is(error.field, 'target_path')
+    t.regex(error.message, /^target_path .*\/var\/lib\/kubelet.*--kubelet-dir/)
   }
 })
 

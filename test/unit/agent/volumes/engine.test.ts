@@ -25,6 +25,20 @@ test('stage comes before publish, and its spec must be the same', async (t) => {
   await t.throwsAsync(engine.service.stage({ volume: v1, spec: specOf('/other'), staging, door: 'csi' }), { code: 'CONFLICT' })
 })
 
+test('a volume for one pod alone is at one target, again and again, and at another when it has left the first', async (t) => {
+  const { engine } = await ready()
+  const other = path('/pods/b/mount')
+  const exclusive = { exclusive: true }
+  await engine.service.publish(publish(exclusive))
+  await engine.service.publish(publish(exclusive))
+  await t.throwsAsync(engine.service.publish(publish({ ...exclusive, target: other })), { code: 'PRECONDITION', message: /volume_capability.access_mode: .*\/pods\/a\/mount/ })
+  await engine.service.publish(publish({ ...exclusive, volume: volume('v2'), target: other }))
+  await engine.service.unpublish({ volume: volume('v2'), target: other, door: 'csi' })
+  await engine.service.unpublish({ volume: v1, target, door: 'csi' })
+  await engine.service.publish(publish({ ...exclusive, target: other }))
+  await engine.service.unpublish({ volume: v1, target: other, door: 'csi' })
+})
+
 test('the steps of a first publish, in order', async (t) => {
   const { world, engine } = await ready()
   await engine.service.publish(publish())
