@@ -8,7 +8,7 @@ import type { VolumeErrorCode } from '../base/errors.ts'
 import { monotonicMs } from '../base/deadline.ts'
 import type { Log, LogFields, LogLevel } from './log.ts'
 import type { CallMetrics } from './metrics.ts'
-import { redact } from './redact.ts'
+import { redact, shortened } from './redact.ts'
 
 /** How much an operator should care. What a kubelet simply repeats is no warning. */
 export const levelOf = {
@@ -27,13 +27,13 @@ export const levelOf = {
 
 /** Calls that come every minute or second and change nothing: a line each time would bury the others. */
 const quietCalls: ReadonlySet<string> = new Set([
-  'GetPluginInfo', 'GetPluginCapabilities', 'Probe', 'NodeGetCapabilities', 'NodeGetInfo', 'NodeGetVolumeStats', 'GetInfo', 'Status'
+  'GetPluginInfo', 'GetPluginCapabilities', 'Probe', 'NodeGetCapabilities', 'NodeGetInfo', 'NodeGetVolumeStats', 'NodeGetVolumeHealth', 'NodeGetStorageHealth', 'GetInfo', 'Status'
 ])
 
 export interface ObservedCall { readonly method: string, readonly door: string, readonly request: object }
 export interface ObservedOutcome { readonly code: string, readonly error: unknown }
 
-const text = (value: unknown): string | undefined => typeof value === 'string' && value !== '' ? value : undefined
+const text = (value: unknown): string | undefined => typeof value === 'string' && value !== '' ? shortened(value) : undefined
 
 function levelOfOutcome (method: string, { error }: ObservedOutcome): LogLevel {
   if (error === undefined) return quietCalls.has(method) ? 'debug' : 'info'
@@ -65,8 +65,8 @@ export function observeCalls (log: Log, metrics: CallMetrics): (call: ObservedCa
       const fields: LogFields = {
         ...(volume === undefined ? {} : { volume }),
         op: method, outcome: outcome.code, ms: Math.round(ms), request: id, door,
-        ...(text(targetPath) === undefined ? {} : { target: targetPath }),
-        ...(text(stagingTargetPath) === undefined ? {} : { staging: stagingTargetPath }),
+        ...(text(targetPath) === undefined ? {} : { target: text(targetPath) }),
+        ...(text(stagingTargetPath) === undefined ? {} : { staging: text(stagingTargetPath) }),
         ...(outcome.error === undefined ? {} : { arguments: redact(request, `${method}Request`) }),
         ...errorFields(outcome.error, level)
       }

@@ -10,7 +10,12 @@ import { Secret } from '../base/secret.ts'
 
 export const redacted = '[redacted]'
 const depthMax = 8
+/** A caller decides how much it sends, and not how long our lines are. */
 const stringLengthMax = 1024
+const itemsMax = 64
+
+export const shortened = (text: string): string => text.length > stringLengthMax ? `${text.slice(0, stringLengthMax)}…` : text
+const shortenedList = (items: readonly unknown[]): readonly unknown[] => items.length > itemsMax ? [...items.slice(0, itemsMax), `… ${items.length - itemsMax} more`] : items
 
 /** Empty secrets hide nothing and say that none was sent. */
 function isEmpty (value: unknown): boolean {
@@ -24,13 +29,13 @@ const keysOnly: ReadonlySet<string> = new Set(['volumeContext', 'publishContext'
 function redactValue (value: unknown, shape: MessageShape | undefined, depth: number): unknown {
   if (value instanceof Secret) return redacted
   if (typeof value === 'bigint') return value.toString()
-  if (typeof value === 'string') return value.length > stringLengthMax ? `${value.slice(0, stringLengthMax)}…` : value
+  if (typeof value === 'string') return shortened(value)
   if (typeof value !== 'object' || value === null) return value
   if (depth >= depthMax) return '…'
-  if (Array.isArray(value)) return value.map((item: unknown) => redactValue(item, shape, depth + 1)) as unknown
+  if (Array.isArray(value)) return shortenedList(value).map((item: unknown) => redactValue(item, shape, depth + 1)) as unknown
   const entries = Object.entries(value as Readonly<Record<string, unknown>>).map(([field, inner]) => {
     if (shape?.isSecret(field) === true) return [field, isEmpty(inner) ? inner : redacted]
-    if (shape !== undefined && keysOnly.has(field) && typeof inner === 'object' && inner !== null) return [field, Object.keys(inner)]
+    if (shape !== undefined && keysOnly.has(field) && typeof inner === 'object' && inner !== null) return [field, shortenedList(Object.keys(inner)).map((key) => redactValue(key, undefined, depth))]
     return [field, redactValue(inner, shape?.message(field), depth + 1)]
   })
   return Object.fromEntries(entries) as Record<string, unknown>

@@ -112,6 +112,7 @@ async function refused (t: ExecutionContext<Context>, method: Method, changes: C
 
 async function nothingHappened (t: ExecutionContext<Context>): Promise<void> {
   const { node, kubelet } = t.context
+  t.is(node.agentLog.split('\n').find((line) => line.length > 8000)?.slice(0, 200), undefined, 'no log line swells with what a caller sent')
   t.deepEqual(mountsBelow(node.folder), [])
   t.deepEqual((await processesOf(node.folder)).filter((line) => / session( |$)/.test(line)), [])
   t.deepEqual(await kubelet.call(node.csiSocket, 'NodeGetInfo', {}), { nodeId: 'test-node', maxVolumesPerNode: '0', accessibleTopology: null })

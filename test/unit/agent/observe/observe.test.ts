@@ -22,6 +22,17 @@ function recorded (): { lines: Record<string, unknown>[], log: ReturnType<typeof
   return { lines, log: createLogger('debug', { write: (line) => { lines.push(JSON.parse(line) as Record<string, unknown>) } }) }
 }
 
+test('a caller that sends megabytes gets a short line', (t) => {
+  const { lines, log } = recorded()
+  const long = 'x'.repeat(1_000_000)
+  const volumeContext = { [long]: '1', ...Object.fromEntries(Array.from({ length: 5000 }, (_, index) => [`key-${index}`, '1'])) }
+  const request = { volumeId: long, targetPath: long, stagingTargetPath: long, volumeContext, volumeCapability: { mount: { fsType: long } } }
+  observeCalls(log, silent)({ method: 'NodePublishVolume', door: 'csi', request })({ code: 'INVALID_ARGUMENT', error: new VolumeError('INVALID', 'too long') })
+  t.is(lines.length, 1)
+  t.true(JSON.stringify(lines[0]).length < 12_000, `${JSON.stringify(lines[0]).length}`)
+  t.regex(JSON.stringify(lines[0]), /… 4937 more/)
+})
+
 test('a value of type Secret shows nowhere, however it is printed', (t) => {
   const value = { deep: [{ token: new Secret(secretText) }] }
   for (const text of [JSON.stringify(value), JSON.stringify(redact(value)), String(value.deep[0]!.token), `${os.EOL}${JSON.stringify(redact(value.deep))}`]) {
