@@ -21,9 +21,17 @@ export const authSysGroupsMax = 16
 /** Calls in flight on one connection; more wait in order. The kernel's slot table starts at 2 and grows to 65536; servers throttle near 128. */
 export const callsInFlightMax = 128
 /** Unacknowledged and uncommitted bytes of one file, then writers wait. */
-export const dirtyFileBytesMax = 64 * mebibyteBytes
-/** The same for a whole session: together with 128 x 1 MiB in flight this keeps a session under 256 MiB. */
-export const dirtySessionBytesMax = 96 * mebibyteBytes
+export const dirtyFileBytesMax = 48 * mebibyteBytes
+/**
+ * The same for a whole session. With the requests that the kernel has under way at most (`fuseBackgroundMax`, 1 MiB each: writers
+ * waiting for memory hold a copy) and the 100 MiB of a working process this keeps a session under 256 MiB.
+ */
+export const dirtySessionBytesMax = 64 * mebibyteBytes
+/**
+ * Requests nobody waits for in person (read-ahead, asynchronous direct I/O) that the kernel hands over at once; it keeps more of them
+ * itself. Its own 12 would leave a network with latency mostly idle; 64 x 1 MiB is 640 MB/s at 100 ms.
+ */
+export const fuseBackgroundMax = 64
 /** kubelet waits two minutes for a CSI call; answering before that tells it more than its own deadline would. */
 export const csiAnswerMs = 110_000
 /** One host call (mount, umount, statfs) in a forked child. A healthy kernel needs microseconds. */

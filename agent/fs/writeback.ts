@@ -10,6 +10,9 @@ import { DirtyFile, type WritebackParts } from './dirty-file.ts'
 import { showPath, type Inode } from './inodes.ts'
 import type { FilesystemOptions } from './options.ts'
 
+/** Smaller copies come from memory that Node shares between them. */
+const spareBytesMin = 64 * 1024
+
 interface Waiter {
   readonly file: DirtyFile
   readonly open: OpenState
@@ -29,6 +32,8 @@ export class Writeback {
   /** Files that hold bytes, in the order in which they began to. */
   readonly #files = new Set<DirtyFile>()
   #waiters: Waiter[] = []
+  /** Copies of writers that have got their turn, for the next that must wait: a megabyte thrown away stays until a collection. */
+  #spare: Buffer[] = []
   #isAdmitting = false
   #isPressed = false
   #cancelTimer: (() => void) | undefined
@@ -71,10 +76,17 @@ export class Writeback {
     }
     if (data.length > this.#capacityBytes / 2) return this.#writeInParts(inode, open, offset, data)
     // The caller's buffer is only lent for this call. What waits is bounded by the requests that the kernel has under way.
-    const copy = Buffer.from(data)
+    const copy = this.#copyOf(data)
     const taken = new Promise<boolean>((resolve) => { this.#waiters.push({ file, open, offset, data: copy, done: resolve }) })
     this.#press()
     return taken
+  }
+
+  #copyOf (data: Buffer): Buffer {
+    if (this.#spare.at(-1)?.length !== data.length) return Buffer.from(data)
+    const copy = this.#spare.pop() ?? Buffer.allocUnsafeSlow(data.length)
+    data.copy(copy)
+    return copy
   }
 
   /** One write as large as all the memory there is would never find room. */
@@ -178,6 +190,7 @@ export class Writeback {
         continue
       }
       waiter.file.write(waiter.open, waiter.offset, waiter.data, this.#isPressed)
+      if (waiter.data.length >= spareBytesMin) this.#spare.push(waiter.data)
       waiter.done(true)
     }
   }
@@ -203,6 +216,7 @@ export class Writeback {
     }
     // Memory follows what is written: what the last period did not use goes back.
     const freeBytes = this.#arena.shrink()
+    this.#spare = []
     if (this.#files.size > 0 || freeBytes > 0) this.#startTimer()
   }
 }

@@ -14,6 +14,7 @@ import { loadAddon } from '../host/addon.ts'
 import { fuseMountData, fuseType, openFuseDevice, setReadAhead } from '../host/fuse-connection.ts'
 import { attachFuseDevice } from '../host/fuse-device.ts'
 import { HostCalls } from '../host/host-calls.ts'
+import { keepHeapSmall } from '../host/memory.ts'
 import { readMountinfo, topMountAt } from '../host/mountinfo.ts'
 import { Mounts, mountFlagBits } from '../host/mounts.ts'
 import { FuseConnection } from '../session/connection.ts'
@@ -71,6 +72,7 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
   const target = parseAbsolutePath(path.resolve(directory), 'DIR')
   const log: Log = (level, _fields, message) => { if (level !== 'debug' && message !== undefined) output.err(`volbridge: ${message}\n`) }
   const addon = loadAddon()
+  keepHeapSmall()
   const mounts = new Mounts(new HostCalls())
   await requireFolder(mounts, target)
   const { fd } = openFuseDevice()

@@ -7,7 +7,7 @@
 import { Errno } from '../base/errno.ts'
 import { HostError } from '../base/errors.ts'
 import { monotonicMs } from '../base/deadline.ts'
-import { ioBytesMax } from '../base/limits.ts'
+import { fuseBackgroundMax, ioBytesMax } from '../base/limits.ts'
 import type { FilesystemOperations, Invalidator } from '../fs/operations.ts'
 import { showEnd } from '../host/fuse-device.ts'
 import type { FuseDevice } from '../host/fuse-device.ts'
@@ -29,9 +29,9 @@ import { OperationStatistics } from './statistics.ts'
 export const defaultWishes: InitWishes = {
   maxWriteBytes: ioBytesMax,
   maxReadaheadBytes: 16 * ioBytesMax,
-  // The kernel's own 12 and 9 would leave a network with latency mostly idle.
-  maxBackground: 128,
-  congestionThreshold: 96,
+  maxBackground: fuseBackgroundMax,
+  // The kernel's own proportion of the two (FUSE_DEFAULT_CONGESTION_THRESHOLD).
+  congestionThreshold: fuseBackgroundMax * 3 / 4,
   readdirplus: 'auto',
   flags: [
     'ASYNC_READ', 'BIG_WRITES', 'ATOMIC_O_TRUNC', 'AUTO_INVAL_DATA', 'ASYNC_DIO', 'PARALLEL_DIROPS', 'CACHE_SYMLINKS',

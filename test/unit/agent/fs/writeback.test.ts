@@ -319,6 +319,26 @@ test('writers wait for memory in line, and all get through', async (t) => {
   t.is(world.state.dirty.size, 0)
 })
 
+test('writers that wait keep their own bytes, though the request is only lent and copies of earlier ones are used again', async (t) => {
+  const world = new World({ arenaBytes: 256 * kib, blockBytes: 64 * kib, dirtySessionBytesMax: 256 * kib })
+  const file = await world.create('/a')
+  const lent = Buffer.alloc(64 * kib)
+  const valueAt = (index: number): number => 1 + index * 37 % 250
+  const rounds = 4
+  for (let round = 0; round < rounds; round++) {
+    const writes: Promise<unknown>[] = []
+    for (let step = 0; step < 10; step++) {
+      const index = round * 10 + step
+      writes.push(world.write(file, index * lent.length, lent.fill(valueAt(index))))
+    }
+    lent.fill(0)
+    t.deepEqual(await Promise.all(writes), Array.from(writes, () => lent.length))
+  }
+  t.is(await world.close(file), undefined)
+  const expected = Buffer.concat(Array.from({ length: rounds * 10 }, (_value, index) => Buffer.alloc(lent.length, valueAt(index))))
+  t.true(world.server.node('/a')?.stable.equals(expected))
+})
+
 test('a write larger than all memory gets through in parts', async (t) => {
   const world = new World({ arenaBytes: 64 * kib, blockBytes: 16 * kib, dirtySessionBytesMax: 64 * kib })
   const file = await world.create('/a')

@@ -62,7 +62,7 @@ test('fuse_init_out has 64 bytes with every field in its place', (t) => {
   t.is(out.offset, 64)
   const bytes = out.buffer
   t.deepEqual([0, 4, 8].map((at) => bytes.readUInt32LE(at)), [7, 45, 131072])
-  t.deepEqual([16, 18].map((at) => bytes.readUInt16LE(at)), [128, 96])
+  t.deepEqual([16, 18].map((at) => bytes.readUInt16LE(at)), [64, 48])
   t.deepEqual([20, 24].map((at) => bytes.readUInt32LE(at)), [1024 * 1024, 1])
   t.is(bytes.readUInt16LE(28), 256)
   t.is(bytes.readUInt32LE(32), 128)
