@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { status } from '@grpc/grpc-js'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
+import { headerListBytesMax, tableBytesMax } from '../../../../../agent/csi/authority/hpack.ts'
 import { nodeService } from '../../../../../agent/csi/node.ts'
 import { Registration } from '../../../../../agent/csi/registration.ts'
 import { RpcServer } from '../../../../../agent/csi/server.ts'
@@ -68,6 +69,17 @@ for (const [what, authority] of [
     })
   })
 }
+
+test('the server announces the sizes of tables, frames and headers that the front counts on', async (t) => {
+  await withServer(async ({ connect }) => {
+    const client = connect()
+    client.send(preface, settings, call(1, literals(requestFields(method, '/x'))))
+    await client.answer(1)
+    t.is(client.announced.get(1) ?? 4096, tableBytesMax)
+    t.is(client.announced.get(5) ?? 16_384, 16_384)
+    t.true((client.announced.get(6) ?? headerListBytesMax) <= headerListBytesMax)
+  })
+})
 
 test('what grpc-go sent is answered, also a byte at a time', async (t) => {
   const whole = readFileSync('test/fixtures/http2/grpc-go-socket-path-authority.bin')

@@ -59,6 +59,8 @@ export class RawClient {
   readonly socket: Socket
   readonly #decoder = new HpackDecoder()
   readonly #answers = new Map<number, Answer>()
+  /** What the server announced, by identifier (RFC 9113 section 6.5.2). */
+  readonly announced = new Map<number, number>()
   #rest = Buffer.alloc(0)
   #block = Buffer.alloc(0)
   #isClosed = false
@@ -78,7 +80,10 @@ export class RawClient {
     this.#rest = Buffer.from(rest)
     for (const { type, flags, stream, payload } of frames) {
       if (type === 3) this.#answers.set(stream, { status: '', reset: payload.readUInt32BE(0) })
-      if (type === 4 && (flags & 1) === 0) this.send(frame(4, 1, 0))
+      if (type === 4 && (flags & 1) === 0) {
+        for (let at = 0; at < payload.length; at += 6) this.announced.set(payload.readUInt16BE(at), payload.readUInt32BE(at + 2))
+        this.send(frame(4, 1, 0))
+      }
       if (type !== 1 && type !== 9) continue
       this.#block = Buffer.concat([this.#block, payload])
       if ((flags & 4) === 0) continue
