@@ -170,7 +170,8 @@ export class Dispatcher {
     const name = nameOfOpcode[header.opcode]
     if (name === undefined || name in refusals) {
       const refusal = name === undefined ? Errno.ENOSYS : refusals[name as RefusedName]
-      this.#parts.statistics.count(header.opcode, true, 0)
+      // Not a failure: it is how the kernel learns, once, what this file system does not have.
+      this.#parts.statistics.count(header.opcode, false, 0)
       this.#replies.error(header, refusal)
       return
     }
