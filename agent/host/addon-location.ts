@@ -6,16 +6,20 @@
  * container's root is often read-only, and kubelet's environment may have no HOME.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { chmodSync, closeSync, fsyncSync, lstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { chmodSync, closeSync, fsyncSync, lstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, renameSync, rmSync, unlinkSync, writeSync } from 'node:fs'
+import { basename, dirname, join, resolve } from 'node:path'
 import { HostError } from '../base/errors.ts'
 import { isCode } from './files.ts'
 import { mountOf, readMountinfoSync } from './mountinfo.ts'
+
+const temporaryPrefix = 'volbridge-addon-'
 
 /** What a packed binary carries. `folders` are tried in order before /var/tmp and /tmp. */
 export interface AddonSource {
   readonly bytes: () => Uint8Array
   readonly folders: readonly string[]
+  /** The addon once it is loaded: a second copy in one process would have state of its own. */
+  loaded?: unknown
 }
 
 /** Key on `globalThis`; a registered symbol, because the packed entry and the bundle are different modules. */
@@ -27,7 +31,7 @@ export function locateAddon (source = injectedSource()): string {
   return new URL('../../build/Release/volbridge.node', import.meta.url).pathname
 }
 
-function injectedSource (): AddonSource | undefined {
+export function injectedSource (): AddonSource | undefined {
   return (globalThis as { [addonSourceKey]?: AddonSource })[addonSourceKey]
 }
 
@@ -74,7 +78,7 @@ function temporaryFolder (): string {
   for (const parent of ['/var/tmp', '/tmp']) {
     try {
       refuseNoexec(parent)
-      return mkdtempSync(join(parent, 'volbridge-'))
+      return mkdtempSync(join(parent, temporaryPrefix))
     } catch { /* The next one; the caller reports when none is left. */ }
   }
   throw new Error('/var/tmp and /tmp are noexec or not writable')
@@ -84,6 +88,19 @@ function refuseNoexec (folder: string): string {
   const mount = mountOf(readMountinfoSync(), folder)
   if (mount?.options.includes('noexec') === true) throw new Error(`${folder} is mounted noexec`)
   return folder
+}
+
+/** A loaded addon needs its file no more; one in a folder of this process alone would stay behind for ever. */
+export function forgetTemporary (path: string): void {
+  const folder = dirname(path)
+  if (basename(folder).startsWith(temporaryPrefix)) rmSync(folder, { recursive: true, force: true })
+}
+
+/** Files of earlier versions. A process that has one loaded keeps what it has mapped. */
+function removeOthers (folder: string, kept: string): void {
+  for (const name of readdirSync(folder)) {
+    if (/^volbridge-[0-9a-f]{32}\.node$/.test(name) && name !== basename(kept)) rmSync(join(folder, name), { force: true })
+  }
 }
 
 function placeAddon (folder: string, bytes: Uint8Array, hash: string): string {
@@ -101,6 +118,7 @@ function placeAddon (folder: string, bytes: Uint8Array, hash: string): string {
     closeSync(fd)
   }
   renameSync(fresh, path)
+  removeOthers(folder, path)
   return path
 }
 

@@ -3,7 +3,7 @@
  * Loaded lazily, so that a process that needs no system call beyond Node's (a Flex `init`) never touches the file.
  */
 import { createRequire } from 'node:module'
-import { locateAddon } from './addon-location.ts'
+import { forgetTemporary, injectedSource, locateAddon } from './addon-location.ts'
 import type { FuseAddon } from './fuse-device.ts'
 
 /** native/host_call.c. Errors carry `errno`. */
@@ -31,7 +31,13 @@ export interface DescriptorAddon {
 
 export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon {}
 
-/** Loads the addon, from the source tree or unpacked from the binary. Node caches it by path: the second call is cheap. */
-export function loadAddon (path = locateAddon()): Addon {
-  return createRequire(path)(path) as Addon
+/** Loads the addon, from the source tree or unpacked from the binary, once in a process. */
+export function loadAddon (): Addon {
+  const source = injectedSource()
+  if (source?.loaded !== undefined) return source.loaded as Addon
+  const path = locateAddon(source)
+  const addon = createRequire(path)(path) as Addon
+  forgetTemporary(path)
+  if (source !== undefined) source.loaded = addon
+  return addon
 }

@@ -3,11 +3,12 @@ import test from 'ava'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { connect, createServer, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { loadAddon } from '../../../../agent/host/addon.ts'
-import { locateAddon, unpackAddon } from '../../../../agent/host/addon-location.ts'
+import { loadAddon, type Addon } from '../../../../agent/host/addon.ts'
+import { addonSourceKey, locateAddon, unpackAddon, type AddonSource } from '../../../../agent/host/addon-location.ts'
 import { cgroupRoots } from '../../../../agent/host/cgroups.ts'
 import { makePrivateFolder, mayBeLeftOver, writeFileDurably } from '../../../../agent/host/files.ts'
 import { parseMountinfo } from '../../../../agent/host/mountinfo.ts'
@@ -150,7 +151,28 @@ test('a carried addon is unpacked once, verified by content, and replaced when s
   t.is(unpackAddon(source), path)
   t.deepEqual(readFileSync(path), bytes)
   t.deepEqual(readdirSync(join(folder, 'addon')).length, 1)
-  t.truthy(loadAddon(path).startHostCall)
+  t.truthy((createRequire(path)(path) as Addon).startHostCall)
+})
+
+test('an earlier version\'s addon is removed when a new one is unpacked, and nothing else is', (t) => {
+  const place = join(folder, 'addons')
+  const old = unpackAddon({ bytes: () => Buffer.from('old'), folders: [place] })
+  writeFileSync(join(place, 'not-ours'), '')
+  const fresh = unpackAddon({ bytes: () => Buffer.from('fresh'), folders: [place] })
+  t.not(old, fresh)
+  t.deepEqual(readdirSync(place).sort(), ['not-ours', fresh.slice(place.length + 1)])
+})
+
+test('an addon in a folder of this process alone is loaded once and leaves no file', (t) => {
+  const bytes = readFileSync(locateAddon(undefined))
+  const holder = globalThis as { [addonSourceKey]?: AddonSource }
+  holder[addonSourceKey] = { bytes: () => bytes, folders: [] }
+  t.teardown(() => { delete holder[addonSourceKey] })
+  const before = readdirSync('/var/tmp').filter((name) => name.startsWith('volbridge-addon-'))
+  const addon = loadAddon()
+  t.is(loadAddon(), addon)
+  t.truthy(addon.startHostCall)
+  t.deepEqual(readdirSync('/var/tmp').filter((name) => name.startsWith('volbridge-addon-')), before)
 })
 
 test('without a folder of its own the addon goes to a fresh private one', (t) => {
