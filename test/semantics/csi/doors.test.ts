@@ -10,6 +10,7 @@ import { CallError } from '../../../proto/csi/client.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { Kubelet, flexCall } from '../../peers/kubelet.ts'
 import type { FlexDriver } from '../../peers/kubelet.ts'
+import { RawClient, emptyMessage, frame, literals, preface, requestFields, settings } from '../../unit/agent/csi/authority/raw-client.ts'
 
 const main = path.resolve('agent/main.ts')
 const driver = 'csi.test.volbridge.io'
@@ -72,6 +73,20 @@ test.serial('the agent registers itself with kubelet', async (t) => {
   stop.abort()
   await watching
   t.like(kubelet.registered.get(driver), { endpoint: t.context.socket })
+})
+
+test.serial('kubelets before 1.26, which send the socket\'s path as authority, are served on both sockets', async (t) => {
+  const { socket, kubelet } = t.context
+  const registration = path.join(kubelet.root, 'plugins_registry', `${driver}-reg.sock`)
+  for (const [at, method] of [[socket, '/csi.v1.Node/NodeGetInfo'], [registration, '/pluginregistration.Registration/GetInfo']] as const) {
+    const client = new RawClient(at)
+    client.send(preface, settings)
+    for (const [stream, authority] of [[1, at], [3, ''], [5, 'localhost'], [7, encodeURIComponent(at)], [9, undefined]] as const) {
+      client.send(frame(1, 4, stream, literals(requestFields(method, authority), 0x40)), frame(0, 1, stream, emptyMessage))
+      t.deepEqual(await client.answer(stream), { status: '0', reset: undefined }, `${at} ${authority}`)
+    }
+    await client.close()
+  }
 })
 
 test.serial('a volume is staged, published, written to, measured, and gone again without a trace', async (t) => {
