@@ -28,6 +28,8 @@ export function createMemoryRelease (addon: Pick<DescriptorAddon, 'trimMemory'>)
   return () => {
     collect ??= exposeCollector()
     collect()
+    // Measured after 128 x 1 MiB of writes: one collection leaves a session at 145 MB, a second one directly after it at 85.
+    collect()
     addon.trimMemory()
   }
 }
