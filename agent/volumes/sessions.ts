@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import { open, readdir, rename, stat, unlink } from 'node:fs/promises'
-import { monotonicMs, pause } from '../base/deadline.ts'
+import { monotonicMs, pause, within } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import type { StageKey } from '../base/brands.ts'
 import { moveToOwnCgroup, removeOwnCgroup, type CgroupReport } from '../host/cgroups.ts'
@@ -33,6 +33,9 @@ const reconnectTries = 5
 /** Log files of sessions that are kept; each is a few lines long. */
 const logsMax = 100
 
+/** Between a process's last socket closing and our hearing of its end. */
+const exitNewsMs = 500
+
 export class Session {
   readonly socketPath: string
   readonly process: ProcessId | undefined
@@ -45,7 +48,11 @@ export class Session {
     this.process = parts.process
     this.#client = parts.client
     const watched = this.#watch()
-    this.ended = parts.exited === undefined ? watched : Promise.race([watched, parts.exited.then((how) => `the session process ${how}`)])
+    const exited = parts.exited?.then((how) => `the session process ${how}`)
+    // A process that ends closes its socket first. How it ended says more, and comes a moment later.
+    this.ended = exited === undefined
+      ? watched
+      : Promise.race([exited, watched.then(async (reason) => await within(exitNewsMs, exited, () => reason))])
   }
 
   async call<C extends ControlCall> (call: C, body: ControlCalls[C]['request'], deadlineMs: number): Promise<ControlCalls[C]['answer']> {

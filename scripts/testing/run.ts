@@ -43,7 +43,9 @@ let interrupted = false
 
 /** A private view of mounts and processes: nothing started or mounted inside outlives it. */
 const isolated = (command: readonly string[]): readonly string[] => [
-  'unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private', ...command
+  'unshare', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc', '--propagation', 'private',
+  // bash is process 1 and reaps what is orphaned there; the runner would leave zombies, which look like processes that do not end.
+  'bash', '-c', '"$@"; exit $?', 'bash', ...command
 ]
 
 async function runSuite (suite: Suite): Promise<Counts> {

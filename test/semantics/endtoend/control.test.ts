@@ -219,6 +219,19 @@ check('200 rounds of publish and unpublish leave no descriptor, mount, process o
   t.deepEqual(readdirSync(path.join(node.runtime, 'sessions')), [])
 })
 
+/** Gone, or a zombie that nobody has reaped yet, within ten seconds. */
+async function hasEnded (pid: number): Promise<boolean> {
+  for (let tries = 0; tries < 500; tries += 1) {
+    try {
+      if (/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))) return true
+    } catch {
+      return true
+    }
+    await pause(20)
+  }
+  return false
+}
+
 check('an agent and its sessions that a Flex call started survive the end of the caller\'s cgroup, and leave no group of their own', async (t) => {
   const hierarchy = ['/sys/fs/cgroup/cgroup.procs', '/sys/fs/cgroup/unified/cgroup.procs'].find((file) => existsSync(file))
   if (hierarchy === undefined) {
@@ -244,7 +257,7 @@ check('an agent and its sessions that a Flex call started survive the end of the
     const [agent] = (await processesOf(alone.folder)).filter((line) => line.includes(' agent ')).map((line) => Number(line.split(' ')[0]))
     t.is((await flexCall(driver, ['unmount', target])).answer.status, 'Success')
     process.kill(agent ?? 0, 'SIGTERM')
-    while (existsSync(`/proc/${agent ?? 0}`)) await pause(20)
+    t.true(await hasEnded(agent ?? 0), 'the agent does not end on SIGTERM')
     t.false(existsSync(path.join(root, 'volbridge-agent')) && readFileSync(path.join(root, 'volbridge-agent/cgroup.procs'), 'utf8') === '')
   } finally {
     await alone.close()
