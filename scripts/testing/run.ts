@@ -8,7 +8,7 @@ import path from 'node:path'
 import process from 'node:process'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
-import { addCounts, formatCounts, noCounts, ReportReader, type Counts } from './report.ts'
+import { addCounts, fileOfTest, formatCounts, noCounts, ReportReader, type Counts } from './report.ts'
 
 interface Suite {
   readonly name: string
@@ -17,6 +17,15 @@ interface Suite {
   readonly result: 'ava' | 'exit'
   readonly needsRoot: boolean
 }
+
+interface SuiteResult {
+  readonly counts: Counts
+  /** Tests that failed, with the path of their file. */
+  readonly failed: readonly string[]
+}
+
+/** More than that is no accident. */
+const repeatedFilesAtMost = 3
 
 const suites: readonly Suite[] = [
   { name: 'checks', command: ['scripts/checks/all'], result: 'exit', needsRoot: false },
@@ -48,8 +57,9 @@ const isolated = (command: readonly string[]): readonly string[] => [
   'bash', '-c', '"$@"; exit $?', 'bash', ...command
 ]
 
-async function runSuite (suite: Suite): Promise<Counts> {
-  const [program = '', ...args] = suite.needsRoot && isRoot ? isolated(suite.command) : suite.command
+async function runOnce (suite: Suite, files: readonly string[] = []): Promise<SuiteResult> {
+  const command = [...suite.command, ...files]
+  const [program = '', ...args] = suite.needsRoot && isRoot ? isolated(command) : command
   const child = spawn(program, args, {
     stdio: ['ignore', suite.result === 'ava' ? 'pipe' : 'inherit', 'inherit'],
     // A TERM that knows Unicode gives the marks that the reader looks for.
@@ -57,12 +67,14 @@ async function runSuite (suite: Suite): Promise<Counts> {
   })
   running = child
   let counts = noCounts
+  const failed: string[] = []
   const reader = new ReportReader()
   const isTerminal = process.stderr.isTTY
   if (child.stdout !== null) {
     createInterface({ input: child.stdout }).on('line', (line) => {
-      const { counts: added, isShown } = reader.read(line)
+      const { counts: added, isShown, failed: title } = reader.read(line)
       counts = addCounts(counts, added)
+      if (title !== undefined) failed.push(title)
       if (isShown) console.log(line)
       else if (isTerminal) process.stderr.write(`\r\u001B[K${suite.name}: ${formatCounts(counts)}`)
     })
@@ -73,8 +85,23 @@ async function runSuite (suite: Suite): Promise<Counts> {
   })
   running = undefined
   if (isTerminal) process.stderr.write('\r\u001B[K')
-  if (suite.result === 'exit') return { ...noCounts, [code === 0 ? 'passed' : 'failed']: 1 }
-  return code !== 0 && counts.failed === 0 ? addCounts(counts, { ...noCounts, failed: 1 }) : counts
+  if (suite.result === 'exit') return { counts: { ...noCounts, [code === 0 ? 'passed' : 'failed']: 1 }, failed }
+  return { counts: code !== 0 && counts.failed === 0 ? addCounts(counts, { ...noCounts, failed: 1 }) : counts, failed }
+}
+
+/**
+ * What needs real servers is run once more when it fails, file by file: a failure that comes again is one, a failure that does not is
+ * printed as flaky, which is a fault of test or product to be looked into, but no reason to doubt everything else.
+ */
+async function runSuite (suite: Suite): Promise<Counts> {
+  const { counts, failed } = await runOnce(suite)
+  const files = [...new Set(failed.map((title) => fileOfTest(title, existsSync)))].filter((file) => file !== undefined)
+  if (!suite.needsRoot || interrupted || failed.length !== counts.failed || files.length === 0 || files.length > repeatedFilesAtMost) return counts
+  console.log(`--- ${suite.name}, repeated: ${files.join(', ')}`)
+  const again = await runOnce(suite, files)
+  if (again.counts.failed > 0) return counts
+  for (const title of failed) console.log(`flaky: failed, then passed: ${title}`)
+  return { ...counts, passed: counts.passed + counts.failed, failed: 0 }
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {

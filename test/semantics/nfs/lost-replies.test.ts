@@ -4,7 +4,7 @@
  */
 import * as files from 'node:fs/promises'
 import path from 'node:path'
-import test from 'ava'
+import test, { type ExecutionContext } from 'ava'
 import { Errno, isErrno } from '../../../agent/base/errno.ts'
 import { Stability } from '../../../agent/fs/backend.ts'
 import type { NfsClient } from '../../../agent/nfs/client.ts'
@@ -16,15 +16,23 @@ import { good, mounted, name, root } from './mounted.ts'
 let server: Ganesha
 let proxy: FaultProxy
 let client: NfsClient
-let losing: number | undefined
+/** The procedure whose next call loses its reply, and what the call must be about. */
+let losing: { procedure: number, handle: Buffer } | undefined
+/** Of the call that was chosen. */
+let chosen: number | undefined
 
 test.before(async () => {
   server = await Ganesha.start()
   proxy = await FaultProxy.start({
     port: server.nfsPort,
     decide: (record) => {
-      if (record.direction !== 'reply' || record.program !== NFS_PROGRAM || record.procedure !== losing) return undefined
-      losing = undefined
+      // By what the call is about: after a reconnect the client looks at its root, and that reply is none of the test's.
+      if (record.direction === 'call' && record.program === NFS_PROGRAM && record.procedure === losing?.procedure && record.bytes.includes(losing.handle)) {
+        chosen = record.xid
+        losing = undefined
+      }
+      if (record.direction !== 'reply' || record.xid !== chosen) return undefined
+      chosen = undefined
       return { resetAfterBytes: 0 }
     }
   })
@@ -38,13 +46,14 @@ test.after.always(async () => {
 
 const at = (entry: string): string => path.join(server.folder, entry)
 
-/** Runs `work` while the first reply to `procedure` is lost. */
-async function losingReply<T> (t: { true (value: boolean, message: string): void }, procedure: Nfs3ProcedureName, work: () => Promise<T>): Promise<T> {
+/** Runs `work` while the reply to its first `procedure` about `handle` is lost. */
+async function losingReply<T> (t: ExecutionContext, procedure: Nfs3ProcedureName, work: () => Promise<T>, handle = client.backend.root.handle): Promise<T> {
   const before = client.transport.counters()['retransmissions'] ?? 0
-  losing = procedures[procedure].number
+  losing = { procedure: procedures[procedure].number, handle: Buffer.from(handle, 'latin1') }
   const answer = await work()
-  // At least: the look at the root after a reconnect may be repeated as well.
-  t.true((client.transport.counters()['retransmissions'] ?? 0) > before, 'the reply was lost')
+  t.true(losing === undefined, 'the call was made')
+  t.true(chosen === undefined, 'its reply was lost')
+  t.true((client.transport.counters()['retransmissions'] ?? 0) > before, 'the call was repeated')
   return answer
 }
 
@@ -52,14 +61,14 @@ test.serial('calls that may be repeated are', async (t) => {
   const { backend } = client
   await files.writeFile(at('plain'), 'content')
   const { handle } = good(await losingReply(t, 'LOOKUP', () => backend.lookup(backend.root.handle, name('plain'), root)))
-  good(await losingReply(t, 'GETATTR', () => backend.getattr(handle, root)))
-  good(await losingReply(t, 'SETATTR', () => backend.setattr(handle, { mode: 0o600 }, root)))
+  good(await losingReply(t, 'GETATTR', () => backend.getattr(handle, root), handle))
+  good(await losingReply(t, 'SETATTR', () => backend.setattr(handle, { mode: 0o600 }, root), handle))
   const state = { handle, credential: root }
-  const read = good(await losingReply(t, 'READ', () => backend.read(state, 0, 100)))
+  const read = good(await losingReply(t, 'READ', () => backend.read(state, 0, 100), handle))
   t.is(read.data.toString(), 'content')
   read.release()
-  good(await losingReply(t, 'WRITE', () => backend.write(state, 0, [Buffer.from('CON')], Stability.file)))
-  good(await losingReply(t, 'COMMIT', () => backend.commit(state, 0, 0)))
+  good(await losingReply(t, 'WRITE', () => backend.write(state, 0, [Buffer.from('CON')], Stability.file), handle))
+  good(await losingReply(t, 'COMMIT', () => backend.commit(state, 0, 0), handle))
   t.is(await files.readFile(at('plain'), 'utf8'), 'CONtent')
 })
 
@@ -74,7 +83,7 @@ test.serial('removals, renames and links are looked at and found done', async (t
   const { backend } = client
   const dir = backend.root.handle
   const file = good(await backend.create(dir, name('a'), { kind: 'unchecked' }, {}, root))
-  good(await losingReply(t, 'LINK', () => backend.link(file.handle, dir, name('b'), root)))
+  good(await losingReply(t, 'LINK', () => backend.link(file.handle, dir, name('b'), root), file.handle))
   good(await losingReply(t, 'RENAME', () => backend.rename(dir, name('b'), dir, name('c'), root)))
   good(await losingReply(t, 'REMOVE', () => backend.remove(dir, name('c'), root)))
   good(await losingReply(t, 'SYMLINK', () => backend.symlink(dir, name('soft'), 'target', {}, root)))
