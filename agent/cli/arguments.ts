@@ -18,6 +18,8 @@ export interface AgentOptions extends PlaceOptions {
   readonly nodeId?: string
   readonly kubeletDir: string
   readonly driverName: string
+  /** `/proc/N/ns` of a process of the node, when the agent lives in a container. */
+  readonly hostNs?: string
   readonly listen?: string
   readonly logLevel: LogLevel
   readonly logFile?: string
@@ -73,6 +75,7 @@ function addAgent (program: Command, commands: Commands, result: Result): void {
     .addOption(new Option('--node-id <name>', 'this node\'s name in Kubernetes (default: the host name)'))
     .addOption(new Option('--kubelet-dir <dir>', 'kubelet\'s root folder').default(defaultKubeletDir))
     .addOption(new Option('--driver-name <name>', 'CSI driver name').default(defaultDriverName))
+    .addOption(new Option('--host-ns <folder>', 'in a container with hostPID: /proc/1/ns. Mounts and sessions are then made on the node and outlive the container'))
     .addOption(new Option('--listen <address>', 'HOST:PORT for /healthz, /readyz and /metrics'))
     .addOption(new Option('--log-level <level>').choices([...logLevels]).default('info'))
     .addOption(new Option('--log-file <path>', 'write the log there instead of standard error'))

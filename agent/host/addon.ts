@@ -14,6 +14,14 @@ export interface HostCallAddon {
   reapHostCall: (pid: number) => boolean
 }
 
+/** native/launch.c. Errors carry `errno`. */
+export interface LaunchAddon {
+  /** Forks and executes a program in other namespaces; returns its pid and a pipe that ends without a byte once it runs. */
+  startProgram: (strings: Buffer, counts: Int32Array, fds: Int32Array) => readonly [pid: number, fd: number]
+  /** undefined while it runs, then how it ended; -1 for what is not known. Waits for no other. */
+  reapProgram: (pid: number) => readonly [code: number, signal: number] | undefined
+}
+
 /** native/descriptors.c. Errors carry `errno`. */
 export interface DescriptorAddon {
   sendDescriptors: (socket: number, fds: Int32Array, message: Buffer) => void
@@ -29,7 +37,7 @@ export interface DescriptorAddon {
   trimMemory: () => void
 }
 
-export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon {}
+export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon, LaunchAddon {}
 
 /** Loads the addon, from the source tree or unpacked from the binary, once in a process. */
 export function loadAddon (): Addon {

@@ -9,7 +9,7 @@ import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '../base/errors.ts'
 import { isCode } from './files.ts'
-import { readMountinfo, type Mountinfo } from './mountinfo.ts'
+import { readMountinfo, type MountEntry, type Mountinfo } from './mountinfo.ts'
 
 export interface CgroupReport {
   /** Folders the process is in now. */
@@ -24,46 +24,75 @@ export interface CgroupReport {
  */
 const v1Controllers = ['name=systemd', 'memory', 'freezer', 'pids', 'cpu', 'devices']
 
+const matters = (mount: MountEntry): boolean =>
+  mount.type === 'cgroup2' || (mount.type === 'cgroup' && mount.superOptions.some((option) => v1Controllers.includes(option)))
+
 /** Mount points of the hierarchies that matter on this node. */
 export function cgroupRoots (mounts: Mountinfo): readonly string[] {
-  const v2 = mounts.filter((mount) => mount.type === 'cgroup2')
-  const v1 = mounts.filter((mount) => mount.type === 'cgroup' && mount.superOptions.some((option) => v1Controllers.includes(option)))
-  return [...new Set([...v2, ...v1].map((mount) => mount.mountPoint))]
+  return [...new Set(mounts.filter(matters).map((mount) => mount.mountPoint))]
 }
 
-/** Moves `pid` into `<hierarchy>/<group>` in every hierarchy that matters. `group` is one folder name at the top. */
-export async function moveToOwnCgroup (pid: number, group: string, mounts?: Mountinfo): Promise<CgroupReport> {
+/** The other v1 hierarchies: a process that stayed there would keep its starter's group, and a pod's removal waits for that. */
+function otherRoots (mounts: Mountinfo): readonly string[] {
+  return [...new Set(mounts.filter((mount) => mount.type === 'cgroup' && !matters(mount)).map((mount) => mount.mountPoint))]
+}
+
+/** How the hierarchies are changed: by ourselves, or by `Mounts` in the node's namespaces. */
+export interface CgroupFiles {
+  mountinfo (): Promise<Mountinfo>
+  makeFolder (path: string, mode: number): Promise<void>
+  writeControl (path: string, text: string): Promise<void>
+  removeFolder (path: string): Promise<void>
+}
+
+const ownFiles: CgroupFiles = {
+  mountinfo: async () => await readMountinfo(),
+  makeFolder: async (path, mode) => { await mkdir(path, { mode }) },
+  writeControl: async (path, text) => { await writeFile(path, text) },
+  removeFolder: async (path) => { await rmdir(path) }
+}
+
+/** Moves `pid` into `<hierarchy>/<group>` in every hierarchy that matters, and to the top of the others. `group` is one folder name. */
+export async function moveToOwnCgroup (pid: number, group: string, files: CgroupFiles = ownFiles): Promise<CgroupReport> {
   const moved: string[] = []
   const failed: { path: string, reason: string }[] = []
-  for (const root of cgroupRoots(mounts ?? await readMountinfo())) {
+  const mounts = await files.mountinfo()
+  for (const root of otherRoots(mounts)) {
+    try {
+      await files.writeControl(join(root, 'cgroup.procs'), `${pid}\n`)
+    } catch (error) {
+      failed.push({ path: root, reason: messageOf(error) })
+    }
+  }
+  for (const root of cgroupRoots(mounts)) {
     const path = join(root, group)
     try {
-      await enter(path, pid).catch(async (error: unknown) => {
+      await enter(path, pid, files).catch(async (error: unknown) => {
         /* The group was removed as empty in between. */
         if (!isCode(error, 'ENOENT')) throw error
-        await enter(path, pid)
+        await enter(path, pid, files)
       })
       moved.push(path)
     } catch (error) {
       failed.push({ path, reason: messageOf(error) })
       /* An empty group of ours must not stay behind; one with processes refuses to go. */
-      await rmdir(path).catch(() => undefined)
+      await files.removeFolder(path).catch(() => undefined)
     }
   }
   return { moved, failed }
 }
 
-async function enter (path: string, pid: number): Promise<void> {
-  await mkdir(path).catch((error: unknown) => { if (!isCode(error, 'EEXIST')) throw error })
-  await writeFile(join(path, 'cgroup.procs'), `${pid}\n`)
+async function enter (path: string, pid: number, files: CgroupFiles): Promise<void> {
+  await files.makeFolder(path, 0o755).catch((error: unknown) => { if (!isCode(error, 'EEXIST')) throw error })
+  await files.writeControl(join(path, 'cgroup.procs'), `${pid}\n`)
 }
 
 /**
  * For a process that ends: a group cannot be removed with its last process in it, so that one goes to the top first.
  * A group that others are still in stays; so does ours where the top takes no processes (a container's own hierarchy).
  */
-export async function leaveOwnCgroup (pid: number, group: string, mounts?: Mountinfo): Promise<void> {
-  for (const root of cgroupRoots(mounts ?? await readMountinfo())) {
+export async function leaveOwnCgroup (pid: number, group: string): Promise<void> {
+  for (const root of cgroupRoots(await readMountinfo())) {
     const here = await readFile(join(root, group, 'cgroup.procs'), 'utf8').catch(() => '')
     if (here.split('\n').includes(`${pid}`)) await writeFile(join(root, 'cgroup.procs'), `${pid}\n`).catch(() => undefined)
     await rmdir(join(root, group)).catch(() => undefined)
@@ -71,9 +100,9 @@ export async function leaveOwnCgroup (pid: number, group: string, mounts?: Mount
 }
 
 /** Removes the group where it is empty. */
-export async function removeOwnCgroup (group: string, mounts?: Mountinfo): Promise<void> {
-  for (const root of cgroupRoots(mounts ?? await readMountinfo())) {
-    await rmdir(join(root, group)).catch(() => undefined)
+export async function removeOwnCgroup (group: string, files: CgroupFiles = ownFiles): Promise<void> {
+  for (const root of cgroupRoots(await files.mountinfo())) {
+    await files.removeFolder(join(root, group)).catch(() => undefined)
   }
 }
 

@@ -7,6 +7,9 @@ import { readFile, writeFile } from 'node:fs/promises'
 import type { DeviceNumber } from '../base/brands.ts'
 import { HostError, messageOf } from '../base/errors.ts'
 
+/** How a control file is written: by ourselves, or by a child in the node's namespaces, where fusectl is mounted. */
+export type WriteControl = (path: string, text: string) => Promise<void>
+
 export const fuseDevicePath = '/dev/fuse'
 /** `fuse.` gives statfs and `df` a name of ours; the kernel takes what follows the dot as the subtype. */
 export const fuseType = 'fuse.volbridge'
@@ -41,10 +44,10 @@ export function fuseMountData (fd: number, maxReadBytes: number): string {
  * Buffered reads stay at 128 KiB until the read-ahead window is raised, whatever INIT says. Best effort.
  * @returns undefined, or why it could not be set.
  */
-export async function setReadAhead (device: DeviceNumber, kibibytes: number, root = '/sys/class/bdi'): Promise<string | undefined> {
-  const path = `${root}/${device}/read_ahead_kb`
+export async function setReadAhead (device: DeviceNumber, kibibytes: number, write: WriteControl = writeFile): Promise<string | undefined> {
+  const path = `/sys/class/bdi/${device}/read_ahead_kb`
   try {
-    await writeFile(path, `${kibibytes}\n`)
+    await write(path, `${kibibytes}\n`)
     return undefined
   } catch (error) {
     return messageOf(error)
@@ -52,9 +55,9 @@ export async function setReadAhead (device: DeviceNumber, kibibytes: number, roo
 }
 
 /** Ends the connection through fusectl: every request fails with ENOTCONN or ECONNABORTED. @returns why not, or undefined. */
-export async function abortConnection (device: DeviceNumber, root = '/sys/fs/fuse/connections'): Promise<string | undefined> {
+export async function abortConnection (device: DeviceNumber, write: WriteControl = writeFile): Promise<string | undefined> {
   try {
-    await writeFile(`${root}/${minorOf(device)}/abort`, '1\n')
+    await write(`/sys/fs/fuse/connections/${minorOf(device)}/abort`, '1\n')
     return undefined
   } catch (error) {
     return messageOf(error)

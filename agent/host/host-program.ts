@@ -31,16 +31,17 @@ export type HostOp =
   | { readonly op: 'mkdir' | 'chmod', readonly path: string, readonly mode: number }
   | { readonly op: 'rmdir' | 'statfs' | 'stat' | 'setns' | 'empty' | 'inspect', readonly path: string }
   | { readonly op: 'pause', readonly ms: number }
+  | { readonly op: 'write', readonly path: string, readonly text: string }
 
 /** Numbers of `enum opcode` in host_call.c. */
 const opcodes = {
-  mount: 1, umount: 2, mkdir: 3, rmdir: 4, statfs: 5, stat: 6, chmod: 7, setns: 8, empty: 9, inspect: 10, mountAt: 11, pause: 12
+  mount: 1, umount: 2, mkdir: 3, rmdir: 4, statfs: 5, stat: 6, chmod: 7, setns: 8, empty: 9, inspect: 10, mountAt: 11, pause: 12, write: 13
 } as const satisfies Record<HostOp['op'], number>
 
 /** The system call, for messages. */
 export const callNames = {
   mount: 'mount', umount: 'umount2', mkdir: 'mkdir', rmdir: 'rmdir', statfs: 'statfs', stat: 'stat', chmod: 'chmod', setns: 'setns',
-  empty: 'opening', inspect: 'resolving', mountAt: 'mount', pause: 'pause'
+  empty: 'opening', inspect: 'resolving', mountAt: 'mount', pause: 'pause', write: 'writing'
 } as const satisfies Record<HostOp['op'], string>
 
 /** The path an operation is about, for messages. */
@@ -63,7 +64,7 @@ export function encodeProgram (ops: readonly HostOp[]): Buffer {
 }
 
 function textsOf (op: HostOp): string[] {
-  if ('path' in op) return [op.path]
+  if ('path' in op) return 'text' in op ? [op.path, op.text] : [op.path]
   return 'source' in op ? [op.source, op.target, op.type, op.data] : []
 }
 

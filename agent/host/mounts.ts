@@ -6,6 +6,8 @@ import { HostError } from '../base/errors.ts'
 import type { MountFlags } from '../base/volume-spec.ts'
 import type { HostCallOptions, HostCalls } from './host-calls.ts'
 import { MNT, MS, type HostOp } from './host-program.ts'
+import { readMountinfo, type Mountinfo } from './mountinfo.ts'
+import { sameNamespaces, type NodeNamespaces } from './namespaces.ts'
 
 export type PathKind = 'folder' | 'file' | 'symlink' | 'other' | 'missing' | 'orphan'
 /** What stands at a path, and the path as mountinfo spells it. `orphan`: the parent folder is missing too. */
@@ -45,12 +47,19 @@ export function mountFlagBits (flags: MountFlags): number {
 
 export class Mounts {
   readonly #calls: HostCalls
-  /** Run before every program: enters another mount namespace when the agent lives in a container of its own. */
+  readonly #namespaces: NodeNamespaces
+  /** Run before every program: enters the node's namespaces when the agent lives in a container. */
   readonly #before: readonly HostOp[]
 
-  constructor (calls: HostCalls, options: { readonly mountNamespace?: string } = {}) {
+  constructor (calls: HostCalls, namespaces: NodeNamespaces = sameNamespaces()) {
     this.#calls = calls
-    this.#before = options.mountNamespace === undefined ? [] : [{ op: 'setns', path: options.mountNamespace }]
+    this.#namespaces = namespaces
+    this.#before = namespaces.enter.map((path) => ({ op: 'setns', path }))
+  }
+
+  /** What is mounted where these calls mount. */
+  async mountinfo (): Promise<Mountinfo> {
+    return await readMountinfo(this.#namespaces.mountinfo)
   }
 
   async #run (ops: readonly HostOp[], options?: HostCallOptions): Promise<Buffer | undefined> {
@@ -91,6 +100,18 @@ export class Mounts {
 
   async removeFolder (path: string, options?: HostCallOptions): Promise<void> {
     await this.#run([{ op: 'rmdir', path }], options)
+  }
+
+  /** Inode number, never that of a remote file system: for folders of our own. */
+  async inodeOf (path: string, options?: HostCallOptions): Promise<bigint> {
+    const data = await this.#run([{ op: 'stat', path }], options)
+    if (data === undefined) throw new HostError({ code: 'EIO', errno: 5, call: `stat ${path}` })
+    return data.readBigUInt64LE(32)
+  }
+
+  /** Writes a word to a control file of the kernel (sysfs, fusectl, cgroups). */
+  async writeControl (path: string, text: string, options?: HostCallOptions): Promise<void> {
+    await this.#run([{ op: 'write', path, text }], options)
   }
 
   async chmod (path: string, mode: number, options?: HostCallOptions): Promise<void> {

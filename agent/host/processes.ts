@@ -48,8 +48,12 @@ export async function startDetached (request: StartRequest): Promise<StartedProc
   const { pid } = child
   if (pid === undefined) throw new HostError({ code: 'ENOENT', errno: 2, call: `starting ${request.file}` }, `starting ${request.file}: ${await ended}`)
   const startTicks = await startTicksOf(pid)
-  if (startTicks === undefined) throw new HostError({ code: 'ECHILD', errno: 10, call: `starting ${request.file}` }, `starting ${request.file}: it ${await ended} at once`)
+  if (startTicks === undefined) throw endedAtOnce(request.file, await ended)
   return { id: { pid, startTicks }, ended }
+}
+
+export function endedAtOnce (file: string, how: string): HostError {
+  return new HostError({ code: 'ECHILD', errno: 10, call: `starting ${file}` }, `starting ${file}: it ${how} at once`)
 }
 
 /** Start time of a live process, or undefined when there is none with that pid or it is only waiting to be reaped. */

@@ -12,6 +12,7 @@ import type { Places } from '../cli/places.ts'
 import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { leaveOwnCgroup, moveToOwnCgroup } from '../host/cgroups.ts'
+import { nodeNamespaces } from '../host/namespaces.ts'
 import { openLog } from '../observe/log.ts'
 import type { Log } from '../observe/log.ts'
 import { startEngine } from '../volumes/engine.ts'
@@ -19,7 +20,7 @@ import type { Engine } from '../volumes/engine.ts'
 import { parseVolumeSpec } from '../volumes/spec.ts'
 import { Doors, csiSocketFolders } from './doors.ts'
 import { engineEvents } from './engine-events.ts'
-import { ownProgram } from './program.ts'
+import { ownProgram, programOnNode } from './program.ts'
 import { version } from './version.ts'
 
 /** Calls that run when we are told to end get this long. kubelet repeats those that are cut. */
@@ -47,8 +48,9 @@ function makeSocketFolders (endpoint: string): void {
 }
 
 /** A predecessor that no longer listens is about to go: its lock on the state folder is waited for. One that listens keeps it. */
-async function startEngineWhenFree (places: Places, log: Log): Promise<Engine> {
-  const program = ownProgram()
+async function startEngineWhenFree (options: AgentOptions, places: Places, log: Log): Promise<Engine> {
+  const namespaces = options.hostNs === undefined ? undefined : nodeNamespaces(options.hostNs)
+  const program = namespaces === undefined ? ownProgram() : await programOnNode(places.stateDir)
   for (const untilMs = monotonicMs() + handoverMs; ;) {
     try {
       return await startEngine({
@@ -57,7 +59,8 @@ async function startEngineWhenFree (places: Places, log: Log): Promise<Engine> {
         // The packed binary reads the state folder from the arguments of every role: its addon is unpacked there.
         sessionCommand: { file: program.file, args: [...program.args, 'session', '--state-dir', places.stateDir] },
         sessionEnv: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
-        events: engineEvents(log)
+        events: engineEvents(log),
+        ...namespaces === undefined ? {} : { namespaces }
       })
     } catch (error) {
       const isTaken = error instanceof VolumeError && error.code === 'CONFLICT'
@@ -108,7 +111,7 @@ async function serve (options: AgentOptions, places: Places, log: Log): Promise<
 }
 
 async function serveHere (options: AgentOptions, places: Places, log: Log): Promise<void> {
-  const engine = await startEngineWhenFree(places, log)
+  const engine = await startEngineWhenFree(options, places, log)
   try {
     if (options.csiEndpoint !== undefined) makeSocketFolders(options.csiEndpoint)
     const doors = new Doors({

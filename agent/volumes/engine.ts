@@ -2,7 +2,7 @@
  * The volume engine put together for a real node. Owns which parts there are and the order of start-up.
  * Does not know the command line; `agent/main.ts` gives folders and the session's command.
  */
-import { realpath } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { dirtySessionBytesMax } from '../base/limits.ts'
 import { readBootId } from '../host/boot.ts'
@@ -10,6 +10,7 @@ import { makePrivateFolder } from '../host/files.ts'
 import { fuseType } from '../host/fuse-connection.ts'
 import { HostCalls } from '../host/host-calls.ts'
 import { Mounts } from '../host/mounts.ts'
+import type { NodeNamespaces } from '../host/namespaces.ts'
 import { lockState, type StateLock } from '../host/state-lock.ts'
 import { Attaching, type AttachingParts } from './attaching.ts'
 import type { VolumeEvents } from './events.ts'
@@ -34,6 +35,8 @@ export interface EngineOptions {
   /** Cgroup for sessions, `volbridge` unless given; `false` leaves them where they start. */
   readonly cgroup?: string | false
   readonly events: VolumeEvents
+  /** Where mounts and sessions are made when the agent lives in a container; its folders are the node's, under the same paths. */
+  readonly namespaces?: NodeNamespaces
 }
 
 export interface Engine {
@@ -50,17 +53,20 @@ const readAheadKibibytes = 2048
 
 /** @throws VolumeError CONFLICT when another agent has the state folder. */
 export async function startEngine (options: EngineOptions): Promise<Engine> {
-  const { events } = options
+  const { events, namespaces } = options
   const [stateDir, runDir] = [await ownFolder(options.stateDir, 'state-dir'), await ownFolder(options.runDir, 'run-dir')]
   const lock = takeLock(`${stateDir}/agent.lock`)
   try {
-    const [mountsFolder, logDir, sessionsDir] = [`${stateDir}/mounts`, `${stateDir}/log`, `${runDir}/sessions`]
-    for (const folder of [mountsFolder, logDir, sessionsDir]) await makePrivateFolder(folder)
+    const [mountsDir, logDir, sessionsDir] = [`${stateDir}/mounts`, `${stateDir}/log`, `${runDir}/sessions`]
+    for (const folder of [mountsDir, logDir, sessionsDir]) await makePrivateFolder(folder)
     const hostCalls = new HostCalls()
-    const mounts = new Mounts(hostCalls)
+    const mounts = new Mounts(hostCalls, namespaces)
+    const mountsFolder = await sameOnNode(mounts, mountsDir, 'state-dir')
+    await sameOnNode(mounts, sessionsDir, 'run-dir')
     const sessions = new Sessions({
       runDir: sessionsDir, logDir, command: options.sessionCommand, env: options.sessionEnv ?? {},
-      cgroup: options.cgroup === false ? undefined : options.cgroup ?? 'volbridge'
+      cgroup: options.cgroup === false ? undefined : options.cgroup ?? 'volbridge',
+      ...namespaces === undefined ? {} : { node: { namespaces, cgroups: mounts } }
     })
     const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, readAheadKibibytes })
     const journal = new FileJournal(`${stateDir}/journal`)
@@ -84,6 +90,16 @@ async function ownFolder (path: string, option: string): Promise<string> {
   } catch (error) {
     throw new VolumeError('INVALID', `--${option}: ${messageOf(error)}`, { cause: error, field: `--${option}`, remedy: 'give a folder that root can make and write' })
   }
+}
+
+/** The folder as the node's mountinfo spells it. A container that has another folder under that path would mount where nobody looks. */
+async function sameOnNode (mounts: Mounts, folder: string, option: string): Promise<string> {
+  const { kind, path } = await mounts.inspect(folder)
+  const own = await stat(folder, { bigint: true })
+  if (kind === 'folder' && await mounts.inodeOf(path) === own.ino) return path
+  throw new VolumeError('INVALID', `--${option}: "${folder}" is not the same folder on the node as in this container`, {
+    field: `--${option}`, remedy: 'give the container a hostPath volume for it, mounted under the same path'
+  })
 }
 
 function takeLock (path: string): StateLock {

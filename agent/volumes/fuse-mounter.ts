@@ -10,8 +10,8 @@ import type { StageKey } from '../base/brands.ts'
 import { HostError, VolumeError, messageOf } from '../base/errors.ts'
 import { ioBytesMax } from '../base/limits.ts'
 import { showSource } from '../base/volume-spec.ts'
-import { abortConnection, fuseMountData, fuseType, openFuseDevice, setReadAhead } from '../host/fuse-connection.ts'
-import { mountsAt, readMountinfo, topMountAt } from '../host/mountinfo.ts'
+import { abortConnection, fuseMountData, fuseType, openFuseDevice, setReadAhead, type WriteControl } from '../host/fuse-connection.ts'
+import { mountsAt, topMountAt } from '../host/mountinfo.ts'
 import { mountFlagBits, type Mounts } from '../host/mounts.ts'
 import { latencyBoundsSeconds, type SessionReport } from '../session/control.ts'
 import type { VolumeEvents } from './events.ts'
@@ -33,6 +33,7 @@ export interface FuseMounterParts {
 const serveMs = 10_000
 const unmountMs = 1000
 const forceMs = 1000
+const controlMs = 1000
 /** A mount point of ours holds one mount; more are left by starts that were cut short. */
 const stackMax = 8
 
@@ -79,11 +80,11 @@ export class FuseMounter implements Mounter {
       source: showSource(spec), target: mountPoint, type: fuseType, flags: mountFlagBits(spec.flags),
       data: fuseMountData(fuseFd, Math.min(configured.maxReadBytes, ioBytesMax))
     }, { keep: [fuseFd], key: mountPoint })
-    const device = topMountAt(await readMountinfo(), mountPoint)?.device
+    const device = topMountAt(await this.#parts.mounts.mountinfo(), mountPoint)?.device
     if (device === undefined) throw new VolumeError('INTERNAL', `${mountPoint} is not in mountinfo after it was mounted`)
     await request.note({ socketPath: session.socketPath, process: session.process, device })
     await session.call('serve', { mountPoint, device }, serveMs)
-    const refusal = await setReadAhead(device, this.#parts.readAheadKibibytes)
+    const refusal = await setReadAhead(device, this.#parts.readAheadKibibytes, this.#writeControl)
     if (refusal !== undefined) this.#parts.events({ kind: 'note', key, text: `the kernel's read-ahead stays as it is: ${refusal}` })
     await this.#setPermissions(request)
     return new FuseMount(session, { socketPath: session.socketPath, process: session.process, device })
@@ -118,15 +119,17 @@ export class FuseMounter implements Mounter {
     await this.#parts.sessions.end(process, socketPath, unmounts > 0)
   }
 
+  readonly #writeControl: WriteControl = async (path, text) => { await this.#parts.mounts.writeControl(path, text, { deadlineMs: controlMs }) }
+
   async #isMounted (mountPoint: string): Promise<boolean> {
-    return mountsAt(await readMountinfo(), mountPoint).length > 0
+    return mountsAt(await this.#parts.mounts.mountinfo(), mountPoint).length > 0
   }
 
   async #unmount (mountPoint: string, device: MountRecord['facts']['device']): Promise<void> {
     const { mounts } = this.#parts
     if (await succeeds(mounts.unmount(mountPoint, {}, { deadlineMs: unmountMs, key: mountPoint }))) return
     if (await succeeds(mounts.unmount(mountPoint, { force: true }, { deadlineMs: forceMs, key: mountPoint }))) return
-    if (device !== undefined) await abortConnection(device)
+    if (device !== undefined) await abortConnection(device, this.#writeControl)
     await mounts.unmount(mountPoint, { detach: true }, { deadlineMs: forceMs, key: mountPoint })
   }
 }

@@ -7,7 +7,9 @@ import { open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { monotonicMs, pause, within } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import type { StageKey } from '../base/brands.ts'
-import { moveToOwnCgroup, removeOwnCgroup, type CgroupReport } from '../host/cgroups.ts'
+import { moveToOwnCgroup, removeOwnCgroup, type CgroupFiles, type CgroupReport } from '../host/cgroups.ts'
+import { startOnNode } from '../host/launch.ts'
+import type { NodeNamespaces } from '../host/namespaces.ts'
 import { endProcess, isAlive, startDetached, type ProcessId } from '../host/processes.ts'
 import { checkSocketPath } from '../host/sockets.ts'
 import { controlVersion, type ControlCall, type ControlCalls, type SessionReport } from '../session/control.ts'
@@ -23,6 +25,8 @@ export interface SessionsOptions {
   readonly env: Readonly<Record<string, string>>
   /** Name of the cgroup that sessions are moved to, or undefined to leave them where they start. */
   readonly cgroup: string | undefined
+  /** Where sessions run when that is not where we are: they outlive the container of an agent. */
+  readonly node?: { readonly namespaces: NodeNamespaces, readonly cgroups: CgroupFiles }
 }
 
 /** A cold start of the packed binary takes 100 ms; a busy node may be a hundred times slower. */
@@ -109,15 +113,16 @@ export class Sessions {
   async start (request: {
     readonly key: StageKey, readonly socketPath: string, readonly fuseFd: number, readonly started: (id: ProcessId) => Promise<void>
   }): Promise<{ session: Session, cgroups: CgroupReport | undefined }> {
-    const { command, env, cgroup } = this.#options
+    const { command, env, cgroup, node } = this.#options
     const log = await this.#openLog(request.key)
     try {
-      const child = await startDetached({
+      const program = {
         file: command.file, args: [...command.args, '--socket', request.socketPath], env, fds: [request.fuseFd],
         ...log === undefined ? {} : { stderrFd: log.fd }
-      })
+      }
+      const child = node === undefined ? await startDetached(program) : await startOnNode(program, node.namespaces)
       await request.started(child.id)
-      const cgroups = cgroup === undefined ? undefined : await moveToOwnCgroup(child.id.pid, cgroup)
+      const cgroups = cgroup === undefined ? undefined : await moveToOwnCgroup(child.id.pid, cgroup, node?.cgroups)
       const client = await this.#connectNew(request.socketPath, child.ended)
       const session = new Session({ client, socketPath: request.socketPath, process: child.id, exited: child.ended })
       await this.#hello(session, undefined)
@@ -154,7 +159,7 @@ export class Sessions {
     const gone = id === undefined || await endProcess(id, { waitMs: endsByItself ? 500 : 0, termMs: 300, killMs: 700 })
     if (socketPath !== undefined) await unlink(socketPath).catch(() => undefined)
     /* Stays as long as another session is in it. */
-    if (this.#options.cgroup !== undefined) await removeOwnCgroup(this.#options.cgroup)
+    if (this.#options.cgroup !== undefined) await removeOwnCgroup(this.#options.cgroup, this.#options.node?.cgroups)
     if (!gone) {
       throw new VolumeError('INTERNAL', `the session process ${id.pid} does not end even by SIGKILL`, { remedy: 'it hangs in the kernel; it ends when the kernel lets go, or with a reboot' })
     }

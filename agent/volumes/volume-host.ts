@@ -4,7 +4,7 @@
  * a dead volume must not use up what another needs.
  */
 import { HostError } from '../base/errors.ts'
-import { readMountinfo, type Mountinfo } from '../host/mountinfo.ts'
+import type { Mountinfo } from '../host/mountinfo.ts'
 import type { Mounts, PathFacts } from '../host/mounts.ts'
 
 export interface BindRequest {
@@ -40,7 +40,7 @@ export class NodeVolumeHost implements VolumeHost {
   }
 
   async mountinfo (): Promise<Mountinfo> {
-    return await readMountinfo()
+    return await this.#mounts.mountinfo()
   }
 
   async inspect (path: string): Promise<PathFacts> {

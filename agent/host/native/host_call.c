@@ -39,7 +39,7 @@
 
 enum opcode {
   OP_MOUNT = 1, OP_UMOUNT = 2, OP_MKDIR = 3, OP_RMDIR = 4, OP_STATFS = 5, OP_STAT = 6, OP_CHMOD = 7, OP_SETNS = 8,
-  OP_EMPTY = 9, OP_INSPECT = 10, OP_MOUNT_AT = 11, OP_PAUSE = 12
+  OP_EMPTY = 9, OP_INSPECT = 10, OP_MOUNT_AT = 11, OP_PAUSE = 12, OP_WRITE = 13, OP_LAST = OP_WRITE
 };
 
 enum { STRINGS_MAX = 4, KEEP_MAX = 8, PATH_BYTES = 4096, OPS_MAX = 32, PROGRAM_BYTES_MAX = 64 * 1024 };
@@ -86,6 +86,7 @@ static int strings_of (uint32_t code) {
   switch (code) {
     case OP_MOUNT: case OP_MOUNT_AT: return 4;
     case OP_PAUSE: return 0;
+    case OP_WRITE: return 2;
     default: return 1;
   }
 }
@@ -96,7 +97,7 @@ static int valid_program (const uint8_t *program, size_t size) {
   struct op op;
   while (at < size) {
     if (++count > OPS_MAX || !read_op(program, size, &at, &op)) return 0;
-    if (op.code < OP_MOUNT || op.code > OP_PAUSE || (int)op.count != strings_of(op.code)) return 0;
+    if (op.code < OP_MOUNT || op.code > OP_LAST || (int)op.count != strings_of(op.code)) return 0;
   }
   return count > 0;
 }
@@ -245,6 +246,15 @@ static int run_setns (const char *path) {
   return result;
 }
 
+/* One write to a file that is there: the control files of sysfs, fusectl and cgroups take a whole word at a time. */
+static int run_write (const char *path, const char *text) {
+  int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return errno;
+  int result = write(fd, text, strlen(text)) < 0 ? errno : 0;
+  close(fd);
+  return result;
+}
+
 static int run_op (int pipe, int step, const struct op *op) {
   switch (op->code) {
     case OP_MOUNT:
@@ -259,6 +269,7 @@ static int run_op (int pipe, int step, const struct op *op) {
     case OP_SETNS: return run_setns(op->text[0]);
     case OP_EMPTY: return run_empty(op->text[0]);
     case OP_INSPECT: return run_inspect(pipe, step, op->text[0]);
+    case OP_WRITE: return run_write(op->text[0], op->text[1]);
     case OP_PAUSE: {
       struct timespec time = { (time_t)(op->mode / 1000), (long)(op->mode % 1000) * 1000000L };
       return nanosleep(&time, NULL) == 0 ? 0 : errno;

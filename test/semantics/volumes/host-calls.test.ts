@@ -57,7 +57,7 @@ system('a call can run in another mount namespace', async (t) => {
   await once(other.stdout, 'data')
   const calls = new HostCalls()
   t.is((await new Mounts(calls).inspect(join(inside, 'only-there'))).kind, 'missing')
-  t.is((await new Mounts(calls, { mountNamespace: `/proc/${other.pid ?? 0}/ns/mnt` }).inspect(join(inside, 'only-there'))).kind, 'folder')
+  t.is((await new Mounts(calls, { enter: [`/proc/${other.pid ?? 0}/ns/mnt`], mountinfo: `/proc/${other.pid ?? 0}/mountinfo` }).inspect(join(inside, 'only-there'))).kind, 'folder')
 })
 
 system('a process is moved to a cgroup of its own, which goes when it is empty', async (t) => {

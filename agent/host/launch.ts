@@ -1,0 +1,68 @@
+/**
+ * Programs started in the node's namespaces from inside a container. Owns the wait for exec and the news of the end.
+ * Does not know what they do; `processes.ts` starts those that stay where we are.
+ */
+import { Socket } from 'node:net'
+import { constants } from 'node:os'
+import { getSystemErrorName } from 'node:util'
+import { within } from '../base/deadline.ts'
+import { HostError } from '../base/errors.ts'
+import { hostCallMs } from '../base/limits.ts'
+import { loadAddon, type LaunchAddon } from './addon.ts'
+import type { NodeNamespaces } from './namespaces.ts'
+import { endedAtOnce, startTicksOf, type StartRequest, type StartedProcess } from './processes.ts'
+
+/** How soon the end of a session is noticed; its closed socket tells sooner. */
+const lookMs = 250
+
+/** As `startDetached`, in `namespaces`. The file is what has that path there. @throws HostError when it cannot be started. */
+export async function startOnNode (request: StartRequest, namespaces: NodeNamespaces, addon: LaunchAddon = loadAddon()): Promise<StartedProcess> {
+  const { file, args, env, fds, stderrFd = -1 } = request
+  const environment = Object.entries(env).map(([name, value]) => `${name}=${value}`)
+  const counts = Int32Array.of(namespaces.enter.length, args.length + 1, environment.length)
+  const strings = [file, ...namespaces.enter, file, ...args, ...environment]
+  if (strings.some((text) => text.includes('\0'))) throw new TypeError('an argument contains a NUL byte')
+  const [pid, report] = addon.startProgram(Buffer.from(strings.map((text) => `${text}\0`).join('')), counts, Int32Array.of(-1, -1, stderrFd, ...fds))
+  const ended = untilReaped(pid, addon)
+  const failure = await within(hostCallMs, readToEnd(report), () => undefined)
+  if (failure === undefined) {
+    process.kill(pid, 'SIGKILL')
+    throw new HostError({ code: 'ETIMEDOUT', errno: 110, call: `starting ${file}` }, `starting ${file}: it did not begin within ${hostCallMs} ms`)
+  }
+  if (failure.length >= 8) throw refusal(file, namespaces, failure.readInt32LE(0), failure.readInt32LE(4))
+  const startTicks = await startTicksOf(pid)
+  if (startTicks === undefined) throw endedAtOnce(file, await ended)
+  return { id: { pid, startTicks }, ended }
+}
+
+function refusal (file: string, { enter }: NodeNamespaces, step: number, errno: number): HostError {
+  const code = getSystemErrorName(-errno)
+  const what = enter[step] === undefined ? `starting ${file}` : `entering ${enter[step]}`
+  const remedy = step === enter.length + 1 && code === 'EACCES' ? '; its folder must be on a file system without noexec (--state-dir)' : ''
+  return new HostError({ code, errno, call: what }, `${what} on the node: ${code}${remedy}`)
+}
+
+async function readToEnd (fd: number): Promise<Buffer> {
+  const socket = new Socket({ fd, readable: true, writable: false })
+  const chunks: Buffer[] = []
+  return await new Promise((resolve) => {
+    socket.on('data', (chunk: Buffer) => { chunks.push(chunk) })
+    socket.on('error', () => undefined)
+    socket.on('close', () => { resolve(Buffer.concat(chunks)) })
+  })
+}
+
+/** libuv knows nothing of this child, so nobody else waits for it. Does not keep us alive. */
+async function untilReaped (pid: number, addon: LaunchAddon): Promise<string> {
+  for (;;) {
+    const how = addon.reapProgram(pid)
+    if (how !== undefined) return showEnd(how)
+    await new Promise<void>((resolve) => { setTimeout(resolve, lookMs).unref() })
+  }
+}
+
+function showEnd ([code, signal]: readonly [code: number, signal: number]): string {
+  if (code >= 0) return `exited with code ${code}`
+  if (signal < 0) return 'ended'
+  return `was ended by ${Object.entries(constants.signals).find(([, number]) => number === signal)?.[0] ?? `signal ${signal}`}`
+}

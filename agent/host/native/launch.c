@@ -1,0 +1,221 @@
+/*
+ * Programs started in other namespaces than ours, so that they outlive the container we live in.
+ *
+ * Owns: fork, entering namespaces, descriptors from 0 on, exec; and reaping of exactly that child.
+ * Does not know which namespaces or programs: agent/host/launch.ts names them.
+ *
+ * libuv's spawn cannot do it: setns(2) of a mount namespace fails in a process with threads, so it must happen between fork and exec.
+ * There only async-signal-safe calls are made; everything is laid out before. A pid namespace is not entered: setns(2) allows that only
+ * downwards, and a container with a pid namespace of its own takes every process in it with it.
+ */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "addon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+enum { NAMESPACES_MAX = 8, FDS_MAX = 16, STRINGS_MAX = 256, STRING_BYTES_MAX = 64 * 1024, ASIDE = 64 };
+
+struct launch {
+  const char *file;
+  int namespace_count, fd_count, report;
+  const char *namespaces[NAMESPACES_MAX];
+  int fds[FDS_MAX];
+  char **argv, **envp;
+  unsigned limit;
+};
+
+/* What went wrong: `step` counts the namespaces, then the descriptors, then exec. Nothing is written when exec succeeds. */
+struct failure {
+  int32_t step, error;
+};
+
+/* ---- child side: async-signal-safe only ---- */
+
+static void give_up (int fd, int step) {
+  struct failure failure = { step, errno };
+  while (write(fd, &failure, sizeof failure) < 0 && errno == EINTR) {}
+  _exit(127);
+}
+
+static int enter (const char *path) {
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  int result = setns(fd, 0), error = errno;
+  close(fd);
+  errno = error;
+  return result;
+}
+
+/* Descriptors are first moved out of the way: one of them may be a number that another is to get. */
+static int arrange (struct launch *launch) {
+  for (int i = 0; i < launch->fd_count; i++) {
+    int from = launch->fds[i] >= 0 ? fcntl(launch->fds[i], F_DUPFD_CLOEXEC, ASIDE) : open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (from >= 0 && from < ASIDE) {
+      int moved = fcntl(from, F_DUPFD_CLOEXEC, ASIDE);
+      close(from);
+      from = moved;
+    }
+    if (from < 0) return -1;
+    launch->fds[i] = from;
+  }
+  for (int i = 0; i < launch->fd_count; i++) if (dup2(launch->fds[i], i) < 0) return -1;
+  return 0;
+}
+
+static void close_between (unsigned first, unsigned last, unsigned limit) {
+  if (first > last) return;
+  if (syscall(SYS_close_range, first, last, 0) == 0) return;
+  for (unsigned fd = first; fd <= last && fd < limit; fd++) close((int)fd);
+}
+
+static void run_child (struct launch *launch) {
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = SIG_DFL;
+  for (int sig = 1; sig < 65; sig++) sigaction(sig, &action, NULL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, NULL);
+  setsid();
+  int report = fcntl(launch->report, F_DUPFD_CLOEXEC, ASIDE), step = 0;
+  if (report < 0) give_up(launch->report, launch->namespace_count);
+  for (; step < launch->namespace_count; step++) if (enter(launch->namespaces[step]) != 0) give_up(report, step);
+  /* A mount namespace brings its own root and working folder. */
+  if (chdir("/") != 0 || arrange(launch) != 0) give_up(report, step);
+  close_between((unsigned)launch->fd_count, (unsigned)report - 1, launch->limit);
+  close_between((unsigned)report + 1, ~0U, launch->limit);
+  execve(launch->file, launch->argv, launch->envp);
+  give_up(report, step + 1);
+}
+
+/* ---- parent side ---- */
+
+static napi_value fail (napi_env env, const char *call, int error) {
+  napi_value message, result, number;
+  if (napi_create_string_utf8(env, call, NAPI_AUTO_LENGTH, &message) != napi_ok) return NULL;
+  if (napi_create_error(env, NULL, message, &result) != napi_ok) return NULL;
+  if (napi_create_int32(env, error, &number) == napi_ok) napi_set_named_property(env, result, "errno", number);
+  napi_throw(env, result);
+  return NULL;
+}
+
+static int int32s (napi_env env, napi_value value, const int32_t **out, size_t *count) {
+  napi_typedarray_type type;
+  napi_value backing;
+  size_t offset;
+  void *data;
+  if (napi_get_typedarray_info(env, value, &type, count, &data, &backing, &offset) != napi_ok || type != napi_int32_array) return 0;
+  *out = data;
+  return 1;
+}
+
+/* Splits NUL-terminated strings; 0 when there are not exactly `count`. */
+static int split (char *text, size_t size, char **out, size_t count) {
+  size_t found = 0;
+  for (size_t at = 0; at < size; found++) {
+    char *end = memchr(text + at, 0, size - at);
+    if (end == NULL || found == count) return 0;
+    out[found] = text + at;
+    at = (size_t)(end - text) + 1;
+  }
+  return found == count;
+}
+
+static pid_t fork_child (struct launch *launch, int *error) {
+  struct rlimit files;
+  launch->limit = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536 ? (unsigned)files.rlim_cur : 65536;
+  /* No signal may run libuv's handler in the child: it would write into the parent's signal pipe. */
+  sigset_t all, before;
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, &before);
+  pid_t pid = fork();
+  if (pid == 0) run_child(launch);
+  *error = errno;
+  sigprocmask(SIG_SETMASK, &before, NULL);
+  return pid;
+}
+
+/*
+ * startProgram(strings: Buffer, counts: Int32Array, fds: Int32Array) → [pid, readFd]
+ *   strings: NUL-terminated: file, namespaces, arguments (with argv[0]), environment
+ *   counts:  [namespaces, arguments, environment]
+ *   fds:     become 0, 1, 2, …; -1 is /dev/null
+ * readFd ends without a byte when the program runs, else { step, errno } came first.
+ */
+static napi_value start (napi_env env, napi_callback_info info) {
+  size_t argc = 3, size, count_count, fd_count;
+  napi_value argv[3], result, value;
+  void *data;
+  const int32_t *counts, *fds;
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 3 || napi_get_buffer_info(env, argv[0], &data, &size) != napi_ok ||
+      !int32s(env, argv[1], &counts, &count_count) || !int32s(env, argv[2], &fds, &fd_count) || count_count != 3 ||
+      size == 0 || size > STRING_BYTES_MAX || fd_count < 3 || fd_count > FDS_MAX) return fail(env, "startProgram", EINVAL);
+  for (int i = 0; i < 3; i++) if (counts[i] < 0 || counts[i] > STRINGS_MAX / 3) return fail(env, "startProgram", EINVAL);
+  if (counts[0] > NAMESPACES_MAX || counts[1] == 0) return fail(env, "startProgram", EINVAL);
+  char *strings[STRINGS_MAX], *arguments[STRINGS_MAX], *environment[STRINGS_MAX];
+  if (!split(data, size, strings, 1 + (size_t)counts[0] + (size_t)counts[1] + (size_t)counts[2])) return fail(env, "startProgram", EINVAL);
+  char **at = strings + 1 + counts[0];
+  memcpy(arguments, at, sizeof *at * (size_t)counts[1]);
+  arguments[counts[1]] = NULL;
+  memcpy(environment, at + counts[1], sizeof *at * (size_t)counts[2]);
+  environment[counts[2]] = NULL;
+  struct launch launch = { .file = strings[0], .namespace_count = counts[0], .fd_count = (int)fd_count, .argv = arguments, .envp = environment };
+  for (int i = 0; i < counts[0]; i++) launch.namespaces[i] = strings[1 + i];
+  for (size_t i = 0; i < fd_count; i++) launch.fds[i] = fds[i];
+  int ends[2], error;
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail(env, "pipe2", errno);
+  launch.report = ends[1];
+  pid_t pid = fork_child(&launch, &error);
+  close(ends[1]);
+  if (pid < 0) {
+    close(ends[0]);
+    return fail(env, "fork", error);
+  }
+  if (napi_create_array_with_length(env, 2, &result) != napi_ok) return NULL;
+  if (napi_create_int32(env, pid, &value) != napi_ok || napi_set_element(env, result, 0, value) != napi_ok) return NULL;
+  if (napi_create_int32(env, ends[0], &value) != napi_ok || napi_set_element(env, result, 1, value) != napi_ok) return NULL;
+  return result;
+}
+
+/* reapProgram(pid) → undefined while it runs, [code, signal] once it is gone; -1 for what is not known. Waits for no other process. */
+static napi_value reap (napi_env env, napi_callback_info info) {
+  size_t argc = 1;
+  napi_value argv[1], result, value;
+  int32_t pid;
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 1 ||
+      napi_get_value_int32(env, argv[0], &pid) != napi_ok || pid <= 0) return fail(env, "reapProgram", EINVAL);
+  int status = 0;
+  pid_t done;
+  do done = waitpid(pid, &status, WNOHANG); while (done < 0 && errno == EINTR);
+  if (done == 0) return napi_get_undefined(env, &result) == napi_ok ? result : NULL;
+  int ended[2] = { done == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1, done == pid && WIFSIGNALED(status) ? WTERMSIG(status) : -1 };
+  if (napi_create_array_with_length(env, 2, &result) != napi_ok) return NULL;
+  for (uint32_t i = 0; i < 2; i++) {
+    if (napi_create_int32(env, ended[i], &value) != napi_ok || napi_set_element(env, result, i, value) != napi_ok) return NULL;
+  }
+  return result;
+}
+
+napi_status register_launch (napi_env env, napi_value exports) {
+  napi_property_descriptor list[] = {
+    { "startProgram", NULL, start, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "reapProgram", NULL, reap, NULL, NULL, NULL, napi_enumerable, NULL }
+  };
+  return napi_define_properties(env, exports, sizeof list / sizeof list[0], list);
+}
