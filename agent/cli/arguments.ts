@@ -8,6 +8,8 @@ import { VolumeError } from '../base/errors.ts'
 import { logLevels } from '../observe/log.ts'
 import type { LogLevel } from '../observe/log.ts'
 import { CallError } from '../../proto/csi/client.ts'
+import { defaultDriver } from './flex-driver/driver-name.ts'
+import type { DriverOptions } from './flex-driver/install.ts'
 import type { PlaceOptions } from './places.ts'
 
 export type { PlaceOptions }
@@ -30,6 +32,11 @@ export interface MountOptions extends PlaceOptions { readonly options: readonly 
 export interface UnmountOptions extends PlaceOptions { readonly force: boolean }
 export interface ReportOptions extends PlaceOptions { readonly json: boolean }
 export interface DoctorOptions extends ReportOptions { readonly kubeletDir: string }
+export interface FlexDriverOptions extends ReportOptions, DriverOptions {}
+export interface FlexInstallOptions extends FlexDriverOptions {
+  /** Seconds between two looks; undefined: install and end. */
+  readonly watch?: number
+}
 
 /** Each answers the exit code. */
 export interface Commands {
@@ -38,6 +45,8 @@ export interface Commands {
   unmount (directory: string, options: UnmountOptions): Promise<number>
   status (options: ReportOptions): Promise<number>
   doctor (options: DoctorOptions): Promise<number>
+  flexInstall (options: FlexInstallOptions): Promise<number>
+  flexUninstall (options: FlexDriverOptions): Promise<number>
 }
 
 export interface Output {
@@ -106,6 +115,30 @@ function addReports (program: Command, commands: Commands, result: Result): void
     .action(async (options: DoctorOptions) => { result.code = await commands.doctor(options) })
 }
 
+function withDriver (command: Command): Command {
+  return withPlaces(command)
+    .addOption(new Option('--driver <vendor/name>', 'what pods call it; may be given several times').argParser(collect).default([], defaultDriver))
+    .addOption(new Option('--plugin-dir <dir>', 'kubelet\'s volume plugin folder (default: asked of the running kubelet, else a known place)'))
+    .addOption(new Option('--host-root <dir>', 'where the node\'s / is, when this runs in a container').default('/').argParser(parseRoot))
+    .addOption(new Option('--json').default(false))
+}
+
+/** Without a trailing slash, so that paths can be appended. */
+function parseRoot (text: string): string {
+  if (!text.startsWith('/')) throw new InvalidArgumentError('It takes an absolute path.')
+  return text.replace(/\/+$/, '') || '/'
+}
+
+const withDefaultDriver = <T extends DriverOptions>(options: T): T => options.driver.length > 0 ? options : { ...options, driver: [defaultDriver] }
+
+function addFlexDriver (program: Command, commands: Commands, result: Result): void {
+  withDriver(program.command('flex-install').description('Install this binary as FlexVolume driver of the node\'s kubelet, or upgrade it.'))
+    .addOption(new Option('--watch [seconds]', 'keep it in place until ended, looking every 30 seconds unless told, as deploy/flex does').preset('30').argParser(parseSeconds))
+    .action(async (options: FlexInstallOptions) => { result.code = await commands.flexInstall(withDefaultDriver(options)) })
+  withDriver(program.command('flex-uninstall').description('Remove the FlexVolume driver. Mounts that are up stay up.'))
+    .action(async (options: FlexDriverOptions) => { result.code = await commands.flexUninstall(withDefaultDriver(options)) })
+}
+
 /** Runs one command line. 0 done, 1 failed, 2 wrong usage. */
 export async function runCommandLine (argv: readonly string[], version: string, commands: Commands, output: Output): Promise<number> {
   const result: Result = { code: 0 }
@@ -121,6 +154,7 @@ export async function runCommandLine (argv: readonly string[], version: string, 
   addAgent(program, commands, result)
   addMounts(program, commands, result)
   addReports(program, commands, result)
+  addFlexDriver(program, commands, result)
   for (const command of program.commands) command.exitOverride().allowExcessArguments(false)
   try {
     await program.parseAsync([...argv], { from: 'user' })

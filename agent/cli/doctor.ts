@@ -7,6 +7,7 @@ import { accessSync, closeSync, constants, existsSync, lstatSync, openSync, read
 import { release } from 'node:os'
 import { mountOf, readMountinfoSync } from '../host/mountinfo.ts'
 import { isListening } from './agent-process.ts'
+import { glibcFloor, isKernelEnough, kernelFloor, libraryProblems, libstdcxxFloor } from './flex-driver/floor.ts'
 import type { Places } from './places.ts'
 
 export type Verdict = 'ok' | 'warning' | 'failed'
@@ -29,23 +30,10 @@ const ok = (found: string): Omit<Finding, 'check'> => ({ verdict: 'ok', found, r
 const warning = (found: string, remedy: string): Omit<Finding, 'check'> => ({ verdict: 'warning', found, remedy })
 const failed = (found: string, remedy: string): Omit<Finding, 'check'> => ({ verdict: 'failed', found, remedy })
 
-/** FUSE 7.27, the oldest protocol we speak, came with it. */
-export const kernelFloor = [4, 18] as const
-
-export function isKernelEnough (text: string): boolean {
-  const [major = 0, minor = 0] = text.split('.').map((part) => Number.parseInt(part, 10))
-  return major > kernelFloor[0] || (major === kernelFloor[0] && minor >= kernelFloor[1])
-}
-
 /** CAP_SYS_ADMIN is bit 21, capabilities(7). */
 function hasSysAdmin (): boolean {
   const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
   return (BigInt(`0x${effective}`) >> 21n & 1n) === 1n
-}
-
-function libraryReport (): { glibc: string | undefined } {
-  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
-  return { glibc: header?.glibcVersionRuntime }
 }
 
 /** The nearest folder that exists: where a missing one would be made. */
@@ -96,10 +84,12 @@ export const checks = {
     return hasSysAdmin() ? ok('root with CAP_SYS_ADMIN') : failed('root without CAP_SYS_ADMIN', 'in a container, set privileged: true')
   },
   'libraries': () => {
-    const { glibc } = libraryReport()
-    if (glibc === undefined) return failed('no glibc', 'a distribution with glibc 2.28 or newer is needed')
-    const [major = 0, minor = 0] = glibc.split('.').map(Number)
-    return major > 2 || (major === 2 && minor >= 28) ? ok(`glibc ${glibc}`) : failed(`glibc ${glibc}`, 'glibc 2.28 or newer is needed')
+    const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }
+    const problems = libraryProblems('/')
+    const found = `glibc ${header?.glibcVersionRuntime ?? 'unknown'}`
+    return problems.length === 0
+      ? ok(`${found}, libstdc++ with GLIBCXX_${libstdcxxFloor}`)
+      : failed(`${found}: ${problems.join('; ')}`, `glibc ${glibcFloor} and GCC 5's libstdc++ or newer are needed`)
   },
   'state folder': ({ places }) => folderCheck(places.stateDir, '--state-dir', true),
   'run folder': ({ places }) => folderCheck(places.runDir, '--run-dir', false),

@@ -7,6 +7,7 @@ import { runCommandLine } from '../cli/arguments.ts'
 import type { Commands, Output, PlaceOptions } from '../cli/arguments.ts'
 import { findAgent, openAgent } from '../cli/agent-process.ts'
 import { examine, formatFindings } from '../cli/doctor.ts'
+import { runFlexInstall, runFlexUninstall } from './flex-driver.ts'
 import { mountByHand, requireMountRights, unmountByHand } from '../cli/mount.ts'
 import { choosePlaces } from '../cli/places.ts'
 import type { Places } from '../cli/places.ts'
@@ -71,7 +72,9 @@ const commands: Commands = {
     const findings = await examine({ places: placesOf(options), kubeletDir: options.kubeletDir })
     output.out(options.json ? json(findings) : formatFindings(findings))
     return findings.some(({ verdict }) => verdict === 'failed') ? 1 : 0
-  }
+  },
+  flexInstall: async (options) => await runFlexInstall(options, output),
+  flexUninstall: async (options) => await runFlexUninstall(options, placesOf(options), output)
 }
 
 export async function runCommands (args: readonly string[]): Promise<number> {

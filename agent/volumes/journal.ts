@@ -73,6 +73,23 @@ export class FileJournal implements Journal {
   }
 }
 
+/** What can be read of a journal without being its agent: nothing is set aside or removed. Missing is empty. */
+export async function peekJournal (folder: string): Promise<readonly JournalRecord[]> {
+  const names = await readdir(folder).catch((error: unknown): string[] => {
+    if (isCode(error, 'ENOENT')) return []
+    throw error
+  })
+  const records = await Promise.all(names.filter((name) => name.endsWith(suffix)).map(async (name): Promise<JournalRecord[]> => {
+    try {
+      return [parseRecord(await readFile(join(folder, name), 'utf8'))]
+    } catch {
+      // Removed in between, or damaged: its agent tells that.
+      return []
+    }
+  }))
+  return records.flat()
+}
+
 /** header line (version, SHA-256 of the body) and body line. */
 export function formatRecord (record: JournalRecord): string {
   const body = JSON.stringify(record)

@@ -3,6 +3,9 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import test from 'ava'
+import type { ExecutionContext } from 'ava'
+import { runCommandLine } from '../../../agent/cli/arguments.ts'
+import type { Commands, FlexInstallOptions } from '../../../agent/cli/arguments.ts'
 import { parseVolumeSpec } from '../../../agent/volumes/spec.ts'
 
 const yaml = createRequire(import.meta.url)('js-yaml') as { safeLoadAll: (text: string) => unknown[] }
@@ -16,6 +19,13 @@ const files = readdirSync(folder)
 const objects = files.filter((name) => name.endsWith('.yaml')).flatMap((name) => objectsOf(readFileSync(path.join(folder, name), 'utf8')))
 const ofKind = (kind: string): KubernetesObject[] => objects.filter((object) => object.kind === kind)
 
+interface InstallerPod {
+  readonly hostPID: boolean
+  readonly tolerations: readonly object[]
+  readonly containers: ReadonlyArray<{ image: string, command: string[], volumeMounts: ReadonlyArray<{ name: string, mountPath: string }> }>
+  readonly volumes: ReadonlyArray<{ name: string, hostPath: { path: string } }>
+}
+
 /** What kubelet hands over: every value a string. */
 type Attributes = Record<string, string>
 
@@ -24,7 +34,7 @@ test('every example is a whole Kubernetes object', (t) => {
     t.true([apiVersion, kind, metadata.name].every((text) => typeof text === 'string' && text !== ''))
     t.is(typeof spec, 'object')
   }
-  t.deepEqual(objects.map(({ kind }) => kind).sort(), ['CSIDriver', 'PersistentVolume', 'PersistentVolumeClaim', 'Pod', 'Pod'])
+  t.deepEqual(objects.map(({ kind }) => kind).sort(), ['CSIDriver', 'PersistentVolume', 'PersistentVolume', 'PersistentVolumeClaim', 'PersistentVolumeClaim', 'Pod', 'Pod', 'Pod'])
 })
 
 test('the FlexVolume example names the driver by its folder, and its options are accepted', (t) => {
@@ -35,17 +45,52 @@ test('the FlexVolume example names the driver by its folder, and its options are
   for (const value of Object.values(flex?.options ?? {})) t.is(typeof value, 'string')
 })
 
+/** A volume, its claim and a pod that uses it. */
+function claimed (t: ExecutionContext, source: 'csi' | 'flexVolume'): KubernetesObject | undefined {
+  const volume = ofKind('PersistentVolume').find(({ spec }) => spec[source] !== undefined)
+  const claim = ofKind('PersistentVolumeClaim').find(({ spec }) => spec['volumeName'] === volume?.metadata.name)
+  t.truthy(claim)
+  const volumes = ofKind('Pod').flatMap(({ spec }) => spec['volumes'] as Array<{ persistentVolumeClaim?: { claimName: string } }>)
+  t.true(volumes.some(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName === claim?.metadata.name))
+  return volume
+}
+
 test('the CSI example belongs together: driver, volume, claim and pod, and its attributes are accepted', (t) => {
   const [csiDriver] = ofKind('CSIDriver')
-  const [volume] = ofKind('PersistentVolume')
-  const [claim] = ofKind('PersistentVolumeClaim')
+  const volume = claimed(t, 'csi')
   const csi = volume?.spec['csi'] as { driver: string, volumeHandle: string, volumeAttributes: Attributes }
   t.is(csiDriver?.metadata.name, driver)
   t.is(csi.driver, driver)
-  t.is(claim?.spec['volumeName'], volume?.metadata.name)
-  const volumes = ofKind('Pod').flatMap(({ spec }) => spec['volumes'] as Array<{ persistentVolumeClaim?: { claimName: string } }>)
-  t.true(volumes.some(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName === claim?.metadata.name))
   t.notThrows(() => parseVolumeSpec(csi.volumeAttributes, { mountFlags: volume?.spec['mountOptions'] as string[] }))
+})
+
+test('the Flex volume belongs to its claim and pod, its options are accepted, and it has no mountOptions, which kubelet refuses', (t) => {
+  const volume = claimed(t, 'flexVolume')
+  const flex = volume?.spec['flexVolume'] as { driver: string, options: Attributes }
+  t.is(flex.driver, 'volbridge.io/volbridge')
+  t.notThrows(() => parseVolumeSpec(flex.options))
+  t.is(volume?.spec['mountOptions'], undefined)
+})
+
+test('the Flex installer runs a command that exists, on every Linux node, with the node\'s root where the command looks for it', async (t) => {
+  const [installer] = objectsOf(readFileSync(path.join(root, 'deploy/flex/installer.yaml'), 'utf8'))
+  const [kustomization] = objectsOf(readFileSync(path.join(root, 'deploy/flex/kustomization.yaml'), 'utf8')) as unknown as Array<{ resources: string[], images: Array<{ name: string }> }>
+  t.deepEqual(kustomization?.resources, ['installer.yaml'])
+  t.is(installer?.kind, 'DaemonSet')
+  const { spec: pod, metadata } = installer?.spec['template'] as { metadata: { labels: object }, spec: InstallerPod }
+  t.deepEqual((installer?.spec['selector'] as { matchLabels: object }).matchLabels, metadata.labels)
+  t.true(pod.hostPID)
+  t.deepEqual(pod.tolerations, [{ operator: 'Exists' }])
+  const [container] = pod.containers
+  t.is(container?.image, kustomization?.images[0]?.name)
+  const [program, ...args] = container?.command ?? []
+  t.is(program, 'volbridge')
+  let asked: FlexInstallOptions | undefined
+  const flexInstall = async (options: FlexInstallOptions): Promise<number> => { asked = options; return await Promise.resolve(0) }
+  t.is(await runCommandLine(args, '0', { flexInstall } as unknown as Commands, { out: () => undefined, err: (text) => { t.log(text) } }), 0)
+  t.is(asked?.watch, 30)
+  const mount = container?.volumeMounts.find(({ mountPath }) => mountPath === asked?.hostRoot)
+  t.is(pod.volumes.find(({ name }) => name === mount?.name)?.hostPath.path, '/')
 })
 
 test('README shows the examples as they are', (t) => {

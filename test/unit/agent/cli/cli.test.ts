@@ -7,7 +7,8 @@ import { VolumeError } from '../../../../agent/base/errors.ts'
 import { findAgent, isListening, openAgent } from '../../../../agent/cli/agent-process.ts'
 import { runCommandLine } from '../../../../agent/cli/arguments.ts'
 import type { Commands } from '../../../../agent/cli/arguments.ts'
-import { checks, examine, formatFindings, isKernelEnough } from '../../../../agent/cli/doctor.ts'
+import { checks, examine, formatFindings } from '../../../../agent/cli/doctor.ts'
+import { isKernelEnough } from '../../../../agent/cli/flex-driver/floor.ts'
 import { mountByHand } from '../../../../agent/cli/mount.ts'
 import { choosePlaces, makePlaces } from '../../../../agent/cli/places.ts'
 import { parseMountArguments, parseSource } from '../../../../agent/cli/source.ts'
@@ -29,7 +30,9 @@ async function run (argv: readonly string[], failure?: Error): Promise<Run> {
     mount: async (...rest) => await note('mount', ...rest),
     unmount: async (...rest) => await note('unmount', ...rest),
     status: async (options) => await note('status', options),
-    doctor: async (options) => await note('doctor', options)
+    doctor: async (options) => await note('doctor', options),
+    flexInstall: async (options) => await note('flexInstall', options),
+    flexUninstall: async (options) => await note('flexUninstall', options)
   }
   result.code = await runCommandLine(argv, '1.2.3', commands, { out: (text) => { result.out += text }, err: (text) => { result.err += text } })
   return result
@@ -81,6 +84,14 @@ test('a failed command exits 1 with its sentence, a wrong value exits 2', async 
 test('options of mount may be given as several lists', async (t) => {
   const { asked } = await run(['mount', 'nas:/e', '/mnt', '-o', 'ro,hard', '-o', 'client=fuse', '--foreground'])
   t.like((asked[0] as unknown[])[3], { options: ['ro,hard', 'client=fuse'], foreground: true })
+})
+
+test('the driver is ours unless others are named, and a host root has no slash at its end', async (t) => {
+  const optionsOf = async (argv: readonly string[]): Promise<unknown> => (await run(argv)).asked.flat()[1]
+  t.like(await optionsOf(['flex-install']), { driver: ['volbridge.io/volbridge'], hostRoot: '/', watch: undefined })
+  t.like(await optionsOf(['flex-install', '--driver', 'a/b', '--driver', 'c/d', '--host-root', '/host/', '--watch']), { driver: ['a/b', 'c/d'], hostRoot: '/host', watch: 30 })
+  t.like(await optionsOf(['flex-uninstall', '--host-root', '/']), { hostRoot: '/' })
+  t.is((await run(['flex-install', '--host-root', 'host'])).code, 2)
 })
 
 test('an agent leaves when idle only if told', async (t) => {

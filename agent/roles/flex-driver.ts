@@ -1,0 +1,53 @@
+/**
+ * `flex-install` and `flex-uninstall`, composed: this program as the source, the journal as the word on what still lives.
+ *
+ * Owns what is printed where, and the end of `--watch`. Does not know kubelet or plugin folders.
+ */
+import { isSea } from 'node:sea'
+import { VolumeError, messageOf } from '../base/errors.ts'
+import type { FlexDriverOptions, FlexInstallOptions, Output } from '../cli/arguments.ts'
+import { onHost } from '../cli/flex-driver/host-root.ts'
+import { formatInstallation, installDrivers, uninstallDrivers, watchDrivers } from '../cli/flex-driver/install.ts'
+import type { Places } from '../cli/places.ts'
+import { readMountinfo, topMountAt } from '../host/mountinfo.ts'
+import { peekJournal } from '../volumes/journal.ts'
+
+const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
+
+export async function runFlexInstall (options: FlexInstallOptions, output: Output): Promise<number> {
+  if (!isSea()) throw new VolumeError('UNSUPPORTED', 'flex-install installs the packed binary, and this runs from its sources', { remedy: 'run scripts/build, then dist/volbridge flex-install' })
+  const show = options.json ? json : formatInstallation
+  const stop = new AbortController()
+  if (options.watch !== undefined) for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { stop.abort() })
+  const installation = installDrivers(process.execPath, options)
+  output.out(show(installation))
+  if (options.watch === undefined) return 0
+  await watchDrivers(process.execPath, options, installation, {
+    signal: stop.signal, everyMs: options.watch * 1000,
+    changed: (again) => { output.out(show(again)) },
+    failed: (error) => { output.err(`volbridge: ${messageOf(error)}; trying again\n`) }
+  })
+  return 0
+}
+
+/** Folders of pods that are still mounted through Flex. kubelet cannot unmount them without the driver. */
+async function liveTargets (hostRoot: string, stateDir: string): Promise<readonly string[]> {
+  const records = await peekJournal(`${onHost(hostRoot, stateDir)}/journal`)
+  const mounts = await readMountinfo(hostRoot === '/' ? undefined : `${onHost(hostRoot, '/proc')}/1/mountinfo`)
+  return records.flatMap((record) => record.kind === 'bind' && record.door === 'flex' && topMountAt(mounts, record.resolved) !== undefined ? [record.path] : [])
+}
+
+export async function runFlexUninstall (options: FlexDriverOptions, { stateDir }: Places, output: Output): Promise<number> {
+  const removed = uninstallDrivers(options)
+  const live = await liveTargets(options.hostRoot, stateDir)
+  if (options.json) {
+    output.out(json({ ...removed, live }))
+    return 0
+  }
+  output.out(formatInstallation(removed))
+  if (live.length > 0) {
+    output.out(`${live.length} still mounted:\n${live.map((target) => `  ${target}\n`).join('')}` +
+      'They work on. kubelet cannot unmount them without the driver: install it again and delete their pods first, or `volbridge unmount --force` each.\n')
+  }
+  return 0
+}
