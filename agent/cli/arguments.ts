@@ -85,7 +85,7 @@ function addAgent (program: Command, commands: Commands, result: Result): void {
     .addOption(new Option('--kubelet-dir <dir>', 'kubelet\'s root folder').default(defaultKubeletDir))
     .addOption(new Option('--driver-name <name>', 'CSI driver name').default(defaultDriverName))
     .addOption(new Option('--host-ns <folder>', 'in a container with hostPID: /proc/1/ns. Mounts and sessions are then made on the node and outlive the container'))
-    .addOption(new Option('--listen <address>', 'HOST:PORT for /healthz, /readyz and /metrics'))
+    .addOption(new Option('--listen <address>', 'HOST:PORT, or a PORT of 127.0.0.1, for a page to look at (/, /status.json), /healthz, /readyz and /metrics'))
     .addOption(new Option('--log-level <level>').choices([...logLevels]).default('info'))
     .addOption(new Option('--log-file <path>', 'write the log there instead of standard error'))
     .addOption(new Option('--leave-when-idle [seconds]', 'end so long after the last volume and call (as the agents that Flex and mount start do)').preset('300').argParser(parseSeconds))

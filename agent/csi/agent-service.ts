@@ -3,7 +3,7 @@
  *
  * Owns the answers of `status` and `unmount`. Does not know how they are printed.
  */
-import type { StatusResponse, StatusUsage, StatusVolume } from '../../proto/csi/types.ts'
+import type { StatusResponse, StatusTrend, StatusTrouble, StatusUsage, StatusVolume } from '../../proto/csi/types.ts'
 import { VolumeError } from '../base/errors.ts'
 import { parseAbsolutePath } from '../base/brands.ts'
 import type { AbsolutePath } from '../base/brands.ts'
@@ -21,11 +21,22 @@ export interface AgentOptions {
   readonly uptimeMs: () => number
   /** Undefined when no kubelet is served. */
   readonly registration: () => RegistrationState | undefined
+  /** What is remembered of the last minutes, and of what went wrong. */
+  readonly trends?: () => readonly StatusTrend[]
+  readonly troubles?: () => readonly StatusTrouble[]
 }
+
+/** Volumes of one key share one file system: it is asked once, through the first of them that has a mount. */
+async function usagesOf (volumes: VolumeOperations, views: readonly VolumeView[]): Promise<ReadonlyMap<string, StatusUsage | null>> {
+  const leads = new Map(views.toReversed().toSorted((one, other) => Number(isSomewhere(one)) - Number(isSomewhere(other))).map((view) => [view.key, view]))
+  return new Map(await Promise.all([...leads].map(async ([key, view]) => [key, await usageOf(volumes, view)] as const)))
+}
+
+const isSomewhere = ({ targets, staging }: VolumeView): boolean => staging !== undefined || targets.some(({ problem }) => problem === '')
 
 /** Usage of one volume, or null when it has no mount to ask about: one bad volume must not spoil the page. */
 async function usageOf (volumes: VolumeOperations, view: VolumeView): Promise<StatusUsage | null> {
-  const mounted = view.targets[0]?.path ?? view.staging
+  const mounted = view.targets.find(({ problem }) => problem === '')?.path ?? view.staging ?? view.targets[0]?.path
   if (mounted === undefined) return null
   try {
     const found = await volumes.statistics({ volume: view.volume, path: parseAbsolutePath(mounted, 'path'), deadlineMs: statisticsMs })
@@ -66,7 +77,6 @@ function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolum
   }
 }
 
-const nameOf = ({ volume, key }: VolumeView): string => `${key} ${volume}`
 const isAt = (view: VolumeView, target: AbsolutePath): boolean => view.targets.some(({ path }) => path === target)
 
 async function unmount (volumes: VolumeOperations, target: AbsolutePath, force: boolean): Promise<{ lostBytes: string }> {
@@ -82,23 +92,29 @@ async function unmount (volumes: VolumeOperations, target: AbsolutePath, force: 
   return { lostBytes: `${lostBytes}` }
 }
 
-export function agentService ({ volumes, version, driverName, nodeId, uptimeMs, registration }: AgentOptions): Implementation<'Agent'> {
+/** What `volbridge status` and the agent's page tell: one report for both. */
+export async function statusReport ({ volumes, version, driverName, nodeId, uptimeMs, registration, trends, troubles }: AgentOptions): Promise<StatusResponse> {
+  const asked = await volumes.list()
+  const usages = await usagesOf(volumes, asked)
+  // Looked at again: a server that has just left that question open is not healthy.
+  const views = await volumes.list()
+  const registered = registration()
   return {
-    Status: async (): Promise<StatusResponse> => {
-      const asked = await volumes.list()
-      const usages = new Map(await Promise.all(asked.map(async (view) => [nameOf(view), await usageOf(volumes, view)] as const)))
-      // Looked at again: a server that has just left that question open is not healthy.
-      const views = await volumes.list()
-      const registered = registration()
-      return {
-        version, driverName, nodeId,
-        pid: process.pid,
-        uptimeMs: `${Math.round(uptimeMs())}`,
-        registration: registered?.phase ?? '',
-        registrationError: registered?.error ?? '',
-        volumes: views.map((view) => encodeVolume(view, usages.get(nameOf(view)) ?? null))
-      }
-    },
-    Unmount: async ({ targetPath, force }) => await unmount(volumes, decodePath(targetPath, 'target_path'), force)
+    version, driverName, nodeId,
+    pid: process.pid,
+    uptimeMs: `${Math.round(uptimeMs())}`,
+    registration: registered?.phase ?? '',
+    registrationError: registered?.error ?? '',
+    volumes: views.map((view) => encodeVolume(view, usages.get(view.key) ?? null)),
+    timeMs: `${Date.now()}`,
+    trends: trends?.() ?? [],
+    troubles: troubles?.() ?? []
+  }
+}
+
+export function agentService (options: AgentOptions): Implementation<'Agent'> {
+  return {
+    Status: async () => await statusReport(options),
+    Unmount: async ({ targetPath, force }) => await unmount(options.volumes, decodePath(targetPath, 'target_path'), force)
   }
 }

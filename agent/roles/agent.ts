@@ -15,6 +15,7 @@ import { leaveOwnCgroup, moveToOwnCgroup } from '../host/cgroups.ts'
 import { nodeNamespaces } from '../host/namespaces.ts'
 import { openLog } from '../observe/log.ts'
 import type { Log } from '../observe/log.ts'
+import { Troubles } from '../status/troubles.ts'
 import { startEngine } from '../volumes/engine.ts'
 import type { Engine } from '../volumes/engine.ts'
 import { parseVolumeSpec } from '../volumes/spec.ts'
@@ -100,22 +101,25 @@ function survive (log: Log): void {
   process.on('SIGHUP', () => undefined)
 }
 
-async function serve (options: AgentOptions, places: Places, log: Log): Promise<void> {
-  if (options.leaveWhenIdle === undefined) return await serveHere(options, places, log)
+interface Observed { readonly log: Log, readonly troubles: Troubles }
+
+async function serve (options: AgentOptions, places: Places, observed: Observed): Promise<void> {
+  const { log } = observed
+  if (options.leaveWhenIdle === undefined) return await serveHere(options, places, observed)
   await leaveStartersCgroup(log)
   try {
-    await serveHere(options, places, log)
+    await serveHere(options, places, observed)
   } finally {
     await leaveOwnCgroup(process.pid, agentCgroup)
   }
 }
 
-async function serveHere (options: AgentOptions, places: Places, log: Log): Promise<void> {
+async function serveHere (options: AgentOptions, places: Places, { log, troubles }: Observed): Promise<void> {
   const engine = await startEngineWhenFree(options, places, log)
   try {
     if (options.csiEndpoint !== undefined) makeSocketFolders(options.csiEndpoint)
     const doors = new Doors({
-      volumes: engine.service, parseSpec: parseVolumeSpec, log, version,
+      volumes: engine.service, parseSpec: parseVolumeSpec, log, troubles, version,
       driverName: options.driverName, nodeId: options.nodeId ?? hostname(), agentSocket: places.agentSocket,
       csiEndpoint: options.csiEndpoint, csiHealth: options.csiHealth, kubeletDir: options.kubeletDir, listen: options.listen
     })
@@ -135,10 +139,11 @@ async function serveHere (options: AgentOptions, places: Places, log: Log): Prom
 export async function runAgent (options: AgentOptions, places: Places): Promise<number> {
   requireRoot()
   await makePlaces(places)
-  const log = openLog({ level: options.logLevel, file: options.logFile })
+  const troubles = new Troubles()
+  const log = troubles.watch(openLog({ level: options.logLevel, file: options.logFile }))
   survive(log)
   try {
-    await serve(options, places, log)
+    await serve(options, places, { log, troubles })
   } catch (error) {
     // Whoever started us in the background reads the log's last line; a person reads what is printed.
     if (options.logFile !== undefined) log('error', { op: 'start', outcome: error instanceof VolumeError ? error.code : 'INTERNAL' }, messageOf(error))

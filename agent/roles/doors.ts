@@ -9,7 +9,8 @@ import path from 'node:path'
 import { VolumeError } from '../base/errors.ts'
 import { parseAbsolutePath } from '../base/brands.ts'
 import { monotonicMs } from '../base/deadline.ts'
-import { agentService } from '../csi/agent-service.ts'
+import { agentService, statusReport } from '../csi/agent-service.ts'
+import type { AgentOptions } from '../csi/agent-service.ts'
 import type { ParseSpec } from '../csi/decode.ts'
 import { identityService } from '../csi/identity.ts'
 import { nodeService } from '../csi/node.ts'
@@ -21,6 +22,11 @@ import type { Readiness } from '../observe/health-endpoint.ts'
 import type { Log } from '../observe/log.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { observeCalls } from '../observe/observed.ts'
+import { statusJson, statusPage } from '../status/page.ts'
+import { Recorder } from '../status/recorder.ts'
+import type { HealthChange } from '../status/recorder.ts'
+import { sharedFor } from '../status/shared.ts'
+import type { Troubles } from '../status/troubles.ts'
 import type { VolumeOperations } from '../volumes/operations.ts'
 import { loadServices } from '../../proto/csi/load.ts'
 
@@ -28,6 +34,8 @@ export interface DoorsOptions {
   readonly volumes: VolumeOperations
   readonly parseSpec: ParseSpec
   readonly log: Log
+  /** What the log has warned of lately. */
+  readonly troubles: Troubles
   readonly version: string
   readonly driverName: string
   readonly nodeId: string
@@ -65,12 +73,23 @@ function namesOf (folder: string): readonly string[] {
   }
 }
 
+/** However many people look at the page: the sessions are asked once a second. */
+const statusKeptMs = 1000
+
+/** A session that has ended is told when it ends, with the reason; here is what only looking shows. */
+function logHealth (log: Log, { source, before, now, reason }: HealthChange): void {
+  if (now === 'dead') return
+  if (now === 'healthy') log('info', { op: 'health', outcome: now, source, before }, `${source} is healthy again`)
+  else log('warn', { op: 'health', outcome: now, source, before }, reason)
+}
+
 export class Doors {
   readonly #options: DoorsOptions
   readonly #own: RpcServer
   readonly #csi: RpcServer | undefined
   readonly #registration: Registration | undefined
   readonly #http: HealthEndpoint
+  readonly #recorder: Recorder
   #lastCallMs = monotonicMs()
   #running = 0
   #isOpen = false
@@ -85,11 +104,17 @@ export class Doors {
     const observer = this.#counted(observeCalls(log, metrics))
     const identity = identityService({ driverName: parseDriverName(driverName), version, isReady: () => this.#isOpen })
     const node = nodeService({ volumes, parseSpec, nodeId, kubeletFolders: namesOf(kubeletDir), health: csiHealth })
-    const agent = agentService({ volumes, version, driverName, nodeId, uptimeMs: () => monotonicMs() - started, registration: () => this.#registration?.state })
-    this.#own = new RpcServer({ services, socketPath: agentSocket, field: '--agent-socket', unary: { observer, door: undefined } }, { Identity: identity, Node: node, Agent: agent })
+    this.#recorder = new Recorder({ list: async () => await volumes.list(), onHealth: (change) => { logHealth(log, change) } })
+    const told: AgentOptions = {
+      volumes, version, driverName, nodeId, uptimeMs: () => monotonicMs() - started, registration: () => this.#registration?.state,
+      trends: () => this.#recorder.trends(), troubles: () => options.troubles.list()
+    }
+    const status = sharedFor(statusKeptMs, async () => await statusReport(told))
+    this.#own = new RpcServer({ services, socketPath: agentSocket, field: '--agent-socket', unary: { observer, door: undefined } }, { Identity: identity, Node: node, Agent: agentService(told) })
     this.#http = new HealthEndpoint({
       readiness: () => this.readiness(),
-      metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text() })
+      metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text() }),
+      documents: { '/': async () => statusPage(await status()), '/status.json': async () => statusJson(await status()) }
     })
     if (csiSocket === undefined) return
     this.#csi = new RpcServer({ services, socketPath: csiSocket, field: '--csi-endpoint', unary: { observer, door: 'csi' } }, { Identity: identity, Node: node })
@@ -109,6 +134,7 @@ export class Doors {
       const { address, port } = await this.#http.listen(listen)
       log('info', { op: 'listen', address, port })
     }
+    this.#recorder.start()
     await this.#own.listen()
     await this.#csi?.listen()
     this.#registration?.start()
@@ -128,6 +154,7 @@ export class Doors {
   async close (graceMs: number): Promise<void> {
     this.#isOpen = false
     this.#http.close()
+    this.#recorder.stop()
     await Promise.all([this.#registration?.stop(), this.#csi?.close({ graceMs }), this.#own.close({ graceMs })])
   }
 

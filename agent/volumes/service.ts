@@ -105,7 +105,8 @@ export class VolumeService implements VolumeOperations {
       groups.set(name, [...groups.get(name) ?? [], bind])
     }
     const mounts = await this.#parts.host.mountinfo()
-    return await Promise.all([...groups.values()].map(async (binds) => await this.#view(binds, mounts)))
+    const reports = new Map<StageKey, Promise<MountReport | undefined>>()
+    return await Promise.all([...groups.values()].map(async (binds) => await this.#view(binds, mounts, reports)))
   }
 
   /** Why the volume is not to be seen at a path where it was put: a new session serves new binds, and not those of the one that died. */
@@ -119,13 +120,16 @@ export class VolumeService implements VolumeOperations {
     return `a mount of type ${top.type} lies over it; unmount that`
   }
 
-  async #view (binds: readonly BindRecord[], mounts: Mountinfo): Promise<VolumeView> {
+  /** `reports`: volumes of one key share a session, which is asked once. */
+  async #view (binds: readonly BindRecord[], mounts: Mountinfo, reports: Map<StageKey, Promise<MountReport | undefined>>): Promise<VolumeView> {
     const [first] = binds
     if (first === undefined) throw new VolumeError('INTERNAL', 'a volume without binds')
     const { volume, key } = first
     const record = this.#parts.table.mount(key)
     const live = this.#parts.shared.live(key)
-    const report = await live?.report(reportMs).catch((error: unknown) => unanswered(error))
+    const asked = reports.get(key) ?? Promise.resolve(live?.report(reportMs).catch((error: unknown) => unanswered(error)))
+    reports.set(key, asked)
+    const report = await asked
     const unsettled = binds.find((bind) => bind.phase !== 'attached')
     const targets = binds.filter((bind) => bind.role === 'target')
       .map((bind) => ({ ...bind, problem: this.#problemOf(bind, topMountAt(mounts, bind.resolved)) }))

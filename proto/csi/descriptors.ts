@@ -776,6 +776,110 @@ export const descriptors: object = {
            "rule": "repeated",
            "type": "Volume",
            "id": 8
+          },
+          "timeMs": {
+           "type": "int64",
+           "id": 9
+          },
+          "trends": {
+           "rule": "repeated",
+           "type": "Trend",
+           "id": 10
+          },
+          "troubles": {
+           "rule": "repeated",
+           "type": "Trouble",
+           "id": 11
+          }
+         }
+        },
+        "Trend": {
+         "fields": {
+          "key": {
+           "type": "string",
+           "id": 1
+          },
+          "intervalMs": {
+           "type": "int32",
+           "id": 2
+          },
+          "timeMs": {
+           "type": "int64",
+           "id": 3
+          },
+          "readBytesPerSecond": {
+           "rule": "repeated",
+           "type": "double",
+           "id": 4
+          },
+          "writtenBytesPerSecond": {
+           "rule": "repeated",
+           "type": "double",
+           "id": 5
+          },
+          "requestsPerSecond": {
+           "rule": "repeated",
+           "type": "double",
+           "id": 6
+          },
+          "medianSeconds": {
+           "rule": "repeated",
+           "type": "double",
+           "id": 7
+          },
+          "p99Seconds": {
+           "rule": "repeated",
+           "type": "double",
+           "id": 8
+          },
+          "health": {
+           "rule": "repeated",
+           "type": "HealthChange",
+           "id": 9
+          }
+         }
+        },
+        "HealthChange": {
+         "fields": {
+          "timeMs": {
+           "type": "int64",
+           "id": 1
+          },
+          "health": {
+           "type": "string",
+           "id": 2
+          }
+         }
+        },
+        "Trouble": {
+         "fields": {
+          "timeMs": {
+           "type": "int64",
+           "id": 1
+          },
+          "count": {
+           "type": "int32",
+           "id": 2
+          },
+          "level": {
+           "type": "string",
+           "id": 3
+          },
+          "operation": {
+           "type": "string",
+           "id": 4
+          },
+          "subject": {
+           "type": "string",
+           "id": 5
+          },
+          "message": {
+           "type": "string",
+           "id": 6
+          },
+          "remedy": {
+           "type": "string",
+           "id": 7
           }
          }
         },

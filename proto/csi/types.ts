@@ -119,6 +119,30 @@ export interface StatusResponse {
   readonly registration: string
   readonly registrationError: string
   readonly volumes: readonly StatusVolume[]
+  readonly timeMs: Int64
+  readonly trends: readonly StatusTrend[]
+  readonly troubles: readonly StatusTrouble[]
+}
+/** One session at even distances, oldest first; NaN where nothing is known. */
+export interface StatusTrend {
+  readonly key: string
+  readonly intervalMs: number
+  readonly timeMs: Int64
+  readonly readBytesPerSecond: readonly number[]
+  readonly writtenBytesPerSecond: readonly number[]
+  readonly requestsPerSecond: readonly number[]
+  readonly medianSeconds: readonly number[]
+  readonly p99Seconds: readonly number[]
+  readonly health: readonly { readonly timeMs: Int64, readonly health: string }[]
+}
+export interface StatusTrouble {
+  readonly timeMs: Int64
+  readonly count: number
+  readonly level: string
+  readonly operation: string
+  readonly subject: string
+  readonly message: string
+  readonly remedy: string
 }
 
 /** Calls by service and method: what goes in and what comes out. Servers, clients, metrics and tests all iterate it. */

@@ -4,7 +4,7 @@ import os from 'node:os'
 import path from 'node:path'
 import { status } from '@grpc/grpc-js'
 import test from 'ava'
-import { toVolumeId } from '../../../../agent/base/brands.ts'
+import { toStageKey, toVolumeId } from '../../../../agent/base/brands.ts'
 import { VolumeError } from '../../../../agent/base/errors.ts'
 import { agentService } from '../../../../agent/csi/agent-service.ts'
 import { identityService } from '../../../../agent/csi/identity.ts'
@@ -168,7 +168,7 @@ test('a call that is not served is UNIMPLEMENTED', async (t) => {
 
 test('status shows each volume, with usage where it can be had', async (t) => {
   await withServer({}, async ({ client, volumes }) => {
-    volumes.views = [viewOf(), viewOf({ volume: toVolumeId('v2'), targets: [], sessionPid: undefined, health: { state: 'dead', reason: 'session ended; unmount it' } })]
+    volumes.views = [viewOf(), viewOf({ volume: toVolumeId('v2'), key: toStageKey('cd'), targets: [], sessionPid: undefined, health: { state: 'dead', reason: 'session ended; unmount it' } })]
     const answer = await client.call('Agent', 'Status', {}, { deadlineMs })
     t.like(answer, { version: '1.2.3', nodeId: 'node-a', registration: '' })
     t.like(answer.volumes[0], { volumeId: 'v1', source: 'server:/export', health: 'healthy', sessionPid: 7, counters: { reads: 3 }, usage: { totalInodes: '100', stale: false } })

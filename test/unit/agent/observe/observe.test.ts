@@ -189,7 +189,8 @@ test('liveness is the process, readiness has a reason, everything else is refuse
 test('a listen address is HOST:PORT, IPv6 in brackets; anything else is refused by value', (t) => {
   t.deepEqual(parseListenAddress('127.0.0.1:9810'), { host: '127.0.0.1', port: 9810 })
   t.deepEqual(parseListenAddress('[::1]:0'), { host: '::1', port: 0 })
-  for (const bad of ['', '9810', ':9810', 'a:b', '::1:9810', 'a:99999', 'a b:1']) t.throws(() => parseListenAddress(bad), { instanceOf: VolumeError, message: /--listen/ }, bad)
+  t.deepEqual(parseListenAddress('9810'), { host: '127.0.0.1', port: 9810 }, 'a port alone is reached from this machine only')
+  for (const bad of ['', '98100', ':9810', 'a:b', '::1:9810', 'a:99999', 'a b:1']) t.throws(() => parseListenAddress(bad), { instanceOf: VolumeError, message: /--listen/ }, bad)
 })
 
 test('an address in use is refused with what to do', async (t) => {
