@@ -5,8 +5,8 @@
  */
 import type { StatusResponse, StatusTrouble, StatusVolume } from '../../proto/csi/types.ts'
 import {
-  formatActivity, formatDuration, formatErrors, formatLocks, formatNetwork, formatSummary, formatUnsaved, formatUsage, formatWaiting, formatWork,
-  healthSinceMs, sharesOf, type Share
+  formatActivity, formatDoor, formatDuration, formatErrors, formatLocks, formatNetwork, formatSummary, formatUnsaved, formatUsage, formatVolumeId, formatWaiting,
+  formatWork, healthSinceMs, sharesOf, type Share
 } from '../status/words.ts'
 
 const row = (name: string, value: string): string => `  ${name.padEnd(9)}${value}`
@@ -29,9 +29,10 @@ function formatSession ({ lead, trend }: Share): string[] {
   ]
 }
 
-function formatVolume ({ volumeId, door, state, staging, targets }: StatusVolume): string[] {
+function formatVolume (volume: StatusVolume): string[] {
+  const { staging, targets } = volume
   return [
-    row('volume', `${volumeId}, ${state} through ${door}`),
+    row('volume', `${formatVolumeId(volume)}, ${formatDoor(volume)}`),
     ...(staging === '' ? [] : [row('', `staged at ${staging}`)]),
     ...targets.map(({ path, readOnly, owner, problem }) =>
       row('', `at ${path}${readOnly ? ' (read-only)' : ''}${owner === '' ? '' : ` for ${owner}`}${problem === '' ? '' : `: ${problem}`}`))

@@ -8,7 +8,7 @@ import { chart, healthRibbon } from './chart.ts'
 import { foreign, html, nothing, type Html } from './html.ts'
 import {
   activityOf, formatBytes, formatCount, formatDuration, formatErrors, formatLocks, formatNetwork, formatSeconds, formatUnsaved, formatUsage,
-  formatWaiting, formatWork, capitalised, splitRemedy, healthOf, healthSinceMs, largest, type Share
+  capitalised, formatDoor, formatVolumeId, formatWaiting, formatWork, splitRemedy, healthOf, healthSinceMs, largest, type Share
 } from './words.ts'
 
 /** Of a share that many pods use; the rest is counted. */
@@ -33,10 +33,11 @@ function healthCell (share: Share, nowMs: number): Html {
 
 const more = (total: number, shown: number, what: string): Html => total <= shown ? nothing : html`<li class="soft">and ${total - shown} more ${what}</li>`
 
-function volumeLine ({ volumeId, door, state, targets }: StatusVolume): Html {
+function volumeLine (volume: StatusVolume): Html {
+  const { targets } = volume
   const owners = [...new Set(targets.map(({ owner }) => owner).filter((owner) => owner !== ''))]
   const forWhom = owners.length === 0 ? nothing : html` for ${foreign(owners.slice(0, 3).join(', '))}${owners.length > 3 ? ` and ${owners.length - 3} more` : ''}`
-  return html`<li>${foreign(volumeId)} <span class="soft">${state} through ${door}${forWhom}</span></li>`
+  return html`<li>${foreign(formatVolumeId(volume))} <span class="soft">${formatDoor(volume)}${forWhom}</span></li>`
 }
 
 const targetLine = ({ path, readOnly, problem }: StatusTarget): Html =>

@@ -93,7 +93,8 @@ export function countHealths (volumes: readonly StatusVolume[]): readonly (reado
 export function formatSummary (volumes: readonly StatusVolume[]): string {
   if (volumes.length === 0) return 'no volumes'
   const counts = countHealths(volumes)
-  if (counts.length === 1 && counts[0]?.[0] === 'healthy') return volumes.length === 1 ? 'the one volume is healthy' : `all ${volumes.length} volumes are healthy`
+  const [state] = counts[0] ?? []
+  if (counts.length === 1 && state !== undefined) return volumes.length === 1 ? `the one volume is ${state}` : `all ${volumes.length} volumes are ${state}`
   return `${counted(volumes.length, 'volume')}: ${counts.map(([state, count]) => `${count} ${state}`).join(', ')}`
 }
 
@@ -152,11 +153,16 @@ export function formatWaiting ({ gauges, health }: StatusVolume): string {
   return fuseInFlight === 0 || health === 'healthy' ? '' : `${counted(fuseInFlight, 'request')} of programs`
 }
 
+/** The engine names hand mounts by a hash of their folder, of which the beginning tells them apart. */
+export const formatVolumeId = ({ volumeId, door }: StatusVolume): string => door === 'hand' && volumeId.length > 24 ? `${volumeId.slice(0, 17)}…` : volumeId
+
+export const formatDoor = ({ state, door }: StatusVolume): string => door === 'hand' ? `${state === 'published' ? 'mounted' : state} by hand` : `${state} through ${door}`
+
 /** Locks are the promise that surprises most: it is said, not hidden. */
 export const formatLocks = (locks: string): string => locks === 'node-local' ? 'node-local: two nodes can hold the same lock' : locks
 
-/** "Now" is the last half minute: shorter jumps about, longer hides that it has stopped. */
-const nowMs = 30_000
+/** "Now" is the last quarter of a minute: shorter jumps about, longer hides that it has stopped. */
+const nowMs = 15_000
 
 export interface Activity {
   readonly readBytesPerSecond: number
@@ -173,7 +179,7 @@ const mean = (values: readonly number[]): number => {
 }
 export const largest = (values: readonly number[]): number => values.reduce((most, value) => value > most ? value : most, 0)
 
-/** Undefined when the last half minute is not known. */
+/** Undefined when the last seconds are not known. */
 export function activityOf (trend: StatusTrend | undefined): Activity | undefined {
   if (trend === undefined) return undefined
   const last = (values: readonly number[]): readonly number[] => values.slice(-Math.max(1, Math.round(nowMs / trend.intervalMs)))
