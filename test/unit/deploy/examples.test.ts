@@ -16,7 +16,9 @@ const driver = 'csi.volbridge.io'
 interface KubernetesObject { apiVersion: string, kind: string, metadata: { name: string }, spec: Record<string, unknown> }
 const objectsOf = (text: string): KubernetesObject[] => yaml.safeLoadAll(text) as KubernetesObject[]
 const files = readdirSync(folder)
-const objects = files.filter((name) => name.endsWith('.yaml')).flatMap((name) => objectsOf(readFileSync(path.join(folder, name), 'utf8')))
+const objects = [
+  ...files.filter((name) => name.endsWith('.yaml')).map((name) => path.join(folder, name)), path.join(root, 'deploy/csi/csidriver.yaml')
+].flatMap((file) => objectsOf(readFileSync(file, 'utf8')))
 const ofKind = (kind: string): KubernetesObject[] => objects.filter((object) => object.kind === kind)
 
 interface InstallerPod {
