@@ -5,7 +5,7 @@
  */
 import type { StatusResponse, StatusTrouble, StatusVolume } from '../../proto/csi/types.ts'
 import {
-  formatActivity, formatDoor, formatDuration, formatErrors, formatLocks, formatNetwork, formatSummary, formatUnsaved, formatUsage, formatVolumeId, formatWaiting,
+  formatActivity, formatCaching, formatDoor, formatDuration, formatErrors, formatLocks, formatNetwork, formatSummary, formatUnsaved, formatUsage, formatVolumeId, formatWaiting,
   formatWork, healthSinceMs, sharesOf, type Share
 } from '../status/words.ts'
 
@@ -18,6 +18,7 @@ function formatSession ({ lead, trend }: Share): string[] {
   return [
     row('client', lead.clientReason === '' ? lead.client : `${lead.client} (${lead.clientReason})`),
     ...rowIfAny('locks', formatLocks(lead.locks)),
+    ...rowIfAny('caching', formatCaching(lead)),
     row('space', formatUsage(lead.usage)),
     ...rowIfAny('session', lead.sessionPid === 0 ? '' : `process ${lead.sessionPid}`),
     ...rowIfAny('now', trend === undefined ? '' : formatActivity(trend)),

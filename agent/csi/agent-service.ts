@@ -73,7 +73,8 @@ function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolum
     gauges: view.gauges,
     usage,
     key: view.key,
-    latency: encodeLatency(view.latency)
+    latency: encodeLatency(view.latency),
+    exclusive: view.exclusive
   }
 }
 

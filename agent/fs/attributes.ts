@@ -12,7 +12,7 @@ import type { Clock } from './clock.ts'
 import { Errno, isErrno } from '../base/errno.ts'
 import { isSameObject, type Inode } from './inodes.ts'
 import type { NodeAttributes } from './operations.ts'
-import type { FilesystemOptions } from './options.ts'
+import { defaultOptions, type FilesystemOptions } from './options.ts'
 
 interface OwnChanges {
   inFlight: number
@@ -27,6 +27,8 @@ interface OwnChanges {
 /** A very long stream of changes in flight is judged in portions, so that nothing grows with it. */
 const judgedAfter = 256
 const madeKept = 1_024
+/** inode(7): S_ISUID, S_ISGID */
+const setIdBits = 0o6000
 
 export class CachedAttributes {
   attributes: Attributes | undefined
@@ -49,6 +51,8 @@ export class CachedAttributes {
   isCtimeOurs = false
   /** Somebody else changed the object, and the kernel's own copy of size and times was not replaced since. */
   isNewsToKernel = false
+  /** Somebody else changed it during our life: it is nobody's alone. */
+  isShared = false
   /** Who was sent to look the name up again for that reason (open-files.ts). */
   sentBack: Set<number> | undefined
   refreshing: { readonly version: number, readonly result: Promise<Attributes | Errno> } | undefined
@@ -177,6 +181,14 @@ export class AttributeCache {
     if (errno === Errno.ESTALE) this.markStale(inode)
   }
 
+  /**
+   * Unwritten bytes will move mtime, and may drop set-id bits, when they are written: the kernel has to ask again. A solo writer's kernel says
+   * times itself.
+   */
+  areBehind ({ cached, file }: Inode): boolean {
+    return file !== undefined && file.hasUnwritten && (!this.#options.soloWriter || ((cached.attributes?.mode ?? 0) & setIdBits) !== 0)
+  }
+
   /** What the kernel is told: with our own bytes that the server has not got yet, and without the silly name. */
   present (inode: Inode): NodeAttributes | undefined {
     const known = inode.cached.attributes
@@ -191,8 +203,7 @@ export class AttributeCache {
     return {
       nodeid: inode.nodeid,
       attributes: isChanged ? { ...known, sizeBytes, nlink } : known,
-      // Unwritten bytes will move mtime when they are written: the kernel has to ask again.
-      attributesTtlMs: file !== undefined && file.hasUnwritten ? 0 : this.remainingMs(inode)
+        attributesTtlMs: this.areBehind(inode) ? 0 : this.remainingMs(inode)
     }
   }
 
@@ -229,8 +240,7 @@ export class AttributeCache {
   /** nfs(5): starts at the minimum, doubles while nothing changes, and starts again when something does. */
   #renewTtl (inode: Inode, next: Attributes, nowMs: number): void {
     const cached = inode.cached
-    const { acdirminMs, acdirmaxMs, acregminMs, acregmaxMs } = this.#options
-    const [minMs, maxMs] = inode.kind === 'directory' ? [acdirminMs, acdirmaxMs] : [acregminMs, acregmaxMs]
+    const [minMs, maxMs] = this.#lifetimes(inode)
     if (cached.attributes === undefined || cached.attributes.change !== next.change) {
       cached.ttlMs = minMs
       cached.ttlSinceMs = nowMs
@@ -238,6 +248,16 @@ export class AttributeCache {
       cached.ttlMs = Math.min(cached.ttlMs * 2, Math.max(minMs, maxMs))
       cached.ttlSinceMs = nowMs
     }
+  }
+
+  /** Minimum and maximum. An object that is not a solo writer's any more gets those of everybody, if they are shorter. */
+  #lifetimes ({ kind, cached }: Inode): readonly [number, number] {
+    const of = (options: FilesystemOptions): readonly [number, number] =>
+      kind === 'directory' ? [options.acdirminMs, options.acdirmaxMs] : [options.acregminMs, options.acregmaxMs]
+    const [minMs, maxMs] = of(this.#options)
+    if (!this.#options.soloWriter || !cached.isShared) return [minMs, maxMs]
+    const [defaultMinMs, defaultMaxMs] = of(defaultOptions)
+    return [Math.min(minMs, defaultMinMs), Math.min(maxMs, defaultMaxMs)]
   }
 
   #learn (inode: Inode, own: OwnChanges, change: Change, sent: number): void {
@@ -271,6 +291,9 @@ export class AttributeCache {
     inode.cached.version += 1
     inode.cached.pagesToken = undefined
     inode.cached.isNewsToKernel = true
+    inode.cached.isShared = true
+    // What came with this news was to be believed for as long as a solo writer may.
+    if (this.#options.soloWriter) inode.cached.ttlMs = Math.min(inode.cached.ttlMs, this.#lifetimes(inode)[0])
     inode.access = undefined
     this.#onForeignChange(inode)
   }

@@ -10,6 +10,7 @@ import type { HandleTable } from './handles.ts'
 import type { InodeTable } from './inodes.ts'
 import type { Invalidator } from './operations.ts'
 import type { FilesystemOptions } from './options.ts'
+import type { SoloWriter } from './solo-writer.ts'
 import type { SoftRevalidation } from './soft-revalidation.ts'
 import type { State } from './state.ts'
 import type { Writeback } from './writeback.ts'
@@ -27,4 +28,6 @@ export interface Core {
   readonly handles: HandleTable
   readonly writeback: Writeback
   readonly soft: SoftRevalidation
+  /** With consistency=solowriter. */
+  readonly solo: SoloWriter | undefined
 }

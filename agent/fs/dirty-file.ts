@@ -25,6 +25,8 @@ export interface WritebackParts {
   readonly state: State
   readonly packer: BlockPacker
   readonly writesInFlightMax: number
+  /** Told when bytes were dropped because the server refused them. */
+  readonly onRefused: (inode: Inode) => void
   /** Told after every change of what this file holds. */
   readonly onChange: (file: DirtyFile) => void
 }
@@ -310,7 +312,7 @@ export class DirtyFile {
 
   /** The server refused these bytes for good: they are dropped, here and in the kernel, and the error waits for its readers. */
   #fail (extents: readonly Extent[], errno: Errno): void {
-    const { attributes, invalidator } = this.#parts
+    const { attributes, invalidator, onRefused } = this.#parts
     let start = Infinity
     let end = 0
     for (const extent of extents) {
@@ -324,7 +326,8 @@ export class DirtyFile {
     attributes.noteFailure(this.#inode, errno)
     attributes.expire(this.#inode)
     this.#inode.cached.pagesToken = undefined
-    if (end > start) invalidator.inode(this.#inode.nodeid, start, end - start)
+    if (end > start) for (const nodeid of [this.#inode.nodeid, ...this.#inode.formerNodeids]) invalidator.inode(nodeid, start, end - start)
+    onRefused(this.#inode)
   }
 
   #afterChange (): void {

@@ -25,6 +25,7 @@ import type {
 import { defaultOptions, type FilesystemOptions } from './options.ts'
 import { Removals } from './removals.ts'
 import { SillyRename } from './silly-rename.ts'
+import { SoloWriter } from './solo-writer.ts'
 import { SoftRevalidation } from './soft-revalidation.ts'
 import type { State } from './state.ts'
 import { Writeback } from './writeback.ts'
@@ -36,6 +37,8 @@ export interface FilesystemParts {
   readonly invalidator: Invalidator
   readonly options: Partial<FilesystemOptions>
   readonly clock: Clock
+  /** Told of each object that was a solo writer's until somebody else changed it. */
+  readonly onShared?: (path: string) => void
 }
 
 /** Numbers for metrics. */
@@ -47,6 +50,8 @@ export interface FilesystemGauges {
   readonly waitingWriters: number
   /** 1 while answers come from last known values. */
   readonly silent: number
+  /** 1 with consistency=solowriter. */
+  readonly soloWriter: number
 }
 
 export class Filesystem implements FilesystemOperations {
@@ -78,9 +83,12 @@ export class Filesystem implements FilesystemOperations {
       names: names.size,
       dirtyBytes: writeback.heldBytes,
       waitingWriters: writeback.waiting,
-      silent: soft.isSilent ? 1 : 0
+      silent: soft.isSilent ? 1 : 0,
+      soloWriter: this.#core.solo === undefined ? 0 : 1
     }
   }
+
+  counters (): Record<string, number> { return this.#core.solo === undefined ? {} : { soloWriterEnded: this.#core.solo.ended } }
 
   lookup (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<Entry | NoEntry | Errno> { return this.#lookups.lookup(parent, name, caller) }
   remember (nodeid: Nodeid, count: number): void { this.#core.inodes.remember(nodeid, count) }
@@ -156,15 +164,25 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
   const options: FilesystemOptions = { ...defaultOptions, ...parts.options }
   const inodes = new InodeTable({ state, clock, idleMax: options.idleInodesMax, makeCache: () => new CachedAttributes() })
   const names = new NameCache({ max: options.namesMax, inodes, invalidator })
-  const attributes = new AttributeCache({ clock, options, backend, onForeignChange: (inode) => { noteForeignChange(inode, names, invalidator) } })
+  const solo = options.soloWriter ? new SoloWriter({ inodes, invalidator, onShared: parts.onShared ?? (() => undefined) }) : undefined
+  const attributes = new AttributeCache({
+    clock,
+    options,
+    backend,
+    onForeignChange: (inode) => {
+      noteForeignChange(inode, names, invalidator)
+      solo?.end(inode)
+    }
+  })
   const access = new AccessCache({ clock, backend, attributes })
-  const writeback = new Writeback({ backend, attributes, invalidator, state, arena, clock, options, onEmpty: (inode) => { inodes.release(inode) } })
+  const writeback = new Writeback({ backend, attributes, invalidator, state, arena, clock, options, onEmpty: (inode) => { inodes.release(inode) }, onRefused: (inode) => { solo?.distrust(inode) } })
   inodes.onForgotten = (inode) => { names.clear(inode) }
   const root = inodes.addRoot(backend.root.handle, backend.root.attributes)
   attributes.apply(root, backend.root.attributes, attributes.stamp())
   return {
     backend, state, clock, options, invalidator, inodes, attributes, names, access, writeback,
     handles: new HandleTable(state),
+    solo,
     soft: new SoftRevalidation(clock, options.softRevalMs)
   }
 }
@@ -173,7 +191,7 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
 function noteForeignChange (inode: Inode, names: NameCache, invalidator: Invalidator): void {
   if (inode.kind === 'directory') names.clearForeign(inode)
   if (!inode.cached.hasPages) return
-  invalidator.inode(inode.nodeid, 0, -1)
+  for (const nodeid of [inode.nodeid, ...inode.formerNodeids]) invalidator.inode(nodeid, 0, -1)
   // With somebody reading, pages come back at once; without, there are none until the next open.
   if (inode.opens === 0) inode.cached.hasPages = false
 }

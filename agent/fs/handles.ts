@@ -5,20 +5,23 @@
 import type { Credential, OpenState } from './backend.ts'
 import type { Inode } from './inodes.ts'
 import type { Listing } from './directories.ts'
-import type { HandleId, OpenFlags } from './operations.ts'
+import type { HandleId, Nodeid, OpenFlags } from './operations.ts'
 import type { State } from './state.ts'
 
 export class OpenHandle {
   readonly id: HandleId
   readonly inode: Inode
+  /** The number under which the kernel opened it; the inode may have another by now. */
+  readonly nodeid: Nodeid
   readonly open: OpenState
   readonly flags: OpenFlags
   errorsSeen: number
   listing: Listing | undefined
 
-  constructor (facts: { id: HandleId, inode: Inode, open: OpenState, flags: OpenFlags, errorsSeen: number }) {
+  constructor (facts: { id: HandleId, inode: Inode, nodeid: Nodeid, open: OpenState, flags: OpenFlags, errorsSeen: number }) {
     this.id = facts.id
     this.inode = facts.inode
+    this.nodeid = facts.nodeid
     this.open = facts.open
     this.flags = facts.flags
     this.errorsSeen = facts.errorsSeen
@@ -42,12 +45,12 @@ export class HandleTable {
   get (id: HandleId): OpenHandle | undefined { return this.#handles.get(id) }
   all (): Iterable<OpenHandle> { return this.#handles.values() }
 
-  add (facts: { inode: Inode, open: OpenState, flags: OpenFlags, errorsSeen: number }): OpenHandle {
+  add (facts: { inode: Inode, nodeid: Nodeid, open: OpenState, flags: OpenFlags, errorsSeen: number }): OpenHandle {
     const handle = new OpenHandle({ id: this.#state.next('handle'), ...facts })
     this.#handles.set(handle.id, handle)
     this.#state.handles.set(handle.id, {
       id: handle.id,
-      nodeid: handle.inode.nodeid,
+      nodeid: handle.nodeid,
       open: handle.open,
       flags: packFlags(handle.flags),
       isDirectory: handle.inode.kind === 'directory'

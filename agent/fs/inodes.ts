@@ -18,7 +18,10 @@ import type { FileErrors } from './file-errors.ts'
 export interface SillyName { readonly directory: Inode, readonly name: FileName, readonly credential: Credential }
 
 export class Inode {
-  readonly nodeid: Nodeid
+  /** The number that is given to the kernel now. */
+  nodeid: Nodeid
+  /** Numbers it had before, which the kernel may still use (`renumber`). */
+  formerNodeids: readonly Nodeid[] = []
   readonly generation: number
   readonly handle: RemoteHandle
   readonly kind: FileKind
@@ -121,6 +124,24 @@ export class InodeTable {
     return this.#add(new Inode({ nodeid: rootNodeid, generation: 1, handle, kind: 'directory', fileid }, this.#makeCache()))
   }
 
+  /**
+   * Gives the object another number, under which the kernel begins anew: with a write-back cache it trusts its own size and times of a file for as
+   * long as it knows the file by its number. Under the old one it goes on with what it has open.
+   */
+  renumber (inode: Inode): void {
+    const former = inode.nodeid
+    inode.nodeid = this.#state.next('nodeid')
+    inode.formerNodeids = [...inode.formerNodeids, former]
+    this.#byNodeid.set(inode.nodeid, inode)
+    this.#record(inode)
+    const silly = this.#state.silly.get(former)
+    if (silly !== undefined) {
+      this.#state.silly.set(inode.nodeid, { ...silly, nodeid: inode.nodeid })
+      this.#state.silly.delete(former)
+    }
+    if (this.references(former) === 0) this.#dropFormer(inode, former)
+  }
+
   references (nodeid: Nodeid): number { return this.#state.lookups.get(nodeid) ?? 0 }
 
   remember (nodeid: Nodeid, count: number): void {
@@ -137,7 +158,19 @@ export class InodeTable {
     }
     this.#state.lookups.delete(nodeid)
     const inode = this.#byNodeid.get(nodeid)
-    if (inode !== undefined) this.release(inode)
+    if (inode === undefined) return
+    if (inode.nodeid !== nodeid) this.#dropFormer(inode, nodeid)
+    this.release(inode)
+  }
+
+  #dropFormer (inode: Inode, former: Nodeid): void {
+    inode.formerNodeids = inode.formerNodeids.filter((nodeid) => nodeid !== former)
+    this.#byNodeid.delete(former)
+    this.#state.inodes.delete(former)
+  }
+
+  #record ({ nodeid, generation, handle, kind, fileid }: Inode): void {
+    this.#state.inodes.set(nodeid, { nodeid, generation, handle, kind, fileid })
   }
 
   /** To be called whenever something that kept the inode is gone: it is forgotten a moment later if nothing keeps it. */
@@ -161,16 +194,15 @@ export class InodeTable {
   }
 
   #isKept (inode: Inode): boolean {
-    return inode.nodeid === rootNodeid || inode.opens > 0 || inode.silly !== undefined ||
+    return inode.nodeid === rootNodeid || inode.opens > 0 || inode.silly !== undefined || inode.formerNodeids.length > 0 ||
       this.references(inode.nodeid) > 0 || (inode.file !== undefined && !inode.file.isEmpty)
   }
 
   #add (inode: Inode): Inode {
     this.#byNodeid.set(inode.nodeid, inode)
     this.#byHandle.set(inode.handle, inode)
-    const { nodeid, generation, handle, kind, fileid } = inode
-    this.#state.inodes.set(nodeid, { nodeid, generation, handle, kind, fileid })
-    if (nodeid !== rootNodeid) {
+    this.#record(inode)
+    if (inode.nodeid !== rootNodeid) {
       this.#idle.set(inode, this.#clock.nowMs())
       this.sweep()
     }

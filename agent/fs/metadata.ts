@@ -34,7 +34,9 @@ export class Metadata {
     // The server would say ESTALE of a folder that is gone; fstat(2) of one that is open answers.
     const gone = inode.isRemoved ? attributes.present(inode) : undefined
     if (gone !== undefined) return gone
-    const isDirty = inode.file?.hasUnwritten === true
+    // Under an old number only what is open goes on: a path is walked again, and leads to the new one.
+    if (inode.nodeid !== nodeid && inode.opens === 0) return Errno.ESTALE
+    const isDirty = attributes.areBehind(inode)
     // With a handle the kernel asks for itself, before it reads or seeks: it needs the size, which we know better than the server.
     // It is told to ask again, because mtime is the server's to say once the bytes are there (nfs(5): stat sees own writes).
     if (attributes.isFresh(inode) && (!isDirty || handle !== undefined)) {
@@ -121,7 +123,7 @@ export class Metadata {
   }
 
   async #ask (inode: Inode, credential: Credential): Promise<NodeAttributes | Errno> {
-    if (inode.file?.hasUnwritten === true) await inode.file.writeOut()
+    if (this.#core.attributes.areBehind(inode)) await inode.file?.writeOut()
     return this.#shown(inode, credential)
   }
 

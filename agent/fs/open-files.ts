@@ -18,6 +18,9 @@ import type { Caller, Entry, FileData, HandleId, ListingSink, Nodeid, Opened, Op
 import { FileReader } from './reads.ts'
 import type { SillyRename } from './silly-rename.ts'
 
+/** inode(7) */
+const OWNER_READ = 0o400
+
 export class OpenFiles {
   readonly #core: Core
   readonly #lookups: Lookups
@@ -39,7 +42,7 @@ export class OpenFiles {
     const inode = this.#core.inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
     if (inode.kind === 'directory' && flags.write) return Errno.EISDIR
-    return this.#opening(inode, () => this.#open(inode, flags, caller))
+    return this.#opening(inode, () => this.#open(inode, nodeid, flags, caller))
   }
 
   async create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): Promise<{ entry: Entry, opened: Opened } | Errno> {
@@ -55,7 +58,7 @@ export class OpenFiles {
         if (failure !== undefined) return failure
       }
       // The creator may use its descriptor whatever the mode says: nobody asks ACCESS.
-      return this.#grant(inode, flags, caller.credential)
+      return this.#grant(inode, { nodeid: inode.nodeid, flags, isBlind: flags.write && !flags.read && (mode & OWNER_READ) === 0 }, caller.credential)
     })
     if (isErrno(opened)) return opened
     return { entry: { ...entry, ...this.#core.attributes.present(inode) }, opened }
@@ -69,7 +72,7 @@ export class OpenFiles {
     return this.#opening(inode, async () => {
       const known = options.cto ? 'unknown' : access.known(inode, Access.read, caller.credential)
       const refused = known === 'unknown' ? await access.ask(inode, Access.read, caller.credential) : known
-      return refused ?? this.#grant(inode, directoryFlags, caller.credential)
+      return refused ?? this.#grant(inode, { nodeid, flags: directoryFlags, isBlind: false }, caller.credential)
     })
   }
 
@@ -86,11 +89,16 @@ export class OpenFiles {
     // A page written back by the kernel comes with any handle of the file; it was let in when it was dirtied.
     if (handle === undefined || (!handle.flags.write && !fromPageCache)) return Errno.EBADF
     if (backend.isClosed) return Errno.EIO
-    const error = takeError(handle.inode, handle)
+    // Not to a page: the kernel would throw away good bytes to tell of others. The descriptor hears of it at its fsync and close.
+    const error = fromPageCache ? undefined : takeError(handle.inode, handle)
     if (error !== undefined) return error
-    if (offset + data.length > backend.capabilities.fileBytesMax) return Errno.EFBIG
+    if (offset + data.length > backend.capabilities.fileBytesMax) {
+      if (fromPageCache) this.#core.solo?.distrust(handle.inode)
+      return Errno.EFBIG
+    }
     const isSynchronous = handle.flags.sync || options.noac
     const bytes = data.length
+    this.#showOthers(handle, offset, bytes)
     const taken = writeback.write(handle.inode, handle.open, offset, data)
     if (taken === undefined && !isSynchronous) return { bytes }
     return this.#finishWrite(handle, taken, bytes, isSynchronous)
@@ -143,23 +151,33 @@ export class OpenFiles {
     return opened
   }
 
-  async #open (inode: Inode, flags: OpenFlags, caller: Caller): Promise<Opened | Errno> {
+  async #open (inode: Inode, nodeid: Nodeid, flags: OpenFlags, caller: Caller): Promise<Opened | Errno> {
     const { access, attributes, options } = this.#core
     const { credential } = caller
     const wanted = accessWanted(flags)
-    const known = !options.cto && attributes.isFresh(inode) ? access.known(inode, wanted, credential) : 'unknown'
+    const isBelieved = !options.cto && !(options.soloWriter && inode.cached.isShared)
+    const known = isBelieved && attributes.isFresh(inode) ? access.known(inode, wanted, credential) : 'unknown'
     const refused = known === 'unknown' ? await access.ask(inode, wanted, credential) : known
     if (refused !== undefined) return refused
-    if (isSentBack(inode, caller)) return Errno.ESTALE
+    if (isSentBack(inode, nodeid, caller)) return Errno.ESTALE
     if (flags.truncate) {
       const failure = await this.#metadata.change(inode, { sizeBytes: 0 }, credential)
       if (failure !== undefined) return failure
     }
-    return this.#grant(inode, flags, credential)
+    const isBlind = options.soloWriter && flags.write && !flags.read && await this.#mayNotRead(inode, credential)
+    return this.#grant(inode, { nodeid, flags, isBlind }, credential)
   }
 
-  async #grant (inode: Inode, flags: OpenFlags, credential: Credential): Promise<Opened | Errno> {
-    const { backend, handles } = this.#core
+  /** A kernel with a write-back cache reads the rest of a page that is written in part, with the writer's descriptor. */
+  async #mayNotRead (inode: Inode, credential: Credential): Promise<boolean> {
+    const { access } = this.#core
+    const known = access.known(inode, Access.read, credential)
+    return (known === 'unknown' ? await access.ask(inode, Access.read, credential) : known) !== undefined
+  }
+
+  /** `isBlind`: the opener may write and not read. */
+  async #grant (inode: Inode, { nodeid, flags, isBlind }: { nodeid: Nodeid, flags: OpenFlags, isBlind: boolean }, credential: Credential): Promise<Opened | Errno> {
+    const { backend, handles, options } = this.#core
     const opening = inode.kind === 'directory'
       ? { handle: inode.handle, credential }
       : backend.open(inode.handle, credential, { read: flags.read || flags.execute, write: flags.write })
@@ -170,8 +188,16 @@ export class OpenFiles {
     const keepCache = token !== undefined && cached.pagesToken === token
     cached.pagesToken = token
     cached.hasPages = true
-    const handle = handles.add({ inode, open, flags, errorsSeen: errorsSeenAtOpen(inode) })
-    return { handle: handle.id, keepCache }
+    const handle = handles.add({ inode, nodeid, open, flags, errorsSeen: errorsSeenAtOpen(inode) })
+    // A whole page would be written back over the bytes that another node has put into it meanwhile.
+    const bypassesCache = options.soloWriter && flags.write && (isBlind || cached.isShared)
+    return { handle: handle.id, keepCache, ...bypassesCache ? { bypassesCache } : undefined }
+  }
+
+  /** The kernel keeps pages per number: under the other ones they are older now. */
+  #showOthers ({ inode, nodeid }: OpenHandle, offset: number, bytes: number): void {
+    if (inode.formerNodeids.length === 0) return
+    for (const other of [inode.nodeid, ...inode.formerNodeids]) if (other !== nodeid) this.#core.invalidator.inode(other, offset, bytes)
   }
 
   async #finishWrite (handle: OpenHandle, taken: undefined | Promise<boolean>, bytes: number, isSynchronous: boolean): Promise<{ readonly bytes: number } | Errno> {
@@ -209,11 +235,11 @@ export class OpenFiles {
  * The answer to OPEN has no attributes, and the kernel would go on with the size it has: an append would land in the middle of what
  * another node wrote, a read would end too early. A notice would come too late and does not change the size. After ESTALE the kernel walks
  * the path once more and asks for every name (fs/namei.c, do_filp_open), which brings the attributes; then it opens again. A caller
- * that comes without having looked (a reopen through /proc) is let in the second time.
+ * that comes without having looked (a reopen through /proc) is let in the second time. The same for whoever comes with an old number.
  */
-function isSentBack (inode: Inode, caller: Caller): boolean {
+function isSentBack (inode: Inode, nodeid: Nodeid, caller: Caller): boolean {
   const { cached } = inode
-  if (!cached.isNewsToKernel || inode.kind !== 'file') return false
+  if ((!cached.isNewsToKernel && inode.nodeid === nodeid) || inode.kind !== 'file') return false
   const sent = cached.sentBack ??= new Set<number>()
   if (sent.delete(caller.pid)) return false
   sent.add(caller.pid)

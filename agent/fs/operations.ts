@@ -57,6 +57,8 @@ export interface Opened {
   readonly handle: HandleId
   /** The file is unchanged since the kernel last cached it: its pages may stay. */
   readonly keepCache: boolean
+  /** Reads and writes of this descriptor must not go through the kernel's page cache. */
+  readonly bypassesCache?: boolean
 }
 
 export interface FileData {

@@ -13,6 +13,11 @@ export interface FilesystemOptions {
   /** No attribute is ever believed without asking, and every write is stable before it is answered (nfs(5) noac). */
   readonly noac: boolean
   readonly lookupCache: LookupCache
+  /**
+   * The kernel keeps written pages and says size and times of files itself (consistency=solowriter). It ends for an object that somebody else
+   * changes: that one is handled with the defaults of nfs(5) from then on.
+   */
+  readonly soloWriter: boolean
   /** Close-to-open: OPEN asks the server whatever the age of the caches. */
   readonly cto: boolean
   /** Bytes of one file that may be unwritten or uncommitted; then its writers wait. */
@@ -40,6 +45,7 @@ export const defaultOptions: FilesystemOptions = {
   acdirmaxMs: 60_000,
   noac: false,
   lookupCache: 'all',
+  soloWriter: false,
   cto: true,
   dirtyFileBytesMax,
   dirtySessionBytesMax,

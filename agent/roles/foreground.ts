@@ -81,7 +81,7 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
   try {
     volume = await openNfsVolume({ spec, softReval: true, dirtyBytesMax: dirtySessionBytesMax }, { log: toNfsLog(log), invalidator: connection.invalidator })
     await mounts.mount({ source: showSource(spec), target, type: fuseType, flags: mountFlagBits(spec.flags), data: fuseMountData(fd, volume.maxReadBytes) }, { keep: [fd] })
-    await connection.serve(volume.operations)
+    await connection.serve(volume.operations, volume.isSoloWriter)
     const device = topMountAt(await readMountinfo(), target)?.device
     if (device !== undefined) await setReadAhead(device, readAheadKibibytes)
     output.err(`volbridge: ${showSource(spec)} is mounted at ${target} as long as this process lives; nobody takes it over. Ctrl-C unmounts.\n`)

@@ -36,7 +36,17 @@ async function rootModeOf (client: NfsClient): Promise<number> {
   throw new VolumeError('UNAVAILABLE', `server: the volume's root can't be read (${errnoName(found)})`, { field: 'server', remedy: 'check the export' })
 }
 
-function filesystemOf ({ spec, softReval, dirtyBytesMax }: Omit<SessionConfiguration, 'key'>, client: NfsClient, invalidator: Invalidator, arena: MemoryArena): Filesystem {
+/** A volume that is shared after all may have thousands of such files: the first are named, then every thousandth. */
+function warnOfSharing (log: NfsLog): (path: string) => void {
+  let count = 0
+  return (path) => {
+    count += 1
+    if (count > 20 && count % 1000 !== 0) return
+    log.warn({ path, count }, `consistency=solowriter has ended for ${path}: somebody else changed it; it is handled as with consistency=standard now`)
+  }
+}
+
+function filesystemOf ({ spec, softReval, dirtyBytesMax }: Omit<SessionConfiguration, 'key'>, client: NfsClient, { invalidator, log }: NfsVolumeParts, arena: MemoryArena): Filesystem {
   const { acregminMs, acregmaxMs, acdirminMs, acdirmaxMs, noac, lookupCache, cto } = spec.target.options
   return new Filesystem({
     backend: client.backend,
@@ -44,8 +54,10 @@ function filesystemOf ({ spec, softReval, dirtyBytesMax }: Omit<SessionConfigura
     arena,
     invalidator,
     clock: systemClock,
+    onShared: warnOfSharing(log),
     options: {
       acregminMs, acregmaxMs, acdirminMs, acdirmaxMs, noac, lookupCache, cto,
+      soloWriter: spec.consistency === 'solowriter',
       dirtySessionBytesMax: dirtyBytesMax,
       softRevalMs: softReval ? softRevalMs : undefined,
       mountGroup: spec.mountGroup
@@ -54,12 +66,12 @@ function filesystemOf ({ spec, softReval, dirtyBytesMax }: Omit<SessionConfigura
 }
 
 /** Connects and resolves the root. @throws VolumeError naming the attribute that is wrong. */
-export async function openNfsVolume (configuration: Omit<SessionConfiguration, 'key'>, { log, invalidator }: NfsVolumeParts): Promise<ConfiguredSession> {
-  const client = await connectNfs(configuration.spec.target, { log })
+export async function openNfsVolume (configuration: Omit<SessionConfiguration, 'key'>, parts: NfsVolumeParts): Promise<ConfiguredSession> {
+  const client = await connectNfs(configuration.spec.target, { log: parts.log })
   try {
     const rootMode = await rootModeOf(client)
     const arena = new MemoryArena(configuration.dirtyBytesMax)
-    const operations = filesystemOf(configuration, client, invalidator, arena)
+    const operations = filesystemOf(configuration, client, parts, arena)
     const health = new ServerHealth(client)
     health.watch()
     const { transport } = client
@@ -67,13 +79,14 @@ export async function openNfsVolume (configuration: Omit<SessionConfiguration, '
       operations,
       rootMode,
       serverAddress: transport.serverAddress,
+      isSoloWriter: configuration.spec.consistency === 'solowriter',
       maxReadBytes: Math.min(client.backend.capabilities.readBytesMax, ioBytesMax),
       report: () => ({
         health: health.current.health,
         healthReason: health.current.reason,
         serverAddress: transport.serverAddress,
         sinceLastReplyMs: Math.round(transport.sinceLastReplyMs()),
-        counters: transport.counters(),
+        counters: { ...transport.counters(), ...operations.counters() },
         gauges: { ...transport.gauges(), ...operations.gauges() }
       }),
       statistics: async (deadlineMs) => await health.statistics(deadlineMs),

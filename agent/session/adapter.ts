@@ -9,14 +9,13 @@ import { Errno, isErrno } from '../base/errno.ts'
 import { messageOf } from '../base/errors.ts'
 import { isPromise } from '../base/maybe-promise.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
-import type { AttributeChanges, TimeChange } from '../fs/backend.ts'
-import type { Entry, FileData, FilesystemOperations, HandleId, NoEntry, OpenFlags } from '../fs/operations.ts'
-import type { FuseTime, SetattrIn } from '../../proto/fuse/attributes.ts'
-import type { OpenIn, ReadIn } from '../../proto/fuse/files.ts'
+import type { Entry, FileData, FilesystemOperations, HandleId, NoEntry, Opened, OpenFlags } from '../fs/operations.ts'
+import type { OpenIn, OpenOut, ReadIn } from '../../proto/fuse/files.ts'
 import type { MknodIn, RenameIn } from '../../proto/fuse/entries.ts'
 import type { Call, Service } from './call.ts'
 import type { Services } from './dispatcher.ts'
 import type { Log } from './log.ts'
+import { changesOf, soloWriterSetattr } from './changes.ts'
 import { Listing } from './listing.ts'
 import type { OperationStatistics } from './statistics.ts'
 
@@ -26,30 +25,22 @@ function converted<T, U> (result: MaybePromise<T | Errno>, convert: (answer: T) 
   return isPromise(result) ? result.then(apply) : apply(result)
 }
 
-const timeOf = (time: FuseTime): TimeChange => time === 'now' ? 'server' : time
-
-/** Set-id bits are dropped by the server itself when a file is written, truncated or given away. */
-function changesOf ({ mode, uid, gid, sizeBytes, atime, mtime }: SetattrIn): AttributeChanges {
-  return {
-    ...(mode === undefined ? undefined : { mode }),
-    ...(uid === undefined ? undefined : { uid }),
-    ...(gid === undefined ? undefined : { gid }),
-    ...(sizeBytes === undefined ? undefined : { sizeBytes }),
-    ...(atime === undefined ? undefined : { atime: timeOf(atime) }),
-    ...(mtime === undefined ? undefined : { mtime: timeOf(mtime) })
-  }
-}
-
 const openFlagsOf = ({ read, write, append, truncate, direct, sync, execute }: OpenIn): OpenFlags =>
   ({ read, write, append, truncate, direct, sync, execute })
+
+/** A reader's close has nothing to report: without this the kernel would ask, and the reader wait, at each one. */
+const openOutOf = ({ handle, keepCache, bypassesCache }: Opened, { write }: OpenIn): OpenOut =>
+  ({ handle, keepCache, closesSilently: !write, ...bypassesCache === true ? { bypassesCache } : undefined })
 
 export interface AdapterParts {
   readonly operations: FilesystemOperations
   readonly statistics: OperationStatistics
   readonly log: Log
+  /** The kernel has a write-back cache, and so owns size and times of files. */
+  readonly isSoloWriter?: boolean
 }
 
-export function createServices ({ operations, statistics, log }: AdapterParts): Services {
+export function createServices ({ operations, statistics, log, isSoloWriter = false }: AdapterParts): Services {
   const remember = (entry: Entry | NoEntry): void => {
     if (entry.nodeid !== 0) operations.remember(entry.nodeid, 1)
   }
@@ -90,7 +81,11 @@ export function createServices ({ operations, statistics, log }: AdapterParts): 
   return {
     LOOKUP: entryService(({ name }, call) => operations.lookup(call.nodeid, toFileName(name), call)),
     GETATTR: { serve: ({ fh }, call) => operations.getattr(call.nodeid, fh, call) },
-    SETATTR: { serve: (request, call) => operations.setattr(call.nodeid, request.fh, changesOf(request), call) },
+    SETATTR: {
+      serve: isSoloWriter
+        ? (request, call) => soloWriterSetattr(operations, request, call)
+        : (request, call) => operations.setattr(call.nodeid, request.fh, changesOf(request), call)
+    },
     READLINK: { serve: (_, call) => operations.readlink(call.nodeid, call) },
     SYMLINK: entryService(({ name, target }, call) => operations.symlink(call.nodeid, toFileName(name), target, call)),
     MKNOD: entryService(mknod),
@@ -101,9 +96,8 @@ export function createServices ({ operations, statistics, log }: AdapterParts): 
     RENAME2: { serve: rename },
     LINK: entryService(({ oldNodeid, name }, call) => operations.link(oldNodeid, call.nodeid, toFileName(name), call)),
     OPEN: {
-      // A reader's close has nothing to report: without this the kernel would ask, and the reader wait, at each one.
       serve: (request, call) => converted(operations.open(call.nodeid, openFlagsOf(request), call),
-        ({ handle, keepCache }) => ({ handle, keepCache, closesSilently: !request.write })),
+        (opened) => openOutOf(opened, request)),
       vanished ({ handle }) { release(handle) }
     },
     CREATE: {

@@ -23,7 +23,7 @@ import { OperationStatistics } from './statistics.ts'
 
 /**
  * What a network file system wants from the kernel.
- * Left out on purpose: WRITEBACK_CACHE (the kernel would own size and mtime), POSIX_LOCKS and FLOCK_LOCKS (locks stay on this node until
+ * Left out on purpose: WRITEBACK_CACHE (the kernel would own size and mtime; `soloWriterWishes` has it), POSIX_LOCKS and FLOCK_LOCKS (locks stay on this node until
  * the server's can be used), EXPORT_SUPPORT (our inode numbers do not outlive the session), DONT_MASK (the kernel applies the umask).
  */
 export const defaultWishes: InitWishes = {
@@ -43,6 +43,12 @@ export const defaultWishes: InitWishes = {
     'HAS_RESEND'
   ]
 }
+
+/**
+ * For one writer alone: the kernel keeps written pages and says size and times itself (kernel Documentation/filesystems/fuse/fuse-io.rst). Files
+ * that turn out to be shared bypass its cache; DIRECT_IO_ALLOW_MMAP lets programs map them all the same (Linux 6.6).
+ */
+export const soloWriterWishes: InitWishes = { ...defaultWishes, flags: [...defaultWishes.flags, 'WRITEBACK_CACHE', 'DIRECT_IO_ALLOW_MMAP'] }
 
 export interface ConnectionParts {
   readonly device: FuseDevice
@@ -79,13 +85,13 @@ export class FuseConnection {
    * Serves `operations` from now on; the file system must be mounted. Resolves when the kernel's INIT was answered.
    * @throws HostError when the connection ends before that.
    */
-  async serve (operations: FilesystemOperations): Promise<Negotiated> {
-    const { device, log, readStatus, wishes = defaultWishes, now = monotonicMs } = this.#parts
+  async serve (operations: FilesystemOperations, isSoloWriter = false): Promise<Negotiated> {
+    const { device, log, readStatus, wishes = isSoloWriter ? soloWriterWishes : defaultWishes, now = monotonicMs } = this.#parts
     const ready = Promise.withResolvers<Negotiated>()
     const { statistics } = this
     const dispatcher = new Dispatcher({
       device,
-      services: createServices({ operations, statistics, log }),
+      services: createServices({ operations, statistics, log, isSoloWriter }),
       operations,
       credentials: new Credentials(readStatus, now),
       interrupts: this.#interrupts,

@@ -28,6 +28,8 @@ export interface ConfiguredSession {
   /** Permission bits of the volume's root. */
   readonly rootMode: number
   readonly maxReadBytes: number
+  /** The kernel may keep written pages (consistency=solowriter). */
+  readonly isSoloWriter: boolean
   report (): Pick<SessionReport, 'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges'>
   statistics (deadlineMs: number): Promise<SessionStatistics>
   probe (deadlineMs: number): Promise<ControlCalls['probe']['answer']>
@@ -174,8 +176,8 @@ class Session {
 
   #serving: Promise<{ minor: number }> | undefined
   async #serve (): Promise<{ minor: number }> {
-    const { operations } = this.#needConfigured()
-    this.#serving ??= this.#connection.serve(operations).then(({ minor }) => {
+    const { operations, isSoloWriter } = this.#needConfigured()
+    this.#serving ??= this.#connection.serve(operations, isSoloWriter).then(({ minor }) => {
       this.#phase = 'serving'
       clearTimeout(this.#orphanTimer)
       return { minor }

@@ -7,7 +7,7 @@ import type { StatusTarget, StatusUsage, StatusVolume } from '../../proto/csi/ty
 import { chart, healthRibbon } from './chart.ts'
 import { foreign, html, nothing, type Html } from './html.ts'
 import {
-  activityOf, formatBytes, formatCount, formatDuration, formatErrors, formatLocks, formatNetwork, formatSeconds, formatUnsaved, formatUsage,
+  activityOf, formatBytes, formatCaching, formatCount, formatDuration, formatErrors, formatLocks, formatNetwork, formatSeconds, formatUnsaved, formatUsage,
   capitalised, formatDoor, formatVolumeId, formatWaiting, formatWork, splitRemedy, healthOf, healthSinceMs, largest, type Share
 } from './words.ts'
 
@@ -52,6 +52,7 @@ function details ({ lead, volumes }: Share): Html {
   return html`<details id="d-${lead.key.slice(0, 16)}"><summary>Details</summary><dl>${[
     detail('client', lead.clientReason === '' ? lead.client : `${lead.client} (${lead.clientReason})`),
     detail('locks', formatLocks(lead.locks)),
+    detail('caching', formatCaching(lead)),
     detail('space', formatUsage(lead.usage)),
     detail('so far', Object.keys(lead.counters).length === 0 ? '' : formatWork(lead)),
     detail('errors', formatErrors(lead)),

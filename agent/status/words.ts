@@ -161,6 +161,15 @@ export const formatDoor = ({ state, door }: StatusVolume): string => door === 'h
 /** Locks are the promise that surprises most: it is said, not hidden. */
 export const formatLocks = (locks: string): string => locks === 'node-local' ? 'node-local: two nodes can hold the same lock' : locks
 
+/** What is not as usual: consistency=solowriter and where it has ended, or that it would fit. */
+export function formatCaching ({ client, counters, exclusive, gauges }: StatusVolume): string {
+  const ended = counters['soloWriterEnded'] ?? 0
+  if (gauges['soloWriter'] === 1) {
+    return ended === 0 ? 'solowriter' : `solowriter, ended for ${counted(ended, 'file or folder', 'files and folders')} that somebody else changed; if nodes share this volume, use consistency=standard`
+  }
+  return exclusive && client === 'fuse' ? 'standard; the volume is for one pod alone (ReadWriteOncePod): consistency=solowriter would keep more of it on the node' : ''
+}
+
 /** "Now" is the last quarter of a minute: shorter jumps about, longer hides that it has stopped. */
 const nowMs = 15_000
 

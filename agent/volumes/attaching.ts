@@ -33,6 +33,7 @@ export interface AttachRequest {
   readonly readOnly: boolean
   readonly door: Door
   readonly owner: string | undefined
+  readonly exclusive?: boolean | undefined
 }
 
 export interface AttachingParts {
@@ -242,8 +243,8 @@ export class Attaching {
   }
 
   #recordOf (request: AttachRequest, facts: PathFacts, phase: BindRecord['phase'], madeFolder: boolean): BindRecord {
-    const { role, volume, key, path, readOnly, door, owner } = request
-    return { kind: 'bind', role, phase, volume, key, path, resolved: facts.path, readOnly, door, owner, madeFolder, bootId: this.#parts.bootId }
+    const { role, volume, key, path, readOnly, door, owner, exclusive } = request
+    return { kind: 'bind', role, phase, volume, key, path, resolved: facts.path, readOnly, door, owner, exclusive, madeFolder, bootId: this.#parts.bootId }
   }
 }
 

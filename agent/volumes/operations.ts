@@ -85,6 +85,8 @@ export interface VolumeView {
   readonly counters: Readonly<Record<string, number>>
   readonly gauges: Readonly<Record<string, number>>
   readonly latency: Readonly<Record<string, LatencyView>>
+  /** It is published for one pod alone. */
+  readonly exclusive: boolean
 }
 
 export interface VolumeOperations {

@@ -41,6 +41,8 @@ export interface BindRecord {
   readonly readOnly: boolean
   readonly door: Door
   readonly owner: string | undefined
+  /** The volume may be at no other target while it is at this one; for `status`. */
+  readonly exclusive?: boolean | undefined
   /** We made the folder and take it away again. */
   readonly madeFolder: boolean
   readonly bootId: string

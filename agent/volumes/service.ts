@@ -59,7 +59,7 @@ export class VolumeService implements VolumeOperations {
       if (staging !== undefined) this.#requireStaged(request, key)
       if (request.exclusive === true) await this.#refuseOtherTarget(volume, target)
       await this.#attaching.attach({
-        role: 'target', volume, spec, key, path: target, readOnly: request.readOnly || spec.flags.readOnly, door, owner
+        role: 'target', volume, spec, key, path: target, readOnly: request.readOnly || spec.flags.readOnly, door, owner, exclusive: request.exclusive
       })
     })
   }
@@ -148,7 +148,8 @@ export class VolumeService implements VolumeOperations {
       sessionPid: report?.pid ?? record?.facts.process?.pid,
       counters: report?.counters ?? {},
       gauges: report?.gauges ?? {},
-      latency: report?.latency ?? {}
+      latency: report?.latency ?? {},
+      exclusive: targets.some(({ exclusive }) => exclusive === true)
     }
   }
 

@@ -44,17 +44,18 @@ export function parseVolumeSpec (attributes: Readonly<Record<string, string>>, e
   const version = versionOf(settings)
   const { client, clientReason } = chooseClient(known.client ?? 'auto', version)
   checkClient(client, version, settings)
+  const consistency = parseConsistency(known.consistency ?? 'standard', client, settings)
   const spec: NfsVolumeSpec = {
     type: 'nfs',
     target: Object.freeze({
       servers: parseServers(required(known, 'server', 'the name or address of the NFS server')),
       share: parseShare(required(known, 'share', 'the exported path')),
       subDir: parseSubDir(known.subDir ?? ''),
-      options: toNfsOptions(settings, client === 'fuse' ? '3' : version)
+      options: toNfsOptions(settings, client === 'fuse' ? '3' : version, consistency)
     }),
     client,
     clientReason,
-    consistency: parseConsistency(known.consistency ?? 'standard', client),
+    consistency,
     flags: toMountFlags(settings),
     mountPermissions: parsePermissions(known.mountPermissions ?? '0'),
     mountGroup: extras.mountGroup
@@ -135,13 +136,10 @@ function checkClient (client: ClientKind, version: NfsVersion | undefined, setti
   }
 }
 
-function parseConsistency (text: string, client: ClientKind): Consistency {
+function parseConsistency (text: string, client: ClientKind, settings: OptionSettings): Consistency {
   if (text !== 'standard' && text !== 'solowriter') return refuse('consistency', text, 'is not known', suggest(text, ['standard', 'solowriter']))
   if (text === 'solowriter' && client === 'kernel') refuse('consistency', text, 'exists with client=fuse only', 'use consistency=standard or client=fuse')
-  /* Accepting it and caching as always would promise what is not kept. */
-  if (text === 'solowriter') {
-    throw new VolumeError('UNSUPPORTED', `consistency: ${JSON.stringify(text)} is not available in this version`, { field: 'consistency', remedy: 'use consistency=standard or leave it out' })
-  }
+  if (text === 'solowriter' && settings.noac === true) refuse('mountOptions', 'noac', 'contradicts consistency=solowriter: one keeps nothing, the other all it can', 'leave one of them out')
   return text
 }
 
@@ -156,7 +154,14 @@ function checkOnDelete (text: string | undefined): void {
   if (text !== undefined && text !== '' && !known.includes(text)) refuse('onDelete', text, 'is not known', suggest(text, known))
 }
 
-function toNfsOptions (settings: OptionSettings, version: NfsVersion | undefined): NfsOptions {
+/** Seconds that attributes are believed, and whether OPEN asks, unless options say so: nfs(5), and what nobody else's changes allow. */
+const caching = {
+  standard: { acregmin: 3, acregmax: 60, acdirmin: 30, acdirmax: 60, cto: true },
+  solowriter: { acregmin: 60, acregmax: 3600, acdirmin: 60, acdirmax: 3600, cto: false }
+} as const satisfies Record<Consistency, object>
+
+function toNfsOptions (settings: OptionSettings, version: NfsVersion | undefined, consistency: Consistency): NfsOptions {
+  const usual = caching[consistency]
   const options: NfsOptions = {
     version,
     port: settings.port,
@@ -167,14 +172,14 @@ function toNfsOptions (settings: OptionSettings, version: NfsVersion | undefined
     recovery: settings.recovery ?? 'hard',
     timeoMs: (settings.timeoDeciseconds ?? 600) * 100,
     retrans: settings.retrans ?? 2,
-    acregminMs: (settings.acregminSeconds ?? 3) * 1000,
-    acregmaxMs: (settings.acregmaxSeconds ?? 60) * 1000,
-    acdirminMs: (settings.acdirminSeconds ?? 30) * 1000,
-    acdirmaxMs: (settings.acdirmaxSeconds ?? 60) * 1000,
+    acregminMs: (settings.acregminSeconds ?? usual.acregmin) * 1000,
+    acregmaxMs: (settings.acregmaxSeconds ?? usual.acregmax) * 1000,
+    acdirminMs: (settings.acdirminSeconds ?? usual.acdirmin) * 1000,
+    acdirmaxMs: (settings.acdirmaxSeconds ?? usual.acdirmax) * 1000,
     noac: settings.noac ?? false,
     lookupCache: settings.lookupCache ?? 'all',
     resvport: settings.resvport ?? true,
-    cto: settings.cto ?? true,
+    cto: settings.cto ?? usual.cto,
     sec: settings.sec ?? 'sys',
     retryMs: (settings.retryMinutes ?? 0) * 60_000
   }

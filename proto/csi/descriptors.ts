@@ -956,6 +956,10 @@ export const descriptors: object = {
            "keyType": "string",
            "type": "Latency",
            "id": 17
+          },
+          "exclusive": {
+           "type": "bool",
+           "id": 18
           }
          }
         },

@@ -109,6 +109,7 @@ export interface StatusVolume {
   readonly usage: StatusUsage | null
   readonly key: string
   readonly latency: Readonly<Record<string, StatusLatency>>
+  readonly exclusive: boolean
 }
 export interface StatusResponse {
   readonly version: string

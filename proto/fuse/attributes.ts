@@ -24,6 +24,7 @@ const FATTR = {
   FH: 1 << 6,
   ATIME_NOW: 1 << 7,
   MTIME_NOW: 1 << 8,
+  CTIME: 1 << 10,
   KILL_SUIDGID: 1 << 11
 } as const
 
@@ -118,7 +119,7 @@ export function decodeGetattr (input: FuseReader): GetattrIn {
 /** `'now'`: the clock of whoever stores it. */
 export type FuseTime = 'now' | { readonly seconds: number, readonly nanoseconds: number }
 
-/** Only what is to be changed is present. The ctime that comes with a write-back cache is not: the server sets it. */
+/** Only what is to be changed is present. A ctime comes only from a kernel with a write-back cache, whose clock it is; the server sets its own. */
 export interface SetattrIn {
   readonly fh: number | undefined
   readonly killsSetid: boolean
@@ -128,6 +129,7 @@ export interface SetattrIn {
   readonly sizeBytes?: number
   readonly atime?: FuseTime
   readonly mtime?: FuseTime
+  readonly ctime?: FuseTime
 }
 
 export function decodeSetattr (input: FuseReader): SetattrIn {
@@ -139,10 +141,10 @@ export function decodeSetattr (input: FuseReader): SetattrIn {
   input.skip(8)
   const atimeSeconds = input.seconds()
   const mtimeSeconds = input.seconds()
-  input.skip(8)
+  const ctimeSeconds = input.seconds()
   const atimeNanoseconds = input.uint32()
   const mtimeNanoseconds = input.uint32()
-  input.skip(4)
+  const ctimeNanoseconds = input.uint32()
   const mode = input.uint32()
   input.skip(4)
   const uid = input.uint32()
@@ -157,11 +159,12 @@ export function decodeSetattr (input: FuseReader): SetattrIn {
     ...(has(FATTR.GID) ? { gid } : undefined),
     ...(sizeBytes === undefined ? undefined : { sizeBytes }),
     ...timeOf('atime', has(FATTR.ATIME), has(FATTR.ATIME_NOW), atimeSeconds, atimeNanoseconds),
-    ...timeOf('mtime', has(FATTR.MTIME), has(FATTR.MTIME_NOW), mtimeSeconds, mtimeNanoseconds)
+    ...timeOf('mtime', has(FATTR.MTIME), has(FATTR.MTIME_NOW), mtimeSeconds, mtimeNanoseconds),
+    ...timeOf('ctime', has(FATTR.CTIME), false, ctimeSeconds, ctimeNanoseconds)
   }
 }
 
-function timeOf<K extends 'atime' | 'mtime'> (key: K, isSet: boolean, isNow: boolean, seconds: number, nanoseconds: number): { [P in K]?: FuseTime } {
+function timeOf<K extends 'atime' | 'mtime' | 'ctime'> (key: K, isSet: boolean, isNow: boolean, seconds: number, nanoseconds: number): { [P in K]?: FuseTime } {
   if (!isSet) return {}
   const time: FuseTime = isNow ? 'now' : { seconds, nanoseconds }
   return { [key]: time } as { [P in K]?: FuseTime }

@@ -25,7 +25,7 @@ const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000
 const FMODE_EXEC = 0x20
 const FUSE_OPEN_KILL_SUIDGID = 1 << 0
 
-const FOPEN = { KEEP_CACHE: 1 << 1, CACHE_DIR: 1 << 3, NOFLUSH: 1 << 5 } as const
+const FOPEN = { DIRECT_IO: 1 << 0, KEEP_CACHE: 1 << 1, CACHE_DIR: 1 << 3, NOFLUSH: 1 << 5 } as const
 const FUSE_WRITE_CACHE = 1 << 0
 const FUSE_WRITE_KILL_SUIDGID = 1 << 2
 
@@ -69,15 +69,18 @@ export interface OpenOut {
   readonly handle: number
   /** FOPEN_KEEP_CACHE: pages (or the listing) of an earlier open may stay. */
   readonly keepCache: boolean
+  /** FOPEN_DIRECT_IO: the page cache is bypassed, whatever open(2) said. */
+  readonly bypassesCache?: boolean
   /** FOPEN_CACHE_DIR: the kernel may keep the listing. */
   readonly cacheListing?: boolean
   /** FOPEN_NOFLUSH: close(2) has nothing to wait for. Kernels before 5.16 ask all the same. */
   readonly closesSilently?: boolean
 }
 
-export function encodeOpenOut (out: FuseWriter, { handle, keepCache, cacheListing, closesSilently }: OpenOut): void {
+export function encodeOpenOut (out: FuseWriter, { handle, keepCache, bypassesCache, cacheListing, closesSilently }: OpenOut): void {
   out.number64(handle)
-  out.uint32((keepCache ? FOPEN.KEEP_CACHE : 0) | (cacheListing === true ? FOPEN.CACHE_DIR : 0) | (closesSilently === true ? FOPEN.NOFLUSH : 0))
+  out.uint32((bypassesCache === true ? FOPEN.DIRECT_IO : 0) | (keepCache ? FOPEN.KEEP_CACHE : 0) |
+    (cacheListing === true ? FOPEN.CACHE_DIR : 0) | (closesSilently === true ? FOPEN.NOFLUSH : 0))
   out.uint32(0)
 }
 

@@ -36,6 +36,7 @@ export const INIT_FLAG = {
   HANDLE_KILLPRIV_V2: 28,
   INIT_EXT: 30,
   HAS_EXPIRE_ONLY: 35,
+  DIRECT_IO_ALLOW_MMAP: 36,
   HAS_RESEND: 39
 } as const
 export type InitFlag = keyof typeof INIT_FLAG

@@ -47,8 +47,8 @@ export class World {
   readonly arena: MemoryArena
   caller = root
 
-  constructor (options: Partial<FilesystemOptions> & { server?: MemoryServer, arenaBytes?: number, blockBytes?: number } = {}) {
-    const { server = new MemoryServer(), arenaBytes = 8 * 1024 * 1024, blockBytes = 64 * 1024, ...rest } = options
+  constructor (options: Partial<FilesystemOptions> & { server?: MemoryServer, arenaBytes?: number, blockBytes?: number, onShared?: (path: string) => void } = {}) {
+    const { server = new MemoryServer(), arenaBytes = 8 * 1024 * 1024, blockBytes = 64 * 1024, onShared = () => undefined, ...rest } = options
     this.server = server
     this.arena = new MemoryArena(arenaBytes, blockBytes)
     this.fs = new Filesystem({
@@ -60,6 +60,7 @@ export class World {
         entry: (nodeid, name) => { this.notices.push({ kind: 'entry', nodeid, name }) }
       },
       options: rest,
+      onShared,
       clock: this.clock
     })
   }

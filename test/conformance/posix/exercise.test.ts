@@ -19,6 +19,7 @@ const steps = Number(process.env['VOLBRIDGE_EXERCISE_STEPS'] ?? '1000')
 let server: Ganesha
 let node: TestNode
 let users: readonly CallingUser[] = []
+let solo: readonly CallingUser[] = []
 
 test.before(async () => {
   if (missing('root', 'fuse', 'ganesha', 'gcc') !== undefined) return
@@ -34,10 +35,11 @@ test.before(async () => {
     return user
   }
   users = [await join('one', 'actimeo=600'), await join('two', 'actimeo=601')]
+  solo = [await join('solo', 'consistency=solowriter')]
 })
 
 test.after.always(async () => {
-  await Promise.all(users.map(async (user) => { await user.close() }))
+  await Promise.all([...users, ...solo].map(async (user) => { await user.close() }))
   await node?.close()
   await server?.close()
 })
@@ -68,7 +70,7 @@ function show (bytes: Buffer): string {
   return text
 }
 
-interface Shape { readonly bytesMax: number, readonly aligned: boolean, readonly reboots: boolean, readonly inTurns?: boolean, readonly flags: readonly string[] }
+interface Shape { readonly bytesMax: number, readonly aligned: boolean, readonly reboots: boolean, readonly inTurns?: boolean, readonly solo?: boolean, readonly flags: readonly string[] }
 
 class Exercise {
   readonly #t: ExecutionContext
@@ -79,17 +81,18 @@ class Exercise {
   #model = Buffer.alloc(0)
   #fds: string[] = []
   #letter = 0
-  #user: CallingUser | undefined = users[0]
+  #user: CallingUser | undefined
 
   constructor (t: ExecutionContext, name: string, shape: Shape, seed: number) {
     this.#t = t
     this.#name = name
     this.#shape = shape
     this.#random = randomFrom(seed)
+    this.#user = shape.solo === true ? solo[0] : users[0]
   }
 
   async #call (line: string, wanted: string | RegExp): Promise<string> {
-    this.#trace.push(`${this.#user === users[0] ? '' : '  other: '}${line}`)
+    this.#trace.push(`${this.#user === users[1] ? '  other: ' : ''}${line}`)
     const got = await this.#user?.call(line) ?? 'nobody is there'
     const isRight = typeof wanted === 'string' ? got === wanted : wanted.test(got)
     if (!isRight) {
@@ -206,7 +209,10 @@ const shapes: readonly (Shape & { readonly what: string })[] = [
   { what: 'O_DIRECT beside the page cache', bytesMax: 600_000, aligned: true, reboots: false, flags: ['RDWR', 'RDWR|DIRECT'] },
   { what: 'two mounts in turns', bytesMax: 200_000, aligned: false, reboots: false, inTurns: true, flags: ['RDWR'] },
   { what: 'two mounts in turns, a server that reboots', bytesMax: 50_000, aligned: false, reboots: true, inTurns: true, flags: ['RDWR'] },
-  { what: 'a server that reboots', bytesMax: 1_000_000, aligned: false, reboots: true, flags: ['RDWR'] }
+  { what: 'a server that reboots', bytesMax: 1_000_000, aligned: false, reboots: true, flags: ['RDWR'] },
+  { what: 'a solo writer', bytesMax: 300_000, aligned: false, reboots: false, solo: true, flags: ['RDWR', 'RDWR|SYNC'] },
+  { what: 'a solo writer, O_DIRECT beside the page cache', bytesMax: 600_000, aligned: true, reboots: false, solo: true, flags: ['RDWR', 'RDWR|DIRECT'] },
+  { what: 'a solo writer, a server that reboots', bytesMax: 1_000_000, aligned: false, reboots: true, solo: true, flags: ['RDWR'] }
 ]
 
 for (const shape of shapes) {

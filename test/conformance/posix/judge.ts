@@ -82,13 +82,18 @@ const fieldsOf = (text: string): Fields => new Map(text.split(' ').flatMap((word
 
 interface Line { readonly call: string, readonly answer: string, readonly fields: string, readonly keepAs: string | undefined }
 
-function parse (line: string, isNfs: boolean): Line {
-  const [plain = '', ofNfs = ''] = line.split(' @nfs ')
+/** What is judged: each has the exceptions of those before it and its own, which are written `@nfs` and `@solo`. */
+export type Judged = 'local' | 'nfs' | 'solo'
+
+function parse (line: string, judged: Judged): Line {
+  const [usual = '', ofSolo = ''] = line.split(' @solo ')
+  const [plain = '', ofNfsOnly = ''] = usual.split(' @nfs ')
+  const ofNfs = judged === 'solo' && ofSolo !== '' ? ofSolo : ofNfsOnly
   const [head = '', fields = ''] = plain.split(' : ')
   const [call = '', keepAs] = head.split(' -> ')
   const [before = '', answer = 'ok'] = call.split(' = ')
   const common = { call: before, answer, fields, keepAs: keepAs?.trim() }
-  if (!isNfs || ofNfs === '') return common
+  if (judged === 'local' || ofNfs === '') return common
   return /^\w+=/.test(ofNfs) ? { ...common, fields: ofNfs } : { ...common, answer: ofNfs }
 }
 
@@ -99,14 +104,14 @@ const isAnswer = (wanted: string, got: string): boolean =>
 export class Judge {
   readonly #program: string
   readonly #folder: string
-  readonly #isNfs: boolean
+  readonly #judged: Judged
   readonly #users = new Map<User, CallingUser>()
   #cases = 0
 
-  constructor (parts: { program: string, folder: string, isNfs: boolean }) {
+  constructor (parts: { program: string, folder: string, judged: Judged }) {
     this.#program = parts.program
     this.#folder = parts.folder
-    this.#isNfs = parts.isNfs
+    this.#judged = parts.judged
   }
 
   #user (name: string): CallingUser {
@@ -125,7 +130,7 @@ export class Judge {
     mkdirSync(folder)
     chmodSync(folder, 0o777)
     for (const user of Object.keys(identities)) await this.#user(user).call(`cd ${folder}`)
-    const run = new CaseRun((user, call) => this.#user(user).call(call), this.#isNfs)
+    const run = new CaseRun((user, call) => this.#user(user).call(call), this.#judged)
     const wrong: string[] = []
     for (const line of lines) wrong.push(...(await run.line(line)).map((what) => `${line.slice(0, 200)}\n    ${what}`))
     await run.close()
@@ -141,20 +146,22 @@ export class Judge {
 
 class CaseRun {
   readonly #ask: (user: string, call: string) => Promise<string>
-  readonly #isNfs: boolean
+  readonly #judged: Judged
   readonly #open = new Map<string, { user: string, fd: string }>()
   readonly #noted = new Map<string, Fields>()
 
-  constructor (ask: (user: string, call: string) => Promise<string>, isNfs: boolean) {
+  constructor (ask: (user: string, call: string) => Promise<string>, judged: Judged) {
     this.#ask = ask
-    this.#isNfs = isNfs
+    this.#judged = judged
   }
 
   async line (line: string): Promise<readonly string[]> {
-    const [first = '', ...rest] = line.split(' ')
+    // `@solo -`: not asked there.
+    if (this.#judged === 'solo' && line.endsWith(' @solo -')) return []
+    const [first = '', ...rest] = line.replace(/ @solo .*/, '').split(' ')
     if (first === 'note') return await this.#note(rest[0] ?? '')
     if (first === 'later' || first === 'kept') return await this.#compare(first, rest[0] ?? '', rest.slice(1))
-    return await this.#call(parse(line, this.#isNfs))
+    return await this.#call(parse(line, this.#judged))
   }
 
   async close (): Promise<void> {

@@ -17,6 +17,7 @@ const check = testNeeding('root', 'fuse', 'ganesha', 'gcc')
 let server: Ganesha
 let node: TestNode
 let mounted: Judge
+let solo: Judge
 let local: Judge
 let program: string
 let point: string
@@ -29,17 +30,21 @@ test.before(async () => {
   await node.startAgent()
   program = await compileCaller(node.folder)
   point = node.makeFolder('mnt')
-  for (const name of ['mounted', 'local']) {
+  for (const name of ['mounted', 'solo', 'local']) {
     mkdirSync(path.join(server.folder, name))
     chmodSync(path.join(server.folder, name), 0o755)
   }
   await node.mount(`${server.host}:${server.folder}`, point, server.mountOptions)
-  mounted = new Judge({ program, folder: path.join(point, 'mounted'), isNfs: true })
-  local = new Judge({ program, folder: path.join(server.folder, 'local'), isNfs: false })
+  const soloPoint = node.makeFolder('solo')
+  await node.mount(`${server.host}:${server.folder}`, soloPoint, `${server.mountOptions},consistency=solowriter`)
+  mounted = new Judge({ program, folder: path.join(point, 'mounted'), judged: 'nfs' })
+  solo = new Judge({ program, folder: path.join(soloPoint, 'solo'), judged: 'solo' })
+  local = new Judge({ program, folder: path.join(server.folder, 'local'), judged: 'local' })
 })
 
 test.after.always(async () => {
   await mounted?.close()
+  await solo?.close()
   await local?.close()
   await node?.close()
   await server?.close()
@@ -50,6 +55,7 @@ for (const [name, rules] of Object.entries(tables)) {
     check(`${name}: ${rule.title}`, async (t) => {
       t.deepEqual(await local.run(rule), [], 'on the exported folder itself: the rule is wrong')
       t.deepEqual(await mounted.run(rule), [], 'on the mount')
+      t.deepEqual(await solo.run(rule), [], 'on a mount with consistency=solowriter')
     })
   }
 }

@@ -122,7 +122,7 @@ export const timeRules = [
     later f mtime ctime
     note f
     owner truncate f 3
-    later f mtime ctime
+    later f mtime ctime @solo -
     owner open f RDWR -> f
     note f
     owner ftruncate $f 10

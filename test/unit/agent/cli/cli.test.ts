@@ -148,7 +148,7 @@ test('status shows source, client and why, health and its reason, folders and st
       volumeId: 'v1', door: 'csi', source: 'nas:/x', client: 'fuse', clientReason: 'auto', state: 'published', staging: '/s', health: 'unreachable', healthReason: 'nas is away',
       targets: [{ path: '/t', readOnly: true, owner: 'shop/web', problem: '' }], locks: 'node-local', sessionPid: 9, counters: { fuseReadBytes: 2048, fuseWrittenBytes: 0, 'fuseRequests:READ': 2, 'fuseRequests:LOOKUP': 1, 'fuseErrors:READ': 1, retransmissions: 1, disconnects: 2, connects: 3, garbage: 0 },
       gauges: { dirtyBytes: 4096, waitingWriters: 1 }, key: 'k', latency: { READ: { count: '2', sumSeconds: 0.03, buckets: [] }, LOOKUP: { count: '1', sumSeconds: 0, buckets: [] } },
-      usage: { totalBytes: '1024', usedBytes: '512', availableBytes: '512', totalInodes: '9', usedInodes: '1', availableInodes: '8', stale: true }
+      usage: { totalBytes: '1024', usedBytes: '512', availableBytes: '512', totalInodes: '9', usedInodes: '1', availableInodes: '8', stale: true }, exclusive: false
     }]
   }
   const text = formatStatus(status)
@@ -163,6 +163,11 @@ test('status shows source, client and why, health and its reason, folders and st
   t.is(shared.split('process 9').length - 1, 1, 'a shared session is said once')
   t.is(shared.split('2.00 KiB').length - 1, 1)
   t.true(shared.includes('v2, published through csi') && shared.includes('at /u: restart the pod'))
+  const caching = (changes: object): string => /caching +(.*)/.exec(formatStatus({ ...status, volumes: [{ ...volume!, ...changes }] }))?.[1] ?? ''
+  t.is(caching({}), '')
+  t.regex(caching({ exclusive: true }), /^standard; the volume is for one pod alone \(ReadWriteOncePod\): consistency=solowriter would/)
+  t.is(caching({ exclusive: true, gauges: { soloWriter: 1 } }), 'solowriter')
+  t.regex(caching({ gauges: { soloWriter: 1 }, counters: { soloWriterEnded: 2 } }), /^solowriter, ended for 2 files and folders that somebody else changed/)
   t.is(formatStatus({ ...status, volumes: [volume!, { ...second, key: 'other' }] }).split('process 9').length - 1, 2)
   t.true(formatStatus({ ...status, volumes: [] }).includes('no volumes'))
 })

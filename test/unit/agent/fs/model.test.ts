@@ -17,6 +17,7 @@ const settings: Record<string, Setting> = {
   'one program, answers in any order': { actors: 1, options: {}, scramble: true },
   'three programs at once': { actors: 3, options: {}, scramble: true },
   'three programs with 256 KiB of memory': { actors: 3, options: { arenaBytes: 256 * 1024, blockBytes: 16 * 1024 }, scramble: true },
+  'three programs of a solo writer': { actors: 3, options: { soloWriter: true, cto: false, acregminMs: 60_000, acregmaxMs: 3_600_000 }, scramble: true },
   'two programs without caches': { actors: 2, options: { noac: true, lookupCache: 'none' }, scramble: true },
   'two programs on a server with a coarse clock': { actors: 2, options: {}, scramble: true, coarseClock: true }
 }

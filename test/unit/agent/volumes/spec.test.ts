@@ -150,9 +150,13 @@ for (const [attributes, flags, field, message] of refusals) {
   })
 }
 
-test('a consistency that is known but not there yet is refused, not accepted and ignored', (t) => {
-  const error = t.throws(() => parse({ consistency: 'solowriter' }), { instanceOf: VolumeError, message: /"solowriter" is not available.*use consistency=standard/ })
-  t.like(error, { code: 'UNSUPPORTED', field: 'consistency' })
+test('a solo writer believes longer and opens without asking, unless its options say otherwise', (t) => {
+  const { consistency, target } = parse({ consistency: 'solowriter' })
+  t.is(consistency, 'solowriter')
+  t.like(target.options, { acregminMs: 60_000, acregmaxMs: 3_600_000, acdirminMs: 60_000, acdirmaxMs: 3_600_000, cto: false })
+  t.like(parse({ consistency: 'solowriter' }, ['actimeo=5', 'cto']).target.options, { acregminMs: 5000, acregmaxMs: 5000, cto: true })
+  const error = t.throws(() => parse({ consistency: 'solowriter' }, ['noac']), { instanceOf: VolumeError, message: /noac.*contradicts consistency=solowriter/ })
+  t.like(error, { code: 'INVALID', field: 'mountOptions' })
 })
 
 test('a missing attribute is named', (t) => {
