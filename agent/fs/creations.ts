@@ -28,8 +28,16 @@ export class Creations {
   }
 
   async mkdir (parent: Nodeid, name: FileName, mode: number, caller: Caller): Promise<Entry | Errno> {
-    return entryOf(await this.#make(parent, name, { kind: 'directory', mode }, caller,
-      (directory, attributes) => this.#core.backend.mkdir(directory.handle, name, attributes, caller.credential)))
+    const { backend, names } = this.#core
+    let isShown = false
+    const made = await this.#make(parent, name, { kind: 'directory', mode }, caller, async (directory, attributes) => {
+      const answer = await backend.mkdir(directory.handle, name, attributes, caller.credential)
+      isShown = !isErrno(answer) && answer.attributes !== undefined
+      return answer
+    })
+    // Without attributes in the answer nothing tells later whether somebody was in the folder before we first asked about it.
+    if (!isErrno(made) && isShown) names.beginComplete(made.inode)
+    return entryOf(made)
   }
 
   async symlink (parent: Nodeid, name: FileName, target: string, caller: Caller): Promise<Entry | Errno> {

@@ -43,16 +43,27 @@ export class NameCache {
     while (this.#count > this.#max) this.#evictOne()
   }
 
+  /** From now on nothing is known about this name. */
   delete (directory: Inode, name: FileName): void {
+    directory.hasAllNames = false
     if (directory.names?.delete(name) !== true) return
     this.#count -= 1
     if (directory.names.size === 0) this.#directories.delete(directory)
+  }
+
+  /**
+   * We made this folder just now, so every name it gets is ours or makes its change token a foreign one: until something is not known
+   * about it any more, a name that is not here does not exist. Saves one LOOKUP for every file that is unpacked or copied into it.
+   */
+  beginComplete (directory: Inode): void {
+    if (directory.names === undefined || directory.names.size === 0) directory.hasAllNames = true
   }
 
   /** Forgets all names of a folder. */
   clear (directory: Inode): void {
     this.#count -= directory.names?.size ?? 0
     directory.names = undefined
+    directory.hasAllNames = false
     this.#directories.delete(directory)
     if (this.#latest === directory) this.#latest = undefined
   }

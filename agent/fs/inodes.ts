@@ -50,6 +50,8 @@ export class Inode {
   access: Map<string, CachedAccess> | undefined
   /** entries.ts: 0 is a name known not to exist. */
   names: Map<FileName, Nodeid> | undefined
+  /** entries.ts: `names` has every name of this folder; one that is not there does not exist. */
+  hasAllNames = false
   /** directories.ts: the listing that began last */
   listed: Positions | undefined
   /** dirty-file.ts */

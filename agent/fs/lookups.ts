@@ -19,13 +19,13 @@ export class Lookups {
   constructor (core: Core) { this.#core = core }
 
   lookup (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<Entry | NoEntry | Errno> {
-    const { attributes, backend, inodes, names, options, soft } = this.#core
+    const { attributes, backend, inodes, options, soft } = this.#core
     const directory = inodes.get(parent)
     if (directory === undefined) return Errno.ESTALE
     if (directory.kind !== 'directory') return Errno.ENOTDIR
     if (name.length > backend.capabilities.nameBytesMax) return Errno.ENAMETOOLONG
     if (options.lookupCache !== 'none' && attributes.isFresh(directory)) {
-      const known = this.#cached(directory, names.get(directory, name))
+      const known = this.#cached(directory, name)
       if (known !== undefined) return known
     }
     return soft.or(() => this.#ask(directory, name, caller.credential), () => this.#lastKnown(directory, name))
@@ -131,10 +131,16 @@ export class Lookups {
     if (isWanted && !attributes.isFresh(directory)) void attributes.refresh(directory, credential)
   }
 
-  #cached (directory: Inode, nodeid: Nodeid | undefined): Entry | NoEntry | undefined {
-    const { attributes, inodes, options } = this.#core
-    if (nodeid === undefined) return undefined
-    if (nodeid === 0) return options.lookupCache === 'all' ? { nodeid: 0, entryTtlMs: attributes.remainingMs(directory) } : undefined
+  #cached (directory: Inode, name: FileName): Entry | NoEntry | undefined {
+    const { attributes, inodes, names, options } = this.#core
+    const nodeid = names.get(directory, name)
+    if (nodeid === undefined || nodeid === 0) {
+      if (options.lookupCache !== 'all' || (nodeid === undefined && !directory.hasAllNames)) return undefined
+      if (directory.cached.own !== undefined) return { nodeid: 0, entryTtlMs: 0 }
+      // Noted, because the kernel will believe it too: a foreign change sends notices for the names that are here.
+      if (nodeid === undefined) names.put(directory, name, 0)
+      return { nodeid: 0, entryTtlMs: attributes.remainingMs(directory) }
+    }
     const inode = inodes.get(nodeid)
     if (inode === undefined || !attributes.isFresh(inode)) return undefined
     const entry = this.entry(directory, inode)

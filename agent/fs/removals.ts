@@ -127,7 +127,7 @@ export class Removals {
     }
     if (moved !== undefined && moved === replaced) return undefined
     this.#noteGone(source)
-    names.delete(target.directory, target.name)
+    if (moved === undefined) names.delete(target.directory, target.name)
     if (replaced !== undefined && replaced.silly === undefined) this.#noteUnlinked(replaced)
     if (moved !== undefined) {
       attributes.expectCtimeChange(moved)

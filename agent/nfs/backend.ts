@@ -18,7 +18,7 @@ import { Verifier } from './ambiguous.ts'
 import type { Asker } from './asker.ts'
 import { toAttributes, toChange, toOptionalAttributes, toRemoteHandle, toSetAttributes, toWriteVerifier } from './attributes.ts'
 import { errnoOf } from './errors.ts'
-import { createFile } from './create.ts'
+import { createFile, CreateVerifiers } from './create.ts'
 import { listDirectory } from './listing.ts'
 
 export interface BackendParts {
@@ -32,6 +32,7 @@ export class Nfs3Backend implements fs.Backend {
   readonly root: fs.Found
   readonly #asker: Asker
   readonly #verifier: Verifier
+  readonly #verifiers = new CreateVerifiers()
 
   constructor ({ asker, root, capabilities }: BackendParts) {
     this.#asker = asker
@@ -117,7 +118,7 @@ export class Nfs3Backend implements fs.Backend {
   async create (directory: fs.RemoteHandle, name: FileName, how: fs.CreateMode, attributes: fs.AttributeChanges, credential: fs.Credential): Promise<fs.Made | Errno> {
     if (this.#isTooLong(name)) return Errno.ENAMETOOLONG
     if (hasUnstorableTime(attributes)) return Errno.EINVAL
-    return await createFile(this.#asker, { directory, name, how, attributes, credential }, (made) => this.#made(directory, name, credential, made))
+    return await createFile(this.#asker, { directory, name, how, attributes, credential, verifiers: this.#verifiers }, (made) => this.#made(directory, name, credential, made))
   }
 
   async mkdir (directory: fs.RemoteHandle, name: FileName, attributes: fs.AttributeChanges, credential: fs.Credential): Promise<fs.Made | Errno> {

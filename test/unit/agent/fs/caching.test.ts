@@ -198,6 +198,61 @@ test('missing names are remembered with lookupcache=all, and not with positive o
   }
 })
 
+/** A folder that this client made, and how often the server was asked for a name in it. */
+async function ownFolder (options: ConstructorParameters<typeof World>[0] = {}): Promise<{ world: World, folder: number, asked: () => number }> {
+  const world = new World(options)
+  const made = good(await world.fs.mkdir(rootNodeid, toFileName('own'), 0o755, root))
+  world.fs.remember(made.nodeid, 1)
+  const before = world.server.count('lookup')
+  return { world, folder: made.nodeid, asked: () => world.server.count('lookup') - before }
+}
+
+test('in a folder that we made, what we did not make does not exist: nobody is asked before a file is created', async (t) => {
+  const { world, asked } = await ownFolder()
+  t.is(await world.lookup('/own/a'), Errno.ENOENT)
+  await world.close(await world.create('/own/a', 0o644, { exclusive: true }))
+  t.false(isErrno(await world.lookup('/own/a')))
+  t.is(await world.lookup('/own/b'), Errno.ENOENT)
+  await world.unlink('/own/a')
+  t.is(await world.lookup('/own/a'), Errno.ENOENT)
+  t.is(asked(), 0)
+})
+
+test('in a folder that we made, a foreign name is found when the folder is asked again, and the kernel drops what it was told', async (t) => {
+  const { world, folder } = await ownFolder()
+  const missing = await world.fs.lookup(folder, toFileName('a'), root)
+  t.like(missing, { nodeid: 0 })
+  world.server.put('/own/a', 'foreign')
+  world.clock.advance(31_000)
+  t.false(isErrno(await world.lookup('/own/a')))
+  t.true(world.notices.some(({ kind, nodeid, name }) => kind === 'entry' && nodeid === folder && name === toFileName('a')))
+  // And from then on the server is asked for every name.
+  world.server.put('/own/b', 'foreign')
+  t.false(isErrno(await world.lookup('/own/b')))
+})
+
+test('in a folder that we made, one name that is not known for sure ends the knowledge about all', async (t) => {
+  const { world, folder, asked } = await ownFolder()
+  world.server.put('/own/a', 'foreign')
+  t.is(await world.fs.mkdir(folder, toFileName('a'), 0o755, root), Errno.EEXIST)
+  world.server.put('/own/b', 'foreign')
+  t.false(isErrno(await world.lookup('/own/b')))
+  t.true(asked() > 0)
+})
+
+test('a folder that we made is asked for its names when they cannot all be kept, and with lookupcache=positive, none and noac', async (t) => {
+  const few = await ownFolder({ namesMax: 4 })
+  for (let index = 0; index < 6; index++) await few.world.close(await few.world.create(`/own/f${index}`))
+  t.false(isErrno(await few.world.lookup('/own/f0')))
+  t.true(few.asked() > 0)
+  for (const options of [{ lookupCache: 'positive' }, { lookupCache: 'none' }, { noac: true }] as const) {
+    const { world, folder } = await ownFolder(options)
+    world.server.put('/own/a', 'foreign')
+    t.false(isErrno(await world.fs.lookup(folder, toFileName('a'), root)), JSON.stringify(options))
+    t.not((await world.fs.lookup(folder, toFileName('a'), root) as { nodeid: number }).nodeid, 0)
+  }
+})
+
 test('lookupcache=none asks for names that exist, too', async (t) => {
   const world = new World({ lookupCache: 'none' })
   world.server.put('/a', 'one')
