@@ -41,6 +41,7 @@ const probes = {
   runc: () => findProgram('runc') === undefined ? 'needs runc (apt: runc)' : undefined,
   fio: () => findProgram('fio') === undefined ? 'needs fio' : undefined,
   csiSanity: () => !existsSync(csiSanity) ? 'needs csi-sanity (scripts/setup tools)' : undefined,
+  chromium: () => findProgram('chromium') === undefined ? 'needs chromium (apt: chromium)' : undefined,
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 
