@@ -23,6 +23,7 @@ function formatSession ({ lead, trend }: Share): string[] {
     ...rowIfAny('session', lead.sessionPid === 0 ? '' : `process ${lead.sessionPid}`),
     ...rowIfAny('now', trend === undefined ? '' : formatActivity(trend)),
     ...rowIfAny('so far', Object.keys(lead.counters).length === 0 ? '' : formatWork(lead)),
+    ...(lead.heals === 0 ? [] : [row('healed', `${lead.heals === 1 ? 'once' : `${lead.heals} times`}: its session died and another took over`)]),
     ...rowIfAny('errors', formatErrors(lead)),
     ...rowIfAny('network', formatNetwork(lead)),
     ...rowIfAny('waiting', formatWaiting(lead)),
@@ -35,8 +36,10 @@ function formatVolume (volume: StatusVolume): string[] {
   return [
     row('volume', `${formatVolumeId(volume)}, ${formatDoor(volume)}`),
     ...(staging === '' ? [] : [row('', `staged at ${staging}`)]),
-    ...targets.map(({ path, readOnly, owner, problem }) =>
-      row('', `at ${path}${readOnly ? ' (read-only)' : ''}${owner === '' ? '' : ` for ${owner}`}${problem === '' ? '' : `: ${problem}`}`))
+    ...targets.map(({ path, readOnly, owner, problem, unprotected }) => row('', [
+      `at ${path}${readOnly ? ' (read-only)' : ''}${owner === '' ? '' : ` for ${owner}`}${problem === '' ? '' : `: ${problem}`}`,
+      ...unprotected === '' ? [] : [`unprotected: ${unprotected}`]
+    ].join('; ')))
   ]
 }
 

@@ -64,7 +64,7 @@ function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolum
     clientReason: view.clientReason,
     state: view.state,
     staging: view.staging ?? '',
-    targets: view.targets.map(({ path, readOnly, owner, problem }) => ({ path, readOnly, owner: owner ?? '', problem })),
+    targets: view.targets.map(({ path, readOnly, owner, problem, unprotected }) => ({ path, readOnly, owner: owner ?? '', problem, unprotected })),
     health: view.health.state,
     healthReason: view.health.reason,
     locks: view.locks,
@@ -74,7 +74,8 @@ function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolum
     usage,
     key: view.key,
     latency: encodeLatency(view.latency),
-    exclusive: view.exclusive
+    exclusive: view.exclusive,
+    heals: view.heals
   }
 }
 

@@ -58,8 +58,10 @@ function sessionCounters (registers: Registry[]): (view: VolumeView, session: st
   const written = counter('written_bytes', 'Bytes that programs have written.')
   const requests = counter('requests', 'Requests of the kernel, by operation.', 'operation')
   const errors = counter('failed_requests', 'Requests answered with an error, by operation.', 'operation')
+  const heals = counter('heals', 'Times the mount was brought back after its session died.')
   const events = counter('events', 'Whatever else the session has counted, by name.', 'name')
-  return ({ counters }, session) => {
+  return ({ counters, heals: healed }, session) => {
+    heals.inc({ session }, healed)
     for (const [name, value] of Object.entries(counters)) {
       if (value < 0) continue
       const [kind = '', operation = ''] = name.split(':', 2)

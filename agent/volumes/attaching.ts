@@ -128,7 +128,7 @@ export class Attaching {
       })
     }
     if (record !== undefined && record.phase !== 'detaching') await this.#intend(record)
-    await this.#detachStack(path, record)
+    await this.detachStack(path, record)
     if (request.role === 'target' && (request.door === 'csi' || record?.madeFolder === true)) await this.#removeTarget(path, request.path)
     if (record !== undefined) await table.dropBind(request.path)
     return record?.key ?? (top === undefined ? undefined : this.#keyOfDevice(top.device))
@@ -154,7 +154,8 @@ export class Attaching {
     }
   }
 
-  async #detachStack (path: string, record: BindRecord | undefined): Promise<void> {
+  /** Takes every mount of ours at the path away, from the top, down to the first that is somebody else's. */
+  async detachStack (path: string, record: BindRecord | undefined): Promise<void> {
     const { host } = this.#parts
     for (let n = 0; n < stackMax; n++) {
       const top = topMountAt(await host.mountinfo(), path)
@@ -228,7 +229,7 @@ export class Attaching {
         })
       }
     }
-    await this.#detachStack(facts.path, record)
+    await this.detachStack(facts.path, record)
     return false
   }
 

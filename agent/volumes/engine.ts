@@ -15,7 +15,9 @@ import { lockState, type StateLock } from '../host/state-lock.ts'
 import { Attaching, type AttachingParts } from './attaching.ts'
 import type { VolumeEvents } from './events.ts'
 import { FuseMounter } from './fuse-mounter.ts'
+import { Healer } from './healing.ts'
 import { FileJournal } from './journal.ts'
+import { NameLocks } from './locks.ts'
 import type { RecoveryStep } from './recovery.ts'
 import { recover } from './recovering.ts'
 import { VolumeService } from './service.ts'
@@ -75,8 +77,15 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     const bootId = await readBootId()
     const shared = new SharedMounts({ table, host, mounters: { fuse, kernel: undefined }, events, bootId, mountsFolder })
     const parts: AttachingParts = { table, host, shared, events, bootId, isOurType: (type) => type === fuseType }
-    const recovered = await recover({ ...parts, journal, mountsFolder }, new Attaching(parts))
-    return { service: new VolumeService(parts), hostCalls, recovered, close: () => { lock.release() } }
+    const attaching = new Attaching(parts)
+    const recovered = await recover({ ...parts, journal, mountsFolder }, attaching)
+    const locks = new NameLocks()
+    const healer = new Healer(parts, attaching, locks)
+    shared.whenDied((key) => { healer.suspect(key) })
+    /* What died while no agent ran. */
+    for (const { key } of table.mounts()) healer.suspect(key)
+    const service = new VolumeService(parts, { attaching, locks, heals: healer })
+    return { service, hostCalls, recovered, close: () => { healer.stop(); lock.release() } }
   } catch (error) {
     lock.release()
     throw error

@@ -15,6 +15,9 @@ export type VolumeEvent =
   /** Bytes that write() acknowledged and that could not be sent before the mount had to go. */
   | { readonly kind: 'data-lost', readonly key: StageKey, readonly source: string, readonly lostBytes: number }
   | { readonly kind: 'undo-failed', readonly volume: VolumeId, readonly path: string, readonly reason: string }
+  /** A dead mount at `path` is covered by a living one. */
+  | { readonly kind: 'healed', readonly key: StageKey, readonly path: string }
+  | { readonly kind: 'heal-failed', readonly key: StageKey, readonly reason: string, readonly tries: number }
   | { readonly kind: 'note', readonly key: StageKey, readonly text: string }
 
 export type VolumeEvents = (event: VolumeEvent) => void

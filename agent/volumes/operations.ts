@@ -58,6 +58,8 @@ export interface TargetView {
   readonly owner: string | undefined
   /** Empty when the volume is to be seen there, else why not, with a remedy. */
   readonly problem: string
+  /** Empty when nobody can write to the bare folder while the mount is missing, or when nobody is kept from it; else why somebody could. */
+  readonly unprotected: string
 }
 
 /** How long one kind of request took: cumulative counts by upper bound, as Prometheus has them. */
@@ -87,6 +89,8 @@ export interface VolumeView {
   readonly latency: Readonly<Record<string, LatencyView>>
   /** It is published for one pod alone. */
   readonly exclusive: boolean
+  /** How often its mount has been brought back after its session died, since the agent started. */
+  readonly heals: number
 }
 
 export interface VolumeOperations {

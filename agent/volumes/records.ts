@@ -46,6 +46,8 @@ export interface BindRecord {
   /** We made the folder and take it away again. */
   readonly madeFolder: boolean
   readonly bootId: string
+  /** Flex only: the bare folder is, or is about to be, immutable, and must be made plain again; or why it could not be. */
+  readonly protection?: 'immutable' | { readonly unprotected: string }
 }
 
 export type JournalRecord = MountRecord | BindRecord

@@ -84,7 +84,12 @@ class StepRunner {
         this.#adopt(key)
       },
       keepDeadMount: async () => undefined,
-      endMount: async ({ key }) => { await shared.clear(key) },
+      endMount: async ({ key }) => {
+        const record = table.mount(key)
+        await shared.clear(key)
+        /* A start that was to bring a dead mount back was cut short: its folders still want it. */
+        if (record !== undefined && table.bindsOfKey(key).length > 0) await shared.keepDead(record)
+      },
       forgetMount: async ({ key }) => {
         const record = table.mount(key)
         await table.dropMount(key)

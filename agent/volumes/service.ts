@@ -6,10 +6,11 @@ import type { AbsolutePath, StageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { showSource } from '../base/volume-spec.ts'
 import { topMountAt, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
-import { Attaching, type AttachingParts } from './attaching.ts'
+import type { Attaching, AttachingParts } from './attaching.ts'
 import { stageKeyOf } from './key.ts'
 import { toVolumeError } from './failures.ts'
-import { NameLocks } from './locks.ts'
+import type { HealFacts } from './healing.ts'
+import type { NameLocks } from './locks.ts'
 import type { MountReport, RawStatistics } from './mounter.ts'
 import type {
   Door, PublishRequest, StageRequest, VolumeHealth, VolumeOperations, VolumeStatistics, VolumeView
@@ -22,15 +23,24 @@ type StatisticsRequest = Parameters<VolumeOperations['statistics']>[0]
 
 const reportMs = 1000
 
+/** What is known of mounts that were brought back. */
+export interface Heals {
+  factsOf (key: StageKey): HealFacts
+  forget (key: StageKey): void
+}
+
 export class VolumeService implements VolumeOperations {
   readonly #parts: AttachingParts
   readonly #attaching: Attaching
-  readonly #locks = new NameLocks()
+  readonly #locks: NameLocks
+  readonly #heals: Heals
   readonly #lastStatistics = new Map<StageKey, RawStatistics>()
 
-  constructor (parts: AttachingParts) {
+  constructor (parts: AttachingParts, beside: { readonly attaching: Attaching, readonly locks: NameLocks, readonly heals: Heals }) {
     this.#parts = parts
-    this.#attaching = new Attaching(parts)
+    this.#attaching = beside.attaching
+    this.#locks = beside.locks
+    this.#heals = beside.heals
   }
 
   async stage (request: StageRequest): Promise<void> {
@@ -75,7 +85,10 @@ export class VolumeService implements VolumeOperations {
 
   async #release (key: StageKey, hurry: boolean): Promise<{ readonly lostBytes: number }> {
     const lost = await this.#parts.shared.releaseIfUnused(key, { hurry })
-    if (this.#parts.table.mount(key) === undefined) this.#lastStatistics.delete(key)
+    if (this.#parts.table.mount(key) === undefined) {
+      this.#lastStatistics.delete(key)
+      this.#heals.forget(key)
+    }
     return lost
   }
 
@@ -116,7 +129,7 @@ export class VolumeService implements VolumeOperations {
     if (top === undefined) return 'somebody else unmounted it; delete the pod, or mount it again'
     const device = shared.live(bind.key)?.facts.device
     if (device === undefined || top.device === device) return ''
-    if (isOurType(top.type)) return 'the session that served it has ended; restart the pod that uses it'
+    if (isOurType(top.type)) return 'the session that served it has ended; it is mounted anew'
     return `a mount of type ${top.type} lies over it; unmount that`
   }
 
@@ -142,14 +155,16 @@ export class VolumeService implements VolumeOperations {
       key,
       state: live === undefined ? 'dead' : unsettled?.phase ?? (targets.length > 0 ? 'published' : 'staged'),
       staging: binds.find((bind) => bind.role === 'staging')?.path,
-      targets: targets.map(({ path, readOnly, owner, problem }) => ({ path, readOnly, owner, problem })),
+      targets: targets.map(({ path, readOnly, owner, problem, protection }) =>
+        ({ path, readOnly, owner, problem, unprotected: typeof protection === 'object' ? protection.unprotected : '' })),
       health: report === undefined ? this.#deadHealth(key) : worsened(report.health, targets.filter(({ problem }) => problem !== '').map(({ path }) => path)),
       locks: report?.locks ?? '',
       sessionPid: report?.pid ?? record?.facts.process?.pid,
       counters: report?.counters ?? {},
       gauges: report?.gauges ?? {},
       latency: report?.latency ?? {},
-      exclusive: targets.some(({ exclusive }) => exclusive === true)
+      exclusive: targets.some(({ exclusive }) => exclusive === true),
+      heals: this.#heals.factsOf(key).count
     }
   }
 
@@ -176,9 +191,13 @@ export class VolumeService implements VolumeOperations {
   }
 
   #deadHealth (key: StageKey): VolumeHealth {
+    const { problem, failures } = this.#heals.factsOf(key)
+    const death = this.#parts.shared.deathOf(key) ?? 'it is being started'
     return {
       state: 'dead',
-      reason: `the mount is not served (${this.#parts.shared.deathOf(key) ?? 'it is being started'}); restart the pods that use it, their next publish mounts it anew`
+      reason: problem === ''
+        ? `the mount is not served (${death}); it is being mounted anew`
+        : `the mount is not served (${death}), and ${failures} tries to mount it anew have failed: ${problem}`
     }
   }
 

@@ -43,6 +43,7 @@ export class SharedMounts {
   readonly #parts: SharedMountsParts
   readonly #served = new Map<StageKey, Served>()
   readonly #queue = new KeyedQueue()
+  #died: (key: StageKey) => void = () => undefined
   readonly #starts = new SharedWork<LiveMount>()
   readonly #lingering = new Map<StageKey, { readonly timer: NodeJS.Timeout, readonly told: string }>()
 
@@ -72,7 +73,7 @@ export class SharedMounts {
 
   /** The served mount of a key: the running one, the one that is being started, or a new one in place of a dead one. */
   async ensure (key: StageKey, spec: VolumeSpec): Promise<LiveMount> {
-    return await this.#starts.run(key, async () => await this.#queue.run(key, async () => await this.#ensureNow(key, spec)))
+    return await this.#starts.run(key, async () => await this.#queue.run(key, async () => await this.#ensureNow(key, spec, startMs)))
   }
 
   /** Takes on a mount that was found again after a restart. */
@@ -84,8 +85,15 @@ export class SharedMounts {
       if (this.#served.get(key) !== served) return
       const record = this.#parts.table.mount(key)
       /* A mount that we end ourselves does not die. */
-      if (record?.phase === 'mounted') this.#parts.events({ kind: 'mount-died', key, source: showSource(record.spec), reason })
+      if (record?.phase !== 'mounted') return
+      this.#parts.events({ kind: 'mount-died', key, source: showSource(record.spec), reason })
+      this.#died(key)
     })
+  }
+
+  /** Told of each death that nobody asked for. */
+  whenDied (died: (key: StageKey) => void): void {
+    this.#died = died
   }
 
   /** Ends the mount of a key if nobody uses it any more. `hurry` skips writing back. */
@@ -127,16 +135,41 @@ export class SharedMounts {
     })
   }
 
-  async #ensureNow (key: StageKey, spec: VolumeSpec): Promise<LiveMount> {
+  async #ensureNow (key: StageKey, spec: VolumeSpec, deadlineMs: number): Promise<LiveMount> {
     const mounter = this.mounterOf(spec)
     const record = this.#parts.table.mount(key)
     const live = this.live(key)
     if (record !== undefined && live !== undefined && await this.#isInPlace(record, live.facts.device)) return live
+    const served = this.#served.get(key)
     if (record !== undefined) await this.#takeAway(record)
     const startedAt = performance.now()
-    const started = await this.#start(key, spec, mounter)
-    this.#parts.events({ kind: 'mount-started', key, source: showSource(spec), ms: Math.round(performance.now() - startedAt) })
-    return started
+    try {
+      const started = await this.#start(key, spec, mounter, deadlineMs)
+      this.#parts.events({ kind: 'mount-started', key, source: showSource(spec), ms: Math.round(performance.now() - startedAt) })
+      return started
+    } catch (error) {
+      if (record !== undefined && this.#hasAttached(key)) await this.keepDead(record, served)
+      throw error
+    }
+  }
+
+  #hasAttached (key: StageKey): boolean {
+    return this.#parts.table.bindsOfKey(key).some((bind) => bind.phase === 'attached')
+  }
+
+  /** Nothing serves the share, but folders still show its dead mount: what it was stays on record, so that it can be mounted anew. */
+  async keepDead (record: MountRecord, served?: Served): Promise<void> {
+    if (served !== undefined) this.#served.set(record.key, served)
+    await this.#parts.table.put({ ...record, phase: 'mounted', facts: { socketPath: undefined, process: undefined, device: record.facts.device } })
+  }
+
+  /** The served mount of a share that folders show, started anew if it died; undefined when there is nothing to bring back. */
+  async revive (key: StageKey, deadlineMs: number): Promise<LiveMount | undefined> {
+    return await this.#queue.run(key, async () => {
+      const record = this.#parts.table.mount(key)
+      if (record?.phase !== 'mounted' || !this.#hasAttached(key)) return undefined
+      return this.live(key) ?? await this.#ensureNow(key, record.spec, deadlineMs)
+    })
   }
 
   /** Whether the served mount is where we made it. Somebody may have unmounted it there while pods go on using it: it is bound back. */
@@ -164,7 +197,7 @@ export class SharedMounts {
   }
 
   /** 1. intent; 2. folder, session, mount; 3. record. A failure takes everything back and is what the caller sees. */
-  async #start (key: StageKey, spec: VolumeSpec, mounter: Mounter): Promise<LiveMount> {
+  async #start (key: StageKey, spec: VolumeSpec, mounter: Mounter, deadlineMs: number): Promise<LiveMount> {
     const { table, host, bootId, mountsFolder } = this.#parts
     const mountPoint = `${mountsFolder}/${key}`
     let record: MountRecord = { kind: 'mount', key, phase: 'starting', spec, mountPoint, facts: mounter.plan(key), bootId }
@@ -175,7 +208,7 @@ export class SharedMounts {
     }
     try {
       if ((await host.inspect(mountPoint)).kind === 'missing') await host.makeFolder(mountPoint, 0o700)
-      const live = await mounter.start({ key, spec, mountPoint, facts: record.facts, note, deadlineMs: startMs })
+      const live = await mounter.start({ key, spec, mountPoint, facts: record.facts, note, deadlineMs })
       await table.put({ ...record, phase: 'mounted', facts: live.facts })
       this.adopt(key, live)
       return live

@@ -736,6 +736,10 @@ export const descriptors: object = {
           "Unmount": {
            "requestType": "UnmountRequest",
            "responseType": "UnmountResponse"
+          },
+          "HandOver": {
+           "requestType": "HandOverRequest",
+           "responseType": "HandOverResponse"
           }
          }
         },
@@ -960,6 +964,10 @@ export const descriptors: object = {
           "exclusive": {
            "type": "bool",
            "id": 18
+          },
+          "heals": {
+           "type": "uint32",
+           "id": 19
           }
          }
         },
@@ -980,6 +988,10 @@ export const descriptors: object = {
           "problem": {
            "type": "string",
            "id": 4
+          },
+          "unprotected": {
+           "type": "string",
+           "id": 5
           }
          }
         },
@@ -1041,6 +1053,34 @@ export const descriptors: object = {
           "count": {
            "type": "int64",
            "id": 2
+          }
+         }
+        },
+        "HandOverRequest": {
+         "fields": {
+          "version": {
+           "type": "string",
+           "id": 1
+          },
+          "stays": {
+           "type": "bool",
+           "id": 2
+          }
+         }
+        },
+        "HandOverResponse": {
+         "fields": {
+          "accepted": {
+           "type": "bool",
+           "id": 1
+          },
+          "version": {
+           "type": "string",
+           "id": 2
+          },
+          "pid": {
+           "type": "int32",
+           "id": 3
           }
          }
         },

@@ -76,7 +76,7 @@ export interface StorageBackendHealth {
 export interface PluginInfo { readonly type: string, readonly name: string, readonly endpoint: string, readonly supportedVersions: readonly string[] }
 export interface RegistrationStatus { readonly pluginRegistered: boolean, readonly error: string }
 
-export interface StatusTarget { readonly path: string, readonly readOnly: boolean, readonly owner: string, readonly problem: string }
+export interface StatusTarget { readonly path: string, readonly readOnly: boolean, readonly owner: string, readonly problem: string, readonly unprotected: string }
 export interface StatusLatency {
   readonly count: Int64
   readonly sumSeconds: number
@@ -110,6 +110,7 @@ export interface StatusVolume {
   readonly key: string
   readonly latency: Readonly<Record<string, StatusLatency>>
   readonly exclusive: boolean
+  readonly heals: number
 }
 export interface StatusResponse {
   readonly version: string
@@ -174,6 +175,7 @@ export interface Calls {
   }
   Agent: {
     Status: { request: Empty, response: StatusResponse }
+    HandOver: { request: { readonly version: string, readonly stays: boolean }, response: { readonly accepted: boolean, readonly version: string, readonly pid: number } }
     Unmount: { request: { readonly targetPath: string, readonly force: boolean }, response: { readonly lostBytes: Int64 } }
   }
 }

@@ -48,6 +48,16 @@ export interface CsiVolume {
 const isMounted = (folder: string): boolean =>
   readFileSync('/proc/self/mountinfo', 'utf8').split('\n').some((line) => line.split(' ')[4] === folder.replaceAll(' ', '\\040'))
 
+/** A dead mount does not even say that it is there; kubelet takes only "no such file" for missing. */
+function isThere (folder: string): boolean {
+  try {
+    lstatSync(folder)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ENOENT'
+  }
+}
+
 /** Exactly one JSON value with white space around it, as Go's json.Unmarshal wants. */
 function parseOne (output: string): FlexAnswer {
   const answer = JSON.parse(output) as FlexAnswer
@@ -119,7 +129,7 @@ export class Kubelet {
 
   /** unmounter.go TearDownAt: skipped when the folder is gone; afterwards rmdir, which fails when it is not empty. */
   async flexUnmount (driver: FlexDriver, target: string): Promise<FlexResult | undefined> {
-    if (!existsSync(target)) return undefined
+    if (!isThere(target)) return undefined
     const result = await flexCall(driver, ['unmount', target])
     if (result.answer.status === 'Success') rmdirSync(target)
     return result

@@ -5,7 +5,7 @@
  * copied alone to a node. probe.ts plays the watcher.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, lstatSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs'
+import { lstatSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs'
 import path from 'node:path'
 
 export interface Answer {
@@ -164,7 +164,7 @@ export class Plugin {
   /** unmounter.go: skipped without the folder; after a success the folder is removed, which fails when it is mounted or not empty. */
   async tearDown (pod: string, name: string): Promise<Outcome | 'no folder'> {
     const target = this.target(pod, name)
-    if (mountsAt(target) === 0 && !existsSync(target)) return 'no folder'
+    if (mountsAt(target) === 0 && lstatSync(target, { throwIfNoEntry: false }) === undefined) return 'no folder'
     const outcome = await this.run('unmount', [target])
     if (outcome.kind === 'success' && lstatSync(target, { throwIfNoEntry: false }) !== undefined) rmdirSync(target)
     return outcome

@@ -146,8 +146,8 @@ test('status shows source, client and why, health and its reason, folders and st
   const status: StatusResponse = {
     version: '1.2.3', pid: 7, driverName: 'd', nodeId: 'node-a', uptimeMs: '120000', registration: 'refused', registrationError: 'no', timeMs: '0', trends: [], troubles: [], volumes: [{
       volumeId: 'v1', door: 'csi', source: 'nas:/x', client: 'fuse', clientReason: 'auto', state: 'published', staging: '/s', health: 'unreachable', healthReason: 'nas is away',
-      targets: [{ path: '/t', readOnly: true, owner: 'shop/web', problem: '' }], locks: 'node-local', sessionPid: 9, counters: { fuseReadBytes: 2048, fuseWrittenBytes: 0, 'fuseRequests:READ': 2, 'fuseRequests:LOOKUP': 1, 'fuseErrors:READ': 1, retransmissions: 1, disconnects: 2, connects: 3, garbage: 0 },
-      gauges: { dirtyBytes: 4096, waitingWriters: 1 }, key: 'k', latency: { READ: { count: '2', sumSeconds: 0.03, buckets: [] }, LOOKUP: { count: '1', sumSeconds: 0, buckets: [] } },
+      targets: [{ path: '/t', readOnly: true, owner: 'shop/web', problem: '', unprotected: '' }], locks: 'node-local', sessionPid: 9, counters: { fuseReadBytes: 2048, fuseWrittenBytes: 0, 'fuseRequests:READ': 2, 'fuseRequests:LOOKUP': 1, 'fuseErrors:READ': 1, retransmissions: 1, disconnects: 2, connects: 3, garbage: 0 },
+      gauges: { dirtyBytes: 4096, waitingWriters: 1 }, key: 'k', heals: 0, latency: { READ: { count: '2', sumSeconds: 0.03, buckets: [] }, LOOKUP: { count: '1', sumSeconds: 0, buckets: [] } },
       usage: { totalBytes: '1024', usedBytes: '512', availableBytes: '512', totalInodes: '9', usedInodes: '1', availableInodes: '8', stale: true }, exclusive: false
     }]
   }
@@ -158,7 +158,7 @@ test('status shows source, client and why, health and its reason, folders and st
   }
   t.false(/garbage|not understood|connects/.test(text))
   const [volume] = status.volumes
-  const second = { ...volume!, volumeId: 'v2', targets: [{ path: '/u', readOnly: false, owner: '', problem: 'restart the pod' }] }
+  const second = { ...volume!, volumeId: 'v2', targets: [{ path: '/u', readOnly: false, owner: '', problem: 'restart the pod', unprotected: '' }] }
   const shared = formatStatus({ ...status, volumes: [volume!, second] })
   t.is(shared.split('process 9').length - 1, 1, 'a shared session is said once')
   t.is(shared.split('2.00 KiB').length - 1, 1)

@@ -132,6 +132,7 @@ test('a session that volumes share is counted once, with units, by operation, an
     'volbridge_session_written_bytes_total{session="0123456789abcdef"} 20',
     'volbridge_session_requests_total{session="0123456789abcdef",operation="READ"} 4',
     'volbridge_session_failed_requests_total{session="0123456789abcdef",operation="READ"} 1',
+    'volbridge_session_heals_total{session="0123456789abcdef"} 0',
     'volbridge_session_events_total{session="0123456789abcdef",name="retransmissions"} 2',
     'volbridge_session_level{session="0123456789abcdef",name="dirtyBytes"} 0',
     'volbridge_session_request_duration_seconds_bucket{le="0.05",session="0123456789abcdef",operation="READ"} 3',

@@ -182,7 +182,7 @@ test('a folder that still shows the mount of a session that died is said to be d
   t.like(await engine.service.statistics({ volume: v1, path: sibling, deadlineMs: 100 }), { stale: false, health: { state: 'healthy' } })
   const stale = await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 })
   t.is(stale.health.state, 'dead')
-  t.regex(stale.health.reason, /has ended; restart the pod/)
+  t.regex(stale.health.reason, /has ended; it is mounted anew/)
   const [view] = await engine.service.list()
   t.like(view?.health, { state: 'degraded', reason: `it is not to be seen at ${target}` })
   t.deepEqual(view?.targets.map(({ problem }) => problem === ''), [false, true])

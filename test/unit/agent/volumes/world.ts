@@ -9,7 +9,9 @@ import { topMountAt } from '../../../../agent/host/mountinfo.ts'
 import type { PathFacts } from '../../../../agent/host/mounts.ts'
 import { Attaching } from '../../../../agent/volumes/attaching.ts'
 import type { VolumeEvent } from '../../../../agent/volumes/events.ts'
+import { Healer } from '../../../../agent/volumes/healing.ts'
 import type { Journal } from '../../../../agent/volumes/journal.ts'
+import { NameLocks } from '../../../../agent/volumes/locks.ts'
 import type { LiveMount, Mounter } from '../../../../agent/volumes/mounter.ts'
 import { recordId, type JournalRecord, type MountFacts, type MountRecord } from '../../../../agent/volumes/records.ts'
 import { recover } from '../../../../agent/volumes/recovering.ts'
@@ -109,6 +111,9 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
   #dead = false
   readonly shared: SharedMounts
   readonly service: VolumeService
+  readonly healer: Healer
+  readonly #attaching: Attaching
+  readonly #locks: NameLocks
   readonly #parts: ConstructorParameters<typeof Attaching>[0]
 
   constructor (world: World, crashAt: number) {
@@ -119,7 +124,10 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
     const { bootId } = world
     this.shared = new SharedMounts({ table, host: this, mounters: { fuse: this, kernel: undefined }, events, bootId, mountsFolder })
     this.#parts = { table, host: this, shared: this.shared, events, bootId, isOurType: (type) => type === 'fuse.volbridge' }
-    this.service = new VolumeService(this.#parts)
+    this.#attaching = new Attaching(this.#parts)
+    this.#locks = new NameLocks()
+    this.healer = new Healer(this.#parts, this.#attaching, this.#locks)
+    this.service = new VolumeService(this.#parts, { attaching: this.#attaching, locks: this.#locks, heals: this.healer })
   }
 
   get crashed (): boolean { return this.#dead }
