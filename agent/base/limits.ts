@@ -32,6 +32,11 @@ export const dirtySessionBytesMax = 64 * mebibyteBytes
  * itself. Its own 12 would leave a network with latency mostly idle; 64 x 1 MiB is 640 MB/s at 100 ms.
  */
 export const fuseBackgroundMax = 64
+/**
+ * Window of the kernel's read-ahead (bdi read_ahead_kb). It asks for the next window while it reads one, so a single reader has 8 to 16 requests of
+ * 1 MiB under way: 800 MB/s at 10 ms of round trip. Larger ones would make a page fault somewhere in a mapped file bring more than it is worth.
+ */
+export const readAheadBytes = 8 * mebibyteBytes
 /** kubelet waits two minutes for a CSI call; answering before that tells it more than its own deadline would. */
 export const csiAnswerMs = 110_000
 /** One host call (mount, umount, statfs) in a forked child. A healthy kernel needs microseconds. */

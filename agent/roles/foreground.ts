@@ -6,7 +6,7 @@
 import path from 'node:path'
 import { parseAbsolutePath } from '../base/brands.ts'
 import { VolumeError } from '../base/errors.ts'
-import { dirtySessionBytesMax } from '../base/limits.ts'
+import { dirtySessionBytesMax, kibibyteBytes, readAheadBytes } from '../base/limits.ts'
 import { showSource } from '../base/volume-spec.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 import type { Output } from '../cli/arguments.ts'
@@ -26,7 +26,6 @@ import { toNfsLog } from './session.ts'
 
 /** Time for dirty data at the end; a server that is away gets no more. */
 const drainMs = 10_000
-const readAheadKibibytes = 2048
 
 async function requireFolder (mounts: Mounts, target: string): Promise<void> {
   const refuse = (why: string, remedy: string): never => {
@@ -83,7 +82,7 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
     await mounts.mount({ source: showSource(spec), target, type: fuseType, flags: mountFlagBits(spec.flags), data: fuseMountData(fd, volume.maxReadBytes) }, { keep: [fd] })
     await connection.serve(volume.operations, volume.isSoloWriter)
     const device = topMountAt(await readMountinfo(), target)?.device
-    if (device !== undefined) await setReadAhead(device, readAheadKibibytes)
+    if (device !== undefined) await setReadAhead(device, readAheadBytes / kibibyteBytes)
     output.err(`volbridge: ${showSource(spec)} is mounted at ${target} as long as this process lives; nobody takes it over. Ctrl-C unmounts.\n`)
     const ended = connection.ended.then(({ reason }) => reason)
     const how = await Promise.race([ended, untilSignalled(output)])

@@ -4,7 +4,7 @@
  */
 import { realpath, stat } from 'node:fs/promises'
 import { VolumeError, messageOf } from '../base/errors.ts'
-import { dirtySessionBytesMax } from '../base/limits.ts'
+import { dirtySessionBytesMax, kibibyteBytes, readAheadBytes } from '../base/limits.ts'
 import { readBootId } from '../host/boot.ts'
 import { makePrivateFolder } from '../host/files.ts'
 import { fuseType } from '../host/fuse-connection.ts'
@@ -50,9 +50,6 @@ export interface Engine {
   close (): void
 }
 
-/** 2 x the largest request: the window the session's own read-ahead feeds. */
-const readAheadKibibytes = 2048
-
 /** @throws VolumeError CONFLICT when another agent has the state folder. */
 export async function startEngine (options: EngineOptions): Promise<Engine> {
   const { events, namespaces } = options
@@ -70,7 +67,7 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
       cgroup: options.cgroup === false ? undefined : options.cgroup ?? 'volbridge',
       ...namespaces === undefined ? {} : { node: { namespaces, cgroups: mounts } }
     })
-    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, readAheadKibibytes })
+    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, readAheadKibibytes: readAheadBytes / kibibyteBytes })
     const journal = new FileJournal(`${stateDir}/journal`)
     const table = new VolumeTable(journal)
     const host = new NodeVolumeHost(mounts)

@@ -26,7 +26,7 @@ export interface FuseMounterParts {
   readonly events: VolumeEvents
   /** Dirty bytes a session may hold before writers wait. */
   readonly dirtyBytesMax: number
-  /** Window of the kernel's read-ahead; the session reads ahead by itself as well. */
+  /** Window of the kernel's read-ahead. */
   readonly readAheadKibibytes: number
 }
 

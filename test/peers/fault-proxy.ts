@@ -24,6 +24,8 @@ export interface ProxiedRecord {
 export interface ProxyVerdict {
   readonly drop?: boolean
   readonly delayMs?: number
+  /** It and everything behind it on its connection come later. */
+  readonly stallMs?: number
   /** Sent so often. */
   readonly copies?: number
   /** Kept back until so many later records of the same direction have passed. */
@@ -56,6 +58,8 @@ interface Lane {
   pendingBytes: number
   /** Records kept back by `behind`. */
   held: { bytes: Buffer, behind: number }[]
+  /** Waits that are not over. */
+  stalls: number
   /** Ends when everything before has been sent: latency keeps order. */
   sent: Promise<void>
 }
@@ -137,7 +141,7 @@ export class FaultProxy {
     const connection = this.#connections++
     const server = net.connect({ port: this.#options.port, host: this.#options.host ?? '127.0.0.1', noDelay: true })
     const calls = new Map<number, { program: number, procedure: number }>()
-    const lane = (to: net.Socket): Lane => ({ to, pending: [], pendingBytes: 0, held: [], sent: Promise.resolve() })
+    const lane = (to: net.Socket): Lane => ({ to, pending: [], pendingBytes: 0, held: [], stalls: 0, sent: Promise.resolve() })
     const sides = [[client, server, 'call'], [server, client, 'reply']] as const
     for (const [from, to, side] of sides) {
       const target = lane(to)
@@ -173,8 +177,9 @@ export class FaultProxy {
   }
 
   #carryOut (lane: Lane, bytes: Buffer, verdict: ProxyVerdict): void {
-    const { drop, delayMs, copies = 1, behind, truncateBytes, fragmentBytes, resetAfterBytes, replaceWith } = verdict
+    const { drop, delayMs, stallMs, copies = 1, behind, truncateBytes, fragmentBytes, resetAfterBytes, replaceWith } = verdict
     const record = marked((replaceWith ?? bytes).subarray(0, truncateBytes), fragmentBytes)
+    if (stallMs !== undefined) this.#stall(lane, stallMs)
     if (verdict.close === true) this.#later(lane, () => { lane.to.end() })
     else if (resetAfterBytes !== undefined) {
       this.#later(lane, () => { lane.to.write(record.subarray(0, resetAfterBytes), () => { lane.to.resetAndDestroy() }) })
@@ -195,8 +200,14 @@ export class FaultProxy {
     lane.held = lane.held.filter(({ behind }) => behind > 0)
   }
 
+  #stall (lane: Lane, ms: number): void {
+    lane.stalls++
+    const due = pause(ms)
+    lane.sent = lane.sent.then(async () => { await due; lane.stalls-- })
+  }
+
   #later (lane: Lane, send: () => void): void {
-    if (this.latencyMs === 0) {
+    if (this.latencyMs === 0 && lane.stalls === 0) {
       send()
       return
     }

@@ -8,7 +8,7 @@ import { cpus, release, totalmem } from 'node:os'
 import path from 'node:path'
 import process from 'node:process'
 import { parseArgs } from 'node:util'
-import { FaultProxy } from '../../peers/fault-proxy.ts'
+import { startDelayLine } from '../../peers/delay-line.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { processesOf, shell, TestNode } from '../../semantics/endtoend/node.ts'
 import { drawChart } from './chart.ts'
@@ -62,6 +62,12 @@ const workloads: readonly Workload[] = [
     name: 'read', title: 'sequential read, 1 MiB', unit: 'MB/s',
     prepare: async (exported) => await shell(`[ -e ${exported}/large ] || head -c ${largeMegabytes}M /dev/urandom > ${exported}/large; cat ${exported}/large > /dev/null`),
     run: async (folder) => ({ value: largeMegabytes * 1.048576 / await seconds(`dd if=${folder}/large of=/dev/null bs=1M status=none`) })
+  },
+  {
+    // Against the row above: what read-ahead is worth, most of all with --rtt.
+    name: 'read1', title: 'the same, one request at a time (O_DIRECT)', unit: 'MB/s',
+    prepare: async (exported) => await shell(`[ -e ${exported}/large ] || head -c ${largeMegabytes}M /dev/urandom > ${exported}/large; cat ${exported}/large > /dev/null`),
+    run: async (folder) => ({ value: 256 * 1.048576 / await seconds(`dd if=${folder}/large of=/dev/null bs=1M count=256 iflag=direct status=none`) })
   },
   {
     name: 'write', title: 'sequential write + fsync', unit: 'MB/s',
@@ -144,13 +150,13 @@ async function measure (workload: Workload, at: { server: Ganesha, node: TestNod
 
 const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'CPU'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}`
 const server = await Ganesha.start({ attributeCacheSeconds: 60 })
-const proxy = rttMs > 0 ? await FaultProxy.start({ port: server.nfsPort, latencyMs: rttMs / 2 }) : undefined
+const cable = rttMs > 0 ? await startDelayLine({ host: server.host, port: server.nfsPort }, rttMs) : undefined
 const node = new TestNode()
 try {
   await node.startAgent()
   const at = {
     server, node, mounted: node.makeFolder('mnt'),
-    options: proxy === undefined ? server.mountOptions : server.mountOptions.replace(`port=${server.nfsPort},`, `port=${proxy.port},`)
+    options: cable === undefined ? server.mountOptions : server.mountOptions.replace(`port=${server.nfsPort},`, `port=${cable.port},`)
   }
   const right = (text: string, width: number): string => text.padStart(width)
   process.stdout.write(`${machine}${rttMs > 0 ? `, ${rttMs} ms round trip added` : ''}; median of ${rounds}\n`)
@@ -167,7 +173,7 @@ try {
   if (values.svg !== undefined) writeFileSync(values.svg, drawChart('volbridge on nfs-ganesha against the exported folder (= 1)', rows.map((row) => ({ name: row.title, value: row.ours, unit: row.unit, ratio: row.ratio }))))
 } finally {
   await node.close()
-  await proxy?.close()
+  await cable?.close()
   await server.close()
 }
 process.exit(0)
