@@ -17,7 +17,7 @@ test('a value in a template is text, whatever it is', (t) => {
 })
 
 test('nothing that comes from elsewhere gets out of its place', (t) => {
-  const target = { path: attack, readOnly: false, owner: attack, problem: attack }
+  const target = { path: attack, readOnly: false, owner: attack, problem: attack, unprotected: attack }
   const status = statusOf({
     version: attack, nodeId: attack, registration: attack, registrationError: attack,
     volumes: [volumeOf({ volumeId: attack, door: attack, source: attack, client: attack, clientReason: attack, state: attack, staging: attack, targets: [target], health: attack, healthReason: `${attack}; ${attack}`, locks: attack, key: attack, counters: { [`fuseErrors:${attack}`]: 1 } })],
