@@ -7,7 +7,8 @@ import type { FileName } from './brands.ts'
 /** nfs(5): what a call does when the server does not answer. `hard` waits for ever; `soft` gives EIO, `softerr` ETIMEDOUT after `retrans`. */
 export type Recovery = 'hard' | 'soft' | 'softerr'
 export type LookupCache = 'all' | 'positive' | 'none'
-export type NfsVersion = '3' | '4.0' | '4.1' | '4.2'
+/** `4` is the newest minor version that both sides speak. */
+export type NfsVersion = '3' | '4' | '4.0' | '4.1' | '4.2'
 export type Consistency = 'standard' | 'solowriter'
 export type ClientKind = 'fuse' | 'kernel'
 
@@ -36,6 +37,11 @@ export interface NfsOptions {
   readonly cto: boolean
   /** nfs(5) `sec`; the own client speaks `sys` only. */
   readonly sec: string
+  /** Where `fcntl` and `flock` locks are kept, if it was said. Kernel's client only. */
+  readonly locks?: 'local' | 'remote' | undefined
+  /** `softreval` and `noacl` of nfs(5). Kernel's client only: the own client always does the first and never speaks ACLs. */
+  readonly softReval?: true | undefined
+  readonly noAcl?: true | undefined
   /** How long the first mount attempt is repeated while the server is away (nfs(5) `retry`), in milliseconds; 0 is one attempt. */
   readonly retryMs: number
 }

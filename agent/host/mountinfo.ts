@@ -84,9 +84,12 @@ export function mountsOfDevice (mounts: Mountinfo, device: DeviceNumber): readon
   return mounts.filter((mount) => mount.device === device)
 }
 
-/** Of several mounts of one file system one that shows all of it, a writable one if there is one: a subPath's bind shows only a part. */
-export function wholeMountOf (entries: Mountinfo): MountEntry | undefined {
-  const whole = entries.filter((entry) => entry.root === '/')
+/**
+ * Of several mounts of one file system one that shows all of it, a writable one if there is one: a subPath's bind shows only a part.
+ * `source` is given where the part shows there and not in `root` (fs/nfs/super.c, nfs_show_path).
+ */
+export function wholeMountOf (entries: Mountinfo, source?: string): MountEntry | undefined {
+  const whole = entries.filter((entry) => entry.root === '/' && (source === undefined || entry.source === source))
   return whole.find((entry) => !entry.options.includes('ro')) ?? whole[0]
 }
 

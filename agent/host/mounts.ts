@@ -5,7 +5,7 @@
 import { HostError } from '../base/errors.ts'
 import type { MountFlags } from '../base/volume-spec.ts'
 import type { HostCallOptions, HostCalls } from './host-calls.ts'
-import { MNT, MS, type HostOp } from './host-program.ts'
+import { callNames, MNT, MS, type HostOp } from './host-program.ts'
 import { readMountinfo, type Mountinfo } from './mountinfo.ts'
 import { sameNamespaces, type NodeNamespaces } from './namespaces.ts'
 
@@ -24,6 +24,16 @@ export interface FileSystemFigures {
   readonly availableBlocks: bigint
   readonly files: bigint
   readonly freeFiles: bigint
+}
+
+export interface FolderFacts { readonly mode: number, readonly uid: number, readonly gid: number }
+
+export interface MountRequest {
+  readonly source: string
+  readonly target: string
+  readonly type: string
+  readonly data: string
+  readonly flags: number
 }
 
 const S_IFMT = 0o170000
@@ -127,8 +137,53 @@ export class Mounts {
   }
 
   /** Mounts a file system on a folder that is no symlink. */
-  async mount (request: { source: string, target: string, type: string, data: string, flags: number }, options?: HostCallOptions): Promise<void> {
+  async mount (request: MountRequest, options?: HostCallOptions): Promise<void> {
     await this.#run([{ op: 'mountAt', ...request }], options)
+  }
+
+  /**
+   * Mounts one folder of a file system, which is entered without following any link or leaving the file system's root. The whole of it
+   * is mounted in a namespace of the child's own, where nobody sees it; only the folder gets out (open_tree, move_mount). Before Linux
+   * 5.2 it stays below the folder's bind on the same mount point.
+   */
+  async mountFolder (request: MountRequest & { readonly beneath: string }, options?: HostCallOptions): Promise<void> {
+    const { beneath, ...mount } = request
+    const { target } = mount
+    try {
+      await this.#run([
+        { op: 'isolate', path: target }, { op: 'mountAt', ...mount }, { op: 'beneath', base: target, path: beneath, flags: 0 }, { op: 'attach', path: target }
+      ], options)
+    } catch (error) {
+      if (!(error instanceof HostError && error.code === 'ENOSYS')) throw error
+      await this.#run([{ op: 'mountAt', ...mount }, { op: 'beneath', base: target, path: beneath, flags: 1 }], options)
+    }
+  }
+
+  /** Whether `mountFolder` mounted the file system and then could not enter the folder. */
+  isAboutFolder (error: HostError): boolean {
+    return error.call.startsWith(callNames.beneath)
+  }
+
+  /** Asks the file system itself for its root. */
+  async rootOf (path: string, options?: HostCallOptions): Promise<FolderFacts> {
+    const data = await this.#run([{ op: 'stat', path }], options)
+    if (data === undefined) throw new HostError({ code: 'EIO', errno: 5, call: `stat ${path}` })
+    const [mode = 0, uid = 0, gid = 0] = Array.from({ length: 3 }, (_, n) => Number(data.readBigUInt64LE(n * 8)))
+    return { mode: mode & 0o7777, uid, gid }
+  }
+
+  async chgrp (path: string, gid: number, options?: HostCallOptions): Promise<void> {
+    await this.#run([{ op: 'chgrp', path, mode: gid }], options)
+  }
+
+  /** Writes back what the kernel holds for a file system. */
+  async sync (path: string, options?: HostCallOptions): Promise<void> {
+    await this.#run([{ op: 'syncfs', path }], options)
+  }
+
+  /** Fails what is being waited for at the server, for every user of the file system, and unmounts nothing. */
+  async abortRequests (path: string, options?: HostCallOptions): Promise<void> {
+    await this.#run([{ op: 'abort', path }], options)
   }
 
   /**

@@ -25,7 +25,7 @@ const refusals = {
 const toWirePath = (share: string): string => Buffer.from(share, 'utf8').toString('latin1')
 
 /** @throws VolumeError with field `share` (or `server` when there is no answer). */
-export async function mountShare (share: string, options: OneShotOptions): Promise<string> {
+export async function mountShare (share: string, options: OneShotOptions, { anyFlavor = false }: { readonly anyFlavor?: boolean } = {}): Promise<string> {
   let result: MountResult
   try {
     result = await callOnce(mountProcedures.MNT, { path: toWirePath(share) }, options)
@@ -43,7 +43,7 @@ export async function mountShare (share: string, options: OneShotOptions): Promi
     throw new VolumeError(code, `share: ${JSON.stringify(share)} cannot be mounted: ${why} (${result.status})`, { field: 'share', remedy })
   }
   // An empty list means "no opinion": old servers send none.
-  if (result.flavors.length > 0 && !result.flavors.includes(authFlavors.AUTH_SYS)) {
+  if (!anyFlavor && result.flavors.length > 0 && !result.flavors.includes(authFlavors.AUTH_SYS)) {
     throw new VolumeError('UNSUPPORTED', `share: ${JSON.stringify(share)} does not allow sec=sys (it offers the flavours ${result.flavors.join(', ')})`, {
       field: 'share', remedy: 'allow sec=sys on the server, or use client=kernel'
     })

@@ -34,11 +34,11 @@ export function questionOptions ({ target, clock, stepMs, credentials }: Connect
   return { endpoint, credential: credentials.encoded(clientCredential), deadlineMs: stepMs, resvport: target.options.resvport, clock }
 }
 
-/** Root handle of the share at one address. @throws VolumeError */
-export async function mountAt (context: ConnectContext, address: string): Promise<{ handle: string, mountPort: number }> {
+/** Root handle of the share at one address. `anyFlavor`: somebody else will speak to it, who knows more than AUTH_SYS. @throws VolumeError */
+export async function mountAt (context: ConnectContext, address: string, how: { readonly anyFlavor?: boolean } = {}): Promise<{ handle: string, mountPort: number }> {
   const { target: { share, options }, locator } = context
   const mountPort = options.mountPort ?? await registeredPort(address, mountQuery, 'mountport', locator)
-  const handle = await mountShare(share, questionOptions(context, { address, port: mountPort }))
+  const handle = await mountShare(share, questionOptions(context, { address, port: mountPort }), how)
   return { handle, mountPort }
 }
 

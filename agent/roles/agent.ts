@@ -15,6 +15,7 @@ import { leaveOwnCgroup, moveToOwnCgroup } from '../host/cgroups.ts'
 import { nodeNamespaces } from '../host/namespaces.ts'
 import { openLog } from '../observe/log.ts'
 import type { Log } from '../observe/log.ts'
+import { KernelServer } from '../nfs/kernel-server.ts'
 import { Troubles } from '../status/troubles.ts'
 import { startEngine } from '../volumes/engine.ts'
 import type { Engine } from '../volumes/engine.ts'
@@ -60,6 +61,7 @@ async function startEngineWhenFree (options: AgentOptions, places: Places, log: 
         // The packed binary reads the state folder from the arguments of every role: its addon is unpacked there.
         sessionCommand: { file: program.file, args: [...program.args, 'session', '--state-dir', places.stateDir] },
         sessionEnv: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+        kernelNfs: new KernelServer(),
         events: engineEvents(log),
         ...namespaces === undefined ? {} : { namespaces }
       })

@@ -60,7 +60,7 @@ export class Attaching {
 
   async attach (request: AttachRequest): Promise<void> {
     const { table } = this.#parts
-    this.#parts.shared.mounterOf(request.spec)
+    await this.#parts.shared.mounterOf(request.spec).check?.()
     const facts = await this.#lookAtPath(request)
     if (await this.#isDone(request, facts)) {
       const record = table.bind(request.path)

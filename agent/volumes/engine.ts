@@ -18,6 +18,7 @@ import { FuseMounter } from './fuse-mounter.ts'
 import { Healer } from './healing.ts'
 import { FileJournal } from './journal.ts'
 import { NameLocks } from './locks.ts'
+import { KernelMounter, type KernelNfs } from './kernel-mounter.ts'
 import type { RecoveryStep } from './recovery.ts'
 import { recover } from './recovering.ts'
 import { VolumeService } from './service.ts'
@@ -39,6 +40,8 @@ export interface EngineOptions {
   readonly events: VolumeEvents
   /** Where mounts and sessions are made when the agent lives in a container; its folders are the node's, under the same paths. */
   readonly namespaces?: NodeNamespaces
+  /** The server's side of `client=kernel`; without it there is no such client. */
+  readonly kernelNfs?: KernelNfs
 }
 
 export interface Engine {
@@ -68,11 +71,12 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
       ...namespaces === undefined ? {} : { node: { namespaces, cgroups: mounts } }
     })
     const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, readAheadKibibytes: readAheadBytes / kibibyteBytes })
+    const kernel = options.kernelNfs === undefined ? undefined : new KernelMounter({ nfs: options.kernelNfs, mounts, events, stateDir })
     const journal = new FileJournal(`${stateDir}/journal`)
     const table = new VolumeTable(journal)
     const host = new NodeVolumeHost(mounts)
     const bootId = await readBootId()
-    const shared = new SharedMounts({ table, host, mounters: { fuse, kernel: undefined }, events, bootId, mountsFolder })
+    const shared = new SharedMounts({ table, host, mounters: { fuse, kernel }, events, bootId, mountsFolder })
     const parts: AttachingParts = { table, host, shared, events, bootId, isOurType: (type) => type === fuseType }
     const attaching = new Attaching(parts)
     const recovered = await recover({ ...parts, journal, mountsFolder }, attaching)

@@ -26,6 +26,8 @@ export interface OptionSettings {
   noac?: boolean
   lookupCache?: LookupCache
   locks?: 'local' | 'remote'
+  softReval?: true
+  noAcl?: true
   resvport?: boolean
   cto?: boolean
   sec?: string
@@ -82,7 +84,7 @@ const port = (setting: 'port' | 'mountPort'): Row => number(0, 65_535, (value) =
 
 const versions: Readonly<Record<string, Change>> = {
   3: { version: '3' },
-  4: { version: '4.2' },
+  4: { version: '4' },
   '4.0': { version: '4.0' },
   4.1: { version: '4.1' },
   4.2: { version: '4.2' }
@@ -93,7 +95,7 @@ const rows: Readonly<Record<string, Row>> = {
   vers: version,
   nfsvers: version,
   v3: word({ version: '3' }),
-  v4: word({ version: '4.2' }),
+  v4: word({ version: '4' }),
   'v4.0': word({ version: '4.0' }),
   'v4.1': word({ version: '4.1' }),
   'v4.2': word({ version: '4.2' }),
@@ -113,8 +115,8 @@ const rows: Readonly<Record<string, Row>> = {
   hard: word({ recovery: 'hard' }),
   soft: word({ recovery: 'soft' }),
   softerr: word({ recovery: 'softerr' }),
-  /* What is known of a mount is always answered from memory when the server is silent. */
-  softreval: noEffect,
+  /* The own client always answers from memory what is known when the server is silent. */
+  softreval: word({ softReval: true }),
   timeo: number(1, 6000, (value) => ({ timeoDeciseconds: value })),
   retrans: number(0, 1000, (value) => ({ retrans: value })),
   retry: number(0, 10_000, (value) => ({ retryMinutes: value })),
@@ -159,9 +161,11 @@ const rows: Readonly<Record<string, Row>> = {
   /* Ignored by the kernel since Linux 2.6.25 as well: a waiting process can always be killed. */
   intr: noEffect,
   nointr: noEffect,
-  /* Names are always prefetched with their attributes; the ACL side protocol is never spoken. */
+  /* Both clients prefetch names with their attributes; the own one never speaks the ACL side protocol. */
   rdirplus: noEffect,
-  noacl: noEffect,
+  noacl: word({ noAcl: true }),
+  /* Each volume has a file system of its own, whichever client serves it. */
+  nosharecache: noEffect,
   /* For mount(8) and boot scripts only. */
   defaults: noEffect,
   auto: noEffect,

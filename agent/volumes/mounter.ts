@@ -31,6 +31,8 @@ export interface RawStatistics {
 export interface MountReport {
   readonly health: VolumeHealth
   readonly locks: string
+  /** What else an operator wants to know of how it is mounted. */
+  readonly detail?: string
   readonly pid: number | undefined
   readonly counters: Readonly<Record<string, number>>
   readonly gauges: Readonly<Record<string, number>>
@@ -51,6 +53,8 @@ export interface LiveMount {
 }
 
 export interface Mounter {
+  /** Whether this node has what it takes, before anything is made. @throws VolumeError UNSUPPORTED */
+  check? (): Promise<void>
   /** Names that a start will use, chosen before anything happens so that the journal can hold them. */
   plan (key: StageKey): MountFacts
   /** Ends with a served mount at `mountPoint`, or throws and has left nothing behind. @throws VolumeError */

@@ -14,6 +14,8 @@ export interface MountFacts {
   readonly socketPath: string | undefined
   readonly process: ProcessId | undefined
   readonly device: DeviceNumber | undefined
+  /** As mountinfo spells it, where a bind of a part shows another one (NFS of the kernel, whose `root` is always `/`). */
+  readonly source?: string
 }
 
 export interface MountRecord {

@@ -7,6 +7,7 @@
  */
 import type { AbsolutePath, StageKey } from '../base/brands.ts'
 import { mountsAt, mountsOfDevice, wholeMountOf, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
+import { kernelTypes } from './kernel-mount.ts'
 import type { BindRecord, JournalRecord, MountRecord } from './records.ts'
 import { bindPhases, mountPhases } from './states.ts'
 
@@ -79,7 +80,7 @@ function planMount (mount: MountRecord, users: readonly BindRecord[], input: Rec
   if (own) return { do: 'adoptMount', key, why: 'it is served' }
   const elsewhere = device === undefined ? [] : mountsOfDevice(input.mounts, device)
   if (elsewhere.length === 0) return { do: 'endMount', key, why: 'it is mounted nowhere' }
-  const whole = wholeMountOf(elsewhere)
+  const whole = wholeMountOf(elsewhere, mount.facts.source)
   if (whole === undefined) return { do: 'adoptMount', key, why: 'it is served, but only parts of it are mounted' }
   return { do: 'restoreMount', key, from: whole.mountPoint, why: 'the shared mount point is bare' }
 }
@@ -88,7 +89,7 @@ function planOrphans (records: readonly MountRecord[], input: RecoveryInput): re
   const known = new Set(records.map((record) => record.mountPoint))
   const inFolder = input.mounts.filter((entry) => entry.mountPoint.startsWith(`${input.mountsFolder}/`) && !known.has(entry.mountPoint))
   return inFolder
-    .filter((entry) => input.isOurType(entry.type))
+    .filter((entry) => input.isOurType(entry.type) || kernelTypes.has(entry.type))
     .filter((entry) => mountsOfDevice(input.mounts, entry.device).every((other) => inFolder.includes(other)))
     .map(({ mountPoint }) => ({ do: 'detachOrphan', mountPoint, why: 'no record names it and nobody uses it' }))
 }

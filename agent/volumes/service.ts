@@ -151,7 +151,7 @@ export class VolumeService implements VolumeOperations {
       door: (targets[0] ?? first).door,
       source: record === undefined ? '' : showSource(record.spec),
       client: record?.spec.client ?? '',
-      clientReason: record?.spec.clientReason ?? '',
+      clientReason: [record?.spec.clientReason ?? '', report?.detail ?? ''].filter((text) => text !== '').join('; '),
       key,
       state: live === undefined ? 'dead' : unsettled?.phase ?? (targets.length > 0 ? 'published' : 'staged'),
       staging: binds.find((bind) => bind.role === 'staging')?.path,

@@ -179,7 +179,7 @@ export class SharedMounts {
     if (mountsAt(mounts, record.mountPoint).some((entry) => entry.device === device)) return true
     const users = mountsOfDevice(mounts, device)
     if (users.length === 0) return false
-    const whole = wholeMountOf(users)
+    const whole = wholeMountOf(users, record.facts.source)
     if (whole === undefined) {
       throw new VolumeError('CONFLICT', `${record.mountPoint} was unmounted by somebody else, and only parts of it are mounted now (${users.map((entry) => entry.mountPoint).join(', ')})`, {
         remedy: 'unmount those first: the session that serves them cannot be shared any more'

@@ -51,7 +51,7 @@ export function parseVolumeSpec (attributes: Readonly<Record<string, string>>, e
       servers: parseServers(required(known, 'server', 'the name or address of the NFS server')),
       share: parseShare(required(known, 'share', 'the exported path')),
       subDir: parseSubDir(known.subDir ?? ''),
-      options: toNfsOptions(settings, client === 'fuse' ? '3' : version, consistency)
+      options: toNfsOptions(settings, { client, version: client === 'fuse' ? '3' : version, consistency })
     }),
     client,
     clientReason,
@@ -107,8 +107,8 @@ function versionOf (settings: OptionSettings): NfsVersion | undefined {
   const { version, minorVersion } = settings
   if (minorVersion === undefined) return version
   const combined = minorVersions[minorVersion]
-  /* `vers=4,minorversion=1` is the old spelling of 4.1; "4" alone was read as 4.2. */
-  if (version === undefined || version === '4.2' || version === combined) return combined
+  /* `vers=4,minorversion=1` is the old spelling of 4.1. */
+  if (version === undefined || version === '4' || version === combined) return combined
   return refuse('mountOptions', `minorversion=${minorVersion}`, `contradicts version ${version}`, 'write vers=4.0, vers=4.1, vers=4.2 or vers=3 alone')
 }
 
@@ -123,11 +123,11 @@ function chooseClient (text: string, version: NfsVersion | undefined): { client:
 /** What the chosen client cannot do is refused by name; accepting and ignoring it would be a lie. */
 function checkClient (client: ClientKind, version: NfsVersion | undefined, settings: OptionSettings): void {
   if (settings.proto === 'udp' || settings.proto === 'udp6') refuse('mountOptions', `proto=${settings.proto}`, 'is not supported: NFS over UDP corrupts data on fast networks (nfs(5))', 'use proto=tcp')
+  if (settings.proto === 'rdma') refuse('mountOptions', 'proto=rdma', 'is not supported', 'use proto=tcp')
   if (client !== 'fuse') return
   if (version !== undefined && version !== '3') {
     refuse('mountOptions', `vers=${version}`, 'is not spoken by client=fuse, which speaks version 3', 'use vers=3, or client=kernel')
   }
-  if (settings.proto === 'rdma') refuse('mountOptions', 'proto=rdma', 'is not spoken by client=fuse', 'use proto=tcp, or client=kernel')
   if (settings.sec !== undefined && settings.sec !== 'sys') {
     refuse('mountOptions', `sec=${settings.sec}`, 'is not spoken by client=fuse, which speaks sys', 'use sec=sys, or client=kernel')
   }
@@ -160,7 +160,9 @@ const caching = {
   solowriter: { acregmin: 60, acregmax: 3600, acdirmin: 60, acdirmax: 3600, cto: false }
 } as const satisfies Record<Consistency, object>
 
-function toNfsOptions (settings: OptionSettings, version: NfsVersion | undefined, consistency: Consistency): NfsOptions {
+interface Choices { readonly client: ClientKind, readonly version: NfsVersion | undefined, readonly consistency: Consistency }
+
+function toNfsOptions (settings: OptionSettings, { client, version, consistency }: Choices): NfsOptions {
   const usual = caching[consistency]
   const options: NfsOptions = {
     version,
@@ -181,7 +183,9 @@ function toNfsOptions (settings: OptionSettings, version: NfsVersion | undefined
     resvport: settings.resvport ?? true,
     cto: settings.cto ?? usual.cto,
     sec: settings.sec ?? 'sys',
-    retryMs: (settings.retryMinutes ?? 0) * 60_000
+    retryMs: (settings.retryMinutes ?? 0) * 60_000,
+    /* Only where they mean something: what the own client ignores must not make two volumes of one. */
+    ...client === 'kernel' ? { locks: settings.locks, softReval: settings.softReval, noAcl: settings.noAcl } : {}
   }
   checkRange('acregmin', options.acregminMs, 'acregmax', options.acregmaxMs, settings.acregminSeconds !== undefined)
   checkRange('acdirmin', options.acdirminMs, 'acdirmax', options.acdirmaxMs, settings.acdirminSeconds !== undefined)

@@ -22,6 +22,8 @@ export interface GaneshaOptions {
   /** Seconds that ganesha trusts its attribute cache. 0: what a test changes in the folder itself is seen at once. */
   readonly attributeCacheSeconds?: number
   readonly protocols?: '3' | '4' | '3,4'
+  /** NFS version 4 sends users as numbers, so that a client without a user database (idmapd) knows them. */
+  readonly numericOwners?: boolean
   /** Largest READ and WRITE offered. */
   readonly readBytesMax?: number
   readonly writeBytesMax?: number
@@ -132,7 +134,7 @@ function configuration (ganesha: { work: string, folder: string, nfsPort: number
     line('Enable_NLM', false), line('Enable_RQUOTA', false), line('Protocols', options.protocols ?? '3,4'),
     line('Enable_UDP', false), line('Bind_addr', '127.0.0.1'),
     '}',
-    'NFSV4 {', line('Graceless', true), line('RecoveryRoot', `"${ganesha.work}/recovery"`), '}',
+    'NFSV4 {', line('Graceless', true), line('Only_Numeric_Owners', options.numericOwners), line('RecoveryRoot', `"${ganesha.work}/recovery"`), '}',
     'EXPORT {',
     line('Export_Id', 1), line('Path', `"${ganesha.folder}"`), line('Pseudo', '/export'),
     line('Access_Type', options.accessType ?? 'RW'), line('Squash', options.squash ?? 'No_Root_Squash'), line('SecType', 'sys'),

@@ -21,6 +21,9 @@ export function findProgram (name: string): string | undefined {
   })
 }
 
+/** Where scripts/setup unpacks Debian's kernel for virtual machines. */
+export const vmFolder = path.resolve('build/vm')
+
 /** Where scripts/setup puts it. */
 export const csiSanity = path.resolve('build/tools/csi-sanity-v5.6.0')
 
@@ -42,6 +45,9 @@ const probes = {
   fio: () => findProgram('fio') === undefined ? 'needs fio' : undefined,
   csiSanity: () => !existsSync(csiSanity) ? 'needs csi-sanity (scripts/setup tools)' : undefined,
   chromium: () => findProgram('chromium') === undefined ? 'needs chromium (apt: chromium)' : undefined,
+  qemu: () => ['qemu-system-x86_64', 'busybox', 'cpio'].every((name) => findProgram(name) !== undefined) && existsSync(path.join(vmFolder, 'kernel/boot'))
+    ? undefined
+    : 'needs qemu-system-x86, busybox-static, cpio and a kernel for it (scripts/setup vm)',
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 

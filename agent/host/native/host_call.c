@@ -36,10 +36,22 @@
 #ifndef SYS_close_range
 #define SYS_close_range 436
 #endif
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
+#define SYS_move_mount 429
+#endif
+#ifndef SYS_openat2
+#define SYS_openat2 437
+#endif
+/* uapi/linux/mount.h, uapi/linux/openat2.h: newer than the headers we build with have to be. */
+enum { TREE_CLONE = 1, TREE_EMPTY_PATH = 0x1000, MOVE_FROM_FD = 0x4, MOVE_TO_FD = 0x40 };
+enum { NO_MAGICLINKS = 0x02, NO_SYMLINKS = 0x04, BENEATH = 0x08 };
+enum { BENEATH_BIND = 1 };
 
 enum opcode {
   OP_MOUNT = 1, OP_UMOUNT = 2, OP_MKDIR = 3, OP_RMDIR = 4, OP_STATFS = 5, OP_STAT = 6, OP_CHMOD = 7, OP_SETNS = 8,
-  OP_EMPTY = 9, OP_INSPECT = 10, OP_MOUNT_AT = 11, OP_PAUSE = 12, OP_WRITE = 13, OP_LAST = OP_WRITE
+  OP_EMPTY = 9, OP_INSPECT = 10, OP_MOUNT_AT = 11, OP_PAUSE = 12, OP_WRITE = 13, OP_ISOLATE = 14, OP_BENEATH = 15,
+  OP_ATTACH = 16, OP_SYNCFS = 17, OP_CHGRP = 18, OP_ABORT = 19, OP_LAST = OP_ABORT
 };
 
 enum { STRINGS_MAX = 4, KEEP_MAX = 8, PATH_BYTES = 4096, OPS_MAX = 32, PROGRAM_BYTES_MAX = 64 * 1024 };
@@ -85,6 +97,7 @@ static int read_op (const uint8_t *program, size_t size, size_t *at, struct op *
 static int strings_of (uint32_t code) {
   switch (code) {
     case OP_MOUNT: case OP_MOUNT_AT: return 4;
+    case OP_BENEATH: return 2;
     case OP_PAUSE: return 0;
     case OP_WRITE: return 2;
     default: return 1;
@@ -255,6 +268,88 @@ static int run_write (const char *path, const char *text) {
   return result;
 }
 
+/* What the steps of one program hand to each other; a child runs one program. */
+static struct { int home, target, tree; } held = { -1, -1, -1 };
+
+/* A mount namespace of the child's own, in which nothing that is mounted is seen by others. The target is kept from the old one. */
+static int run_isolate (const char *target) {
+  held.target = open(target, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+  held.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+  if (held.target < 0 || held.home < 0) return errno;
+  if (unshare(CLONE_NEWNS) != 0) return errno;
+  return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 ? 0 : errno;
+}
+
+/* One component after the other: before Linux 5.6, which has no openat2. Neither ".." nor a link gets through. */
+static int open_steps (int base, const char *sub) {
+  char name[256];
+  int fd = dup(base);
+  while (fd >= 0 && *sub != 0) {
+    const char *end = strchr(sub, '/');
+    size_t length = end == NULL ? strlen(sub) : (size_t)(end - sub);
+    int next = -1;
+    if (length >= sizeof name) {
+      errno = ENAMETOOLONG;
+    } else {
+      memcpy(name, sub, length);
+      name[length] = 0;
+      if (length == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) errno = EINVAL;
+      else next = openat(fd, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+    }
+    int error = errno;
+    close(fd);
+    errno = error;
+    fd = next;
+    sub += length + (end == NULL ? 0 : 1);
+  }
+  return fd;
+}
+
+static int open_beneath (int base, const char *sub) {
+  struct { uint64_t flags, mode, resolve; } how = { O_PATH | O_DIRECTORY | O_CLOEXEC, 0, BENEATH | NO_SYMLINKS | NO_MAGICLINKS };
+  int fd = (int)syscall(SYS_openat2, base, sub, &how, sizeof how);
+  return fd < 0 && errno == ENOSYS ? open_steps(base, sub) : fd;
+}
+
+/* A folder of the file system at `base`, reached through no link: kept as a mount of its own, or bound over `base`. */
+static int run_beneath (const char *base, const char *sub, uint32_t flags) {
+  int root = open(base, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (root < 0) return errno;
+  int fd = open_beneath(root, sub);
+  if (fd < 0) return errno;
+  if (flags != BENEATH_BIND) {
+    held.tree = (int)syscall(SYS_open_tree, fd, "", TREE_CLONE | TREE_EMPTY_PATH | O_CLOEXEC);
+    return held.tree < 0 ? errno : 0;
+  }
+  char from[32], to[32];
+  fd_path(from, fd);
+  fd_path(to, root);
+  return mount(from, to, NULL, MS_BIND, NULL) == 0 ? 0 : errno;
+}
+
+/* Back to where we came from, with the folder that was found. What else was mounted in between goes with the child. */
+static int run_attach (void) {
+  if (setns(held.home, CLONE_NEWNS) != 0) return errno;
+  return syscall(SYS_move_mount, held.tree, "", held.target, "", MOVE_FROM_FD | MOVE_TO_FD) == 0 ? 0 : errno;
+}
+
+static int run_syncfs (const char *path) {
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  int result = syncfs(fd) == 0 ? 0 : errno;
+  close(fd);
+  return result;
+}
+
+/* Fails what a file system waits for and leaves it mounted: our descriptor keeps it busy. */
+static int run_abort (const char *path) {
+  int fd = open(path, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  int result = umount2(path, MNT_FORCE | UMOUNT_NOFOLLOW) == 0 || errno == EBUSY ? 0 : errno;
+  close(fd);
+  return result;
+}
+
 static int run_op (int pipe, int step, const struct op *op) {
   switch (op->code) {
     case OP_MOUNT:
@@ -270,6 +365,12 @@ static int run_op (int pipe, int step, const struct op *op) {
     case OP_EMPTY: return run_empty(op->text[0]);
     case OP_INSPECT: return run_inspect(pipe, step, op->text[0]);
     case OP_WRITE: return run_write(op->text[0], op->text[1]);
+    case OP_ISOLATE: return run_isolate(op->text[0]);
+    case OP_BENEATH: return run_beneath(op->text[0], op->text[1], op->flags);
+    case OP_ATTACH: return run_attach();
+    case OP_SYNCFS: return run_syncfs(op->text[0]);
+    case OP_CHGRP: return chown(op->text[0], (uid_t)-1, op->mode) == 0 ? 0 : errno;
+    case OP_ABORT: return run_abort(op->text[0]);
     case OP_PAUSE: {
       struct timespec time = { (time_t)(op->mode / 1000), (long)(op->mode % 1000) * 1000000L };
       return nanosleep(&time, NULL) == 0 ? 0 : errno;

@@ -2,6 +2,7 @@
  * Bad input at every door of the packed binary: an answer that names field, value and remedy, and nothing mounted or made.
  */
 import { copyFileSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { release } from 'node:os'
 import path from 'node:path'
 import { status } from '@grpc/grpc-js'
 import test from 'ava'
@@ -42,6 +43,8 @@ test.after.always(async () => {
 
 interface Bad { readonly what: string, readonly change: (good: Record<string, string>) => Record<string, string>, readonly code: number, readonly says: RegExp }
 
+const hasKernelNfs = existsSync('/sys/module/nfs') || existsSync(`/lib/modules/${release()}`)
+
 const without = (from: Record<string, string>, key: string): Record<string, string> => Object.fromEntries(Object.entries(from).filter(([name]) => name !== key))
 
 const bad: readonly Bad[] = [
@@ -61,6 +64,10 @@ const bad: readonly Bad[] = [
   { what: 'hard and soft', change: (g) => ({ ...g, mountOptions: `${g['mountOptions'] ?? ''},hard,soft` }), code: status.INVALID_ARGUMENT, says: /hard.*soft|soft.*hard/s },
   { what: 'an unknown mount option', change: (g) => ({ ...g, mountOptions: 'frobnicate' }), code: status.INVALID_ARGUMENT, says: /frobnicate/ },
   { what: 'Kerberos', change: (g) => ({ ...g, mountOptions: 'sec=krb5p' }), code: status.INVALID_ARGUMENT, says: /krb5p/ },
+  /* Skipped where there is one: it then asks the server. */
+  ...hasKernelNfs
+    ? []
+    : [{ what: 'the kernel\'s client on a kernel that has none', change: (g: Record<string, string>) => ({ ...g, client: 'kernel' }), code: status.FAILED_PRECONDITION, says: /client: this kernel has no NFS client; use client=fuse/ }],
   { what: 'NFSv4 with the own client', change: (g) => ({ ...g, client: 'fuse', mountOptions: 'vers=4.1' }), code: status.INVALID_ARGUMENT, says: /4\.1/ },
   { what: 'permissions that are not octal', change: (g) => ({ ...g, mountPermissions: '0999' }), code: status.INVALID_ARGUMENT, says: /mountPermissions.*0999/s },
   { what: 'an unknown type', change: (g) => ({ ...g, type: 'smb' }), code: status.INVALID_ARGUMENT, says: /type.*smb/s },

@@ -1,6 +1,6 @@
 /** Host calls against a FUSE mount that nobody serves: the kernel never answers, the agent must. */
 import test from 'ava'
-import { existsSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, realpathSync, rmSync, statSync } from 'node:fs'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
@@ -9,7 +9,7 @@ import { cgroupsOf, leaveOwnCgroup, moveToOwnCgroup, removeOwnCgroup } from '../
 import { HostError } from '../../../agent/base/errors.ts'
 import { fuseMountData, openFuseDevice } from '../../../agent/host/fuse-connection.ts'
 import { HostCalls } from '../../../agent/host/host-calls.ts'
-import { readMountinfo, topMountAt } from '../../../agent/host/mountinfo.ts'
+import { mountsAt, readMountinfo, topMountAt } from '../../../agent/host/mountinfo.ts'
 import { MS } from '../../../agent/host/host-program.ts'
 import { Mounts } from '../../../agent/host/mounts.ts'
 
@@ -47,6 +47,38 @@ system('a bind is read-only by itself, and a symlink is never followed', async (
   await t.throwsAsync(mounts.bind({ source, target: join(folder, 'link'), flags: 0, readOnly: false }), { instanceOf: HostError, message: /ENOTDIR|ELOOP/ })
   await t.throwsAsync(mounts.unmount(join(folder, 'link')), { instanceOf: HostError, message: /EINVAL/ })
   t.true(statSync(target).isDirectory())
+})
+
+system('one folder of a file system is mounted, and neither the rest of it nor anything a link leads to', async (t) => {
+  const calls = new HostCalls()
+  const mounts = new Mounts(calls)
+  const [source, target] = [join(folder, 'whole'), join(folder, 'part')]
+  for (const path of [join(source, 'team/a'), target]) mkdirSync(path, { recursive: true })
+  for (const [link, to] of [['up', '..'], ['out', '/etc'], ['inner', 'team']] as const) execFileSync('ln', ['-s', to, join(source, link)])
+  execFileSync('touch', [join(source, 'file'), join(source, 'team/a/seen')])
+  const mount = { source, target, type: '', data: '', flags: MS.BIND }
+  const depth = async (): Promise<number> => mountsAt(await readMountinfo(), target).length
+
+  await mounts.mountFolder({ ...mount, beneath: 'team/a' })
+  t.deepEqual(readdirSync(target), ['seen'])
+  t.is(await depth(), 1)
+  t.is(topMountAt(await readMountinfo(), target)?.root.endsWith('/whole/team/a'), true)
+  await mounts.unmount(target)
+
+  for (const [beneath, code] of [['up', 'ELOOP'], ['out', 'ELOOP'], ['inner/a', 'ELOOP'], ['file', 'ENOTDIR'], ['gone', 'ENOENT'], ['../part', 'EXDEV']] as const) {
+    const error = await t.throwsAsync(mounts.mountFolder({ ...mount, beneath }), { instanceOf: HostError })
+    t.is(error?.code, code, beneath)
+    t.true(mounts.isAboutFolder(error as HostError))
+    t.is(await depth(), 0)
+  }
+
+  /* The way of kernels without open_tree: the folder is bound over the rest. */
+  const old = async (path: string): Promise<unknown> => await calls.run([{ op: 'mountAt', ...mount }, { op: 'beneath', base: target, path, flags: 1 }])
+  await old('team/a')
+  t.deepEqual(readdirSync(target), ['seen'])
+  t.is(await depth(), 2)
+  await mounts.unmount(target)
+  await mounts.unmount(target)
 })
 
 system('a call can run in another mount namespace', async (t) => {

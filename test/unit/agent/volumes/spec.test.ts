@@ -69,11 +69,18 @@ test('mount options mean what nfs(5) says', (t) => {
   t.like(parse({ mountOptions: 'soft' }, ['soft', 'v3', 'vers=3', 'nfsvers=3']), { client: 'fuse' })
 })
 
+test('words that only the kernel\'s client heeds make no difference to a volume of the own one', (t) => {
+  const words = ['nolock', 'softreval', 'noacl']
+  t.is(stageKeyOf(parse({}, words)), stageKeyOf(parse()))
+  t.like(parse({ client: 'kernel' }, words).target.options, { locks: 'local', softReval: true, noAcl: true })
+  t.not(stageKeyOf(parse({ client: 'kernel' }, words)), stageKeyOf(parse({ client: 'kernel' })))
+})
+
 test('version 4 spellings', (t) => {
   const version = (...list: string[]) => parse({ client: 'kernel' }, list).target.options.version
   t.is(version('v4.1'), '4.1')
   t.is(version('vers=4,minorversion=1'), '4.1')
-  t.is(version('vers=4'), '4.2')
+  t.is(version('vers=4'), '4')
   t.is(version('minorversion=0'), '4.0')
   t.is(version(), undefined)
 })
@@ -134,7 +141,7 @@ const refusals: ReadonlyArray<readonly [Record<string, string>, string[], string
   [{}, ['acregmin=90'], 'mountOptions', /"acregmin=90" makes acregmin \(90 s\) larger than acregmax \(60 s\)/],
   [{}, ['acdirmax=5'], 'mountOptions', /"acdirmax=5" makes acdirmin \(30 s\) larger/],
   [{}, ['proto=udp'], 'mountOptions', /"proto=udp" is not supported.*use proto=tcp/],
-  [{}, ['rdma'], 'mountOptions', /"proto=rdma" is not spoken by client=fuse/],
+  [{}, ['rdma'], 'mountOptions', /"proto=rdma" is not supported.*use proto=tcp/],
   [{}, ['sec=krb5p'], 'mountOptions', /"sec=krb5p" is not spoken by client=fuse.*sec=sys, or client=kernel/],
   [{}, ['lock'], 'mountOptions', /"lock" asks for locks on the server.*use nolock/],
   [{}, ['local_lock=flock'], 'mountOptions', /asks for locks on the server/],
