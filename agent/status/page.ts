@@ -10,7 +10,7 @@ import { foreign, html, Html, nothing } from './html.ts'
 import { shareRow, sign } from './rows.ts'
 import { script } from './script.ts'
 import { iconOf, style, symbols } from './style.ts'
-import { capitalised, countHealths, formatDuration, formatLocks, formatSummary, healthOf, sharesOf } from './words.ts'
+import { capitalised, countHealths, formatCaching, formatDuration, formatLocks, formatSummary, healthOf, sharesOf, splitRemedy } from './words.ts'
 
 export interface Document {
   readonly contentType: string
@@ -22,6 +22,8 @@ export interface Document {
 export const sharesDetailed = 100
 export const sharesShown = 1000
 export const volumesTold = 1000
+
+const cachingNotesMax = 10
 
 /** Without scripts the browser loads the page anew. */
 const reloadSeconds = 10
@@ -84,11 +86,13 @@ ${troubles.map((trouble) => troubleRow(trouble, Number(timeMs)))}</tbody></table
 }
 
 /** What is true of a volume all the time and surprises those who do not know it. */
-function notes ({ volumes }: StatusResponse): Html {
-  const locks = [...new Set(volumes.map((volume) => volume.locks).filter((text) => text !== ''))]
-  if (locks.length === 0) return nothing
-  return html`<h2>Good to know</h2><ul class="panel notes">${locks.map((text) =>
-    html`<li>Locks (fcntl, flock) are ${foreign(formatLocks(text))}. Programs that write one file from several nodes need another way to agree.</li>`)}</ul>`
+function notes (status: StatusResponse): Html {
+  const locks = [...new Set(status.volumes.map((volume) => volume.locks).filter((text) => text !== ''))]
+    .map((text) => html`<li>Locks (fcntl, flock) are ${foreign(formatLocks(text))}. Programs that write one file from several nodes need another way to agree.</li>`)
+  const caching = sharesOf(status).map(({ lead }) => ({ lead, ...splitRemedy(formatCaching(lead)) })).filter(({ remedy }) => remedy !== '').slice(0, cachingNotesMax)
+    .map(({ lead, what, remedy }) => html`<li>${foreign(lead.source)}: caching is ${foreign(what)}. <span class="remedy">${foreign(capitalised(remedy))}.</span></li>`)
+  const all = [...locks, ...caching]
+  return all.length === 0 ? nothing : html`<h2>Good to know</h2><ul class="panel notes">${all}</ul>`
 }
 
 const logo = html`<svg viewBox="0 0 26 18" aria-hidden="true" focusable="false"><path d="M1 15h24M5 15V6M21 15V6M1 11c3-.6 4-3 4-5 3 6 13 6 16 0 0 2 1 4.4 4 5M9 15v-5M13 15v-4.5M17 15v-5"/></svg>`

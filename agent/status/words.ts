@@ -62,7 +62,7 @@ export function splitRemedy (sentence: string): { readonly what: string, readonl
   return at === -1 ? { what: sentence, remedy: '' } : { what: sentence.slice(0, at), remedy: sentence.slice(at + 2) }
 }
 
-/** Sentences begin so; names of shares and fields stay as they are. */
+/** Sentences begin so, names of shares and fields stay as they are. */
 export const capitalised = (text: string): string => /^[a-z]+[ ,]/.test(text) ? text.slice(0, 1).toUpperCase() + text.slice(1) : text
 
 /** What this version has no word for is at least not well. */
@@ -124,7 +124,7 @@ export function formatWork ({ counters, latency }: StatusVolume): string {
   ].join(', ')
 }
 
-/** Requests that were answered with an error, by operation; a program that looks for what is not there is among them. */
+/** Requests that were answered with an error, by operation. A name that is not there is an answer. */
 export const formatErrors = ({ counters }: StatusVolume): string => named(counters, 'fuseErrors:').map(([name, value]) => `${name} ${value}`).join(', ')
 
 /** What happened on the way to the server that should not have to. Most mounts have nothing to tell. */
@@ -153,8 +153,8 @@ export function formatWaiting ({ gauges, health }: StatusVolume): string {
   return fuseInFlight === 0 || health === 'healthy' ? '' : `${counted(fuseInFlight, 'request')} of programs`
 }
 
-/** The engine names hand mounts by a hash of their folder, of which the beginning tells them apart. */
-export const formatVolumeId = ({ volumeId, door }: StatusVolume): string => door === 'hand' && volumeId.length > 24 ? `${volumeId.slice(0, 17)}…` : volumeId
+/** Where nobody names volumes they have a hash for a name, of which the beginning tells them apart. */
+export const formatVolumeId = ({ volumeId }: StatusVolume): string => /^(?:hand|flex)-[0-9a-f]{64}$/.test(volumeId) ? `${volumeId.slice(0, 17)}…` : volumeId
 
 export const formatDoor = ({ state, door }: StatusVolume): string => door === 'hand' ? `${state === 'published' ? 'mounted' : state} by hand` : `${state} through ${door}`
 

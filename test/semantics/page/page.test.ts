@@ -1,7 +1,8 @@
 /** The agent's page, in a browser: a real volume goes from healthy to unreachable, back, and dies, in front of it. */
 import process from 'node:process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
+import { createRequire } from 'node:module'
 import path from 'node:path'
 import test from 'ava'
 import type { StatusResponse } from '../../../proto/csi/types.ts'
@@ -185,4 +186,56 @@ check('the same is had as JSON, in the shape of status --json; the address is re
   for (const method of ['POST', 'PUT', 'DELETE', 'OPTIONS']) t.like(await fetched('/', method), { status: 405, headers: { allow: 'GET, HEAD' } }, method)
   t.is((await fetched('/etc/passwd')).status, 404)
   t.regex(node.agentLog, new RegExp(`"address":"127.0.0.1","port":${port}`))
+})
+
+interface Named { readonly expression: string, readonly shown: string }
+interface Rules { readonly groups: readonly { readonly rules: readonly { readonly alert: string, readonly expr: string, readonly annotations: { readonly summary: string, readonly description: string } }[] }[] }
+interface Dashboard {
+  readonly panels: readonly { readonly targets: readonly { readonly expr: string, readonly legendFormat: string }[] }[]
+  readonly templating: { readonly list: readonly { readonly definition?: string }[] }
+}
+
+/** Labels that Prometheus gives, or that an expression makes. */
+const labelsOfOthers = new Set(['instance', 'job'])
+
+function named (): readonly Named[] {
+  const folder = path.resolve(import.meta.dirname, '../../../deploy/monitoring')
+  const yaml = createRequire(import.meta.url)('js-yaml') as { safeLoad: (text: string) => unknown }
+  const { groups } = yaml.safeLoad(readFileSync(path.join(folder, 'prometheus-rules.yaml'), 'utf8')) as Rules
+  const { panels, templating } = JSON.parse(readFileSync(path.join(folder, 'grafana-dashboard.json'), 'utf8')) as Dashboard
+  return [
+    ...groups.flatMap(({ rules }) => rules).map(({ expr, annotations }) => ({ expression: expr, shown: `${annotations.summary} ${annotations.description}` })),
+    ...panels.flatMap(({ targets }) => targets).map(({ expr, legendFormat }) => ({ expression: expr, shown: legendFormat })),
+    ...templating.list.map(({ definition = '' }) => ({ expression: definition.replace(/label_values\((.*), (\w+)\)/, 'sum by ($2) ($1)'), shown: '' })).filter(({ expression }) => expression !== '')
+  ]
+}
+
+check('every metric and label of the dashboard and the alerts is there on a live /metrics', async (t) => {
+  // One request that fails, so that all kinds of counters are there.
+  mkdirSync(path.join(target, 'folder/inner'), { recursive: true })
+  t.throws(() => { rmdirSync(path.join(target, 'folder')) }, { code: 'ENOTEMPTY' })
+  const labels = new Map<string, Set<string>>()
+  for (const [, name = '', list = ''] of (await fetched('/metrics')).body.matchAll(/^(volbridge_\w+)(?:\{(.*)\})? /gm)) {
+    const known = labels.get(name) ?? new Set()
+    for (const [, label = ''] of list.matchAll(/(?:^|,)(\w+)="/g)) known.add(label)
+    labels.set(name, known)
+  }
+  const all = named()
+  t.true(all.length > 25)
+  for (const { expression, shown } of all) {
+    const found = [...expression.matchAll(/\b(volbridge_\w+)(?:\{([^}]*)\})?/g)]
+    t.true(found.length > 0, expression)
+    const possible = new Set(labelsOfOthers)
+    for (const [, name = '', matchers = ''] of found) {
+      const known = labels.get(name)
+      t.truthy(known, `${name} is not on /metrics: ${expression}`)
+      for (const [, label = ''] of matchers.matchAll(/(\w+)(?:=|!=|=~|!~)"/g)) t.true(labelsOfOthers.has(label) || known?.has(label), `${name} has no label ${label}`)
+      for (const label of known ?? []) possible.add(label)
+    }
+    const grouped = [...expression.matchAll(/\b(?:by|on|group_left) \(([^)]*)\)/g)].flatMap(([, list = '']) => list.split(', '))
+    for (const label of grouped) t.true(possible.has(label), `no series of ${expression} has the label ${label}`)
+    for (const [, label = ''] of shown.matchAll(/\{\{ ?(?:\$labels\.)?(\w+) ?\}\}/g)) {
+      t.true(possible.has(label) && (grouped.length === 0 || grouped.includes(label)), `${shown}: ${expression} has no label ${label}`)
+    }
+  }
 })

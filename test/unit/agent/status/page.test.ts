@@ -52,6 +52,12 @@ test('the page says what the terminal says', (t) => {
   t.true(body.indexOf('nas:/y') < body.indexOf('nas:/x'), 'the worst comes first')
 })
 
+test('what would do a volume good is said, once for each session', (t) => {
+  const { body } = statusPage(statusOf({ volumes: [volumeOf({ exclusive: true }), volumeOf({ key: 'o', gauges: { soloWriter: 1 }, counters: { soloWriterEnded: 2 } }), volumeOf({ key: 'p' })] }))
+  t.regex(body, /nas:\/x<\/bdi>: caching is <bdi>standard<\/bdi>\. <span class="remedy"><bdi>The volume is for one pod alone/)
+  t.is(body.split(': caching is').length, 3)
+})
+
 test('without volumes and troubles it says so', (t) => {
   const { body } = statusPage(statusOf({ volumes: [], trends: [] }))
   for (const words of ['No volumes', 'No volume is mounted', 'None since the agent started 2 min ago']) t.true(body.includes(words), words)

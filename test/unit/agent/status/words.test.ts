@@ -49,10 +49,9 @@ test('a sentence is set apart from its remedy, and names are not capitalised', (
   t.deepEqual(['check it', 'nas:/x is away', 'server: no'].map(capitalised), ['Check it', 'nas:/x is away', 'server: no'])
 })
 
-test('the hash that names a hand mount is shortened, a name that somebody gave is not', (t) => {
-  const id = `hand-${'a'.repeat(64)}`
-  t.is(formatVolumeId(volumeOf({ volumeId: id, door: 'hand' })), 'hand-aaaaaaaaaaaa…')
-  t.is(formatVolumeId(volumeOf({ volumeId: id })), id)
+test('the hash that names a volume of Flex or by hand is shortened, a name that somebody gave is not', (t) => {
+  for (const door of ['hand', 'flex']) t.is(formatVolumeId(volumeOf({ volumeId: `${door}-${'a'.repeat(64)}`, door })), `${door}-aaaaaaaaaaaa…`)
+  for (const volumeId of ['flex-data', 'hand', 'a'.repeat(70)]) t.is(formatVolumeId(volumeOf({ volumeId })), volumeId)
 })
 
 test('the terminal tells now, for how long, and the last troubles with what to do', (t) => {
