@@ -192,7 +192,7 @@ export class Channel implements Caller {
     this.#connection = undefined
     this.#parts.counters.disconnects++
     this.#observe({ kind: 'disconnected', address: this.#address, reason, detail, pending: this.pending })
-    this.#reconnector.lost(reason, { livedMs: this.#parts.clock.nowMs() - this.#connectedAtMs, replies: this.#repliesHere })
+    this.#reconnector.lost(reason, { livedMs: this.#parts.clock.nowMs() - this.#connectedAtMs, replies: this.#repliesHere, pending: this.#inFlight.size })
     this.#advanceQueue()
     // An idle connection that servers close after some minutes is not missed until somebody calls.
     if (this.#inFlight.size > 0) this.#connect()

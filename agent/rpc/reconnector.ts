@@ -23,12 +23,16 @@ export interface ReconnectorOptions {
   readonly connectMs: number
   readonly observe: RpcObserver
   readonly random: () => number
+  /** How a connection is made, if not by TCP. */
+  readonly open?: typeof Connection.open
 }
 
 const backoffFirstMs = 100
 const backoffMsMax = 5_000
+/** Calls that wait when a good connection ends: other nodes have lost theirs at this moment too. */
+const spreadMs = 500
 /**
- * After a connection that lived at least this long the next attempt is made at once. One that answered something and died sooner costs
+ * After a connection that lived at least this long the next attempt is made soon, or at once if nobody waits. One that answered something and died sooner costs
  * the first pause; one that answered nothing, or garbage, a longer pause every time: nothing a server does makes us spin.
  */
 const healthyMs = 1_000
@@ -42,8 +46,10 @@ export class Reconnector {
   readonly #options: ReconnectorOptions
   readonly #parts: ConnectionParts
   readonly #clock: Clock
+  readonly #open: typeof Connection.open
   readonly #admitted = new Set<string>()
   #failures = 0
+  #isCrowded = false
   #round = 0
   #last: { endpoint: Endpoint, sourcePort: number } | undefined
   #isStopped = false
@@ -55,6 +61,7 @@ export class Reconnector {
     this.#options = options
     this.#parts = parts
     this.#clock = parts.clock
+    this.#open = options.open ?? (async (...how) => await Connection.open(...how))
   }
 
   get trouble (): string { return this.#trouble }
@@ -86,13 +93,14 @@ export class Reconnector {
   }
 
   /** What became of the connection last given out. */
-  lost (reason: DisconnectReason, facts: { livedMs: number, replies: number }): void {
+  lost (reason: DisconnectReason, facts: { livedMs: number, replies: number, pending: number }): void {
+    this.#isCrowded = facts.pending > 0
     if (reason === 'garbage' || facts.replies === 0) this.#failures++
     else this.#failures = facts.livedMs >= healthyMs ? 0 : 1
   }
 
   #backoffMs (random = this.#options.random()): number {
-    if (this.#failures === 0) return 0
+    if (this.#failures === 0) return this.#isCrowded ? random * spreadMs : 0
     const fullMs = Math.min(backoffMsMax, backoffFirstMs * 2 ** Math.min(this.#failures - 1, 16))
     // Half of it is chance: the nodes of a cluster lose a server at the same moment and should not return at the same moment.
     return fullMs * (0.5 + random)
@@ -151,7 +159,7 @@ export class Reconnector {
   async #openFromSource (endpoint: Endpoint): Promise<Connection> {
     for (const sourcePort of this.#sourcePorts(endpoint)) {
       try {
-        return await Connection.open(endpoint, sourcePort, this.#options.connectMs, this.#parts)
+        return await this.#open(endpoint, sourcePort, this.#options.connectMs, this.#parts)
       } catch (error) {
         if (isSourcePortError(error)) continue
         if (error instanceof TransportError && error.code === 'TIMED_OUT' && this.#last !== undefined) {
@@ -161,7 +169,7 @@ export class Reconnector {
         throw error
       }
     }
-    return await Connection.open(endpoint, undefined, this.#options.connectMs, this.#parts)
+    return await this.#open(endpoint, undefined, this.#options.connectMs, this.#parts)
   }
 
   /**
