@@ -5,7 +5,7 @@
  */
 import type { StatusResponse, StatusTrouble, StatusVolume } from '../../proto/csi/types.ts'
 import {
-  formatActivity, formatCaching, formatDoor, formatDuration, formatErrors, formatLocks, formatNetwork, formatSummary, formatUnsaved, formatUsage, formatVolumeId, formatWaiting,
+  formatActivity, formatBytes, formatCaching, formatDoor, formatDuration, formatErrors, formatLocks, formatNetwork, formatSummary, formatUnsaved, formatUsage, formatVolumeId, formatWaiting,
   formatWork, healthSinceMs, sharesOf, type Share
 } from '../status/words.ts'
 
@@ -19,6 +19,7 @@ function formatSession ({ lead, trend }: Share): string[] {
     row('client', lead.clientReason === '' ? lead.client : `${lead.client} (${lead.clientReason})`),
     ...rowIfAny('locks', formatLocks(lead.locks)),
     ...rowIfAny('caching', formatCaching(lead)),
+    ...lead.notes.map((note) => row('note', note)),
     row('space', formatUsage(lead.usage)),
     ...rowIfAny('session', lead.sessionPid === 0 ? '' : `process ${lead.sessionPid}`),
     ...rowIfAny('now', trend === undefined ? '' : formatActivity(trend)),
@@ -72,6 +73,12 @@ function formatTroubles ({ troubles, timeMs }: StatusResponse): string[] {
   return ['', 'last warnings and errors', ...troubles.slice(0, troublesShown).flatMap((trouble) => formatTrouble(trouble, Number(timeMs)))]
 }
 
+/** Kept until the share is unmounted once more without a loss. */
+function formatLosses ({ losses }: StatusResponse): string[] {
+  if (losses.length === 0) return []
+  return ['', 'data loss', ...losses.map(({ source, bytes, at }) => `  ${source}: ${formatBytes(Number(bytes))} that programs had written were lost when it was unmounted at ${at}`)]
+}
+
 export function formatStatus (status: StatusResponse): string {
   const registration = status.registration === '' ? 'no kubelet served' : `kubelet: ${status.registration}${status.registrationError === '' ? '' : ` (${status.registrationError})`}`
   return [
@@ -79,6 +86,7 @@ export function formatStatus (status: StatusResponse): string {
     formatSummary(status.volumes),
     ...sharesOf(status).flatMap((share) => formatShare(share, Number(status.timeMs))),
     ...formatTroubles(status),
+    ...formatLosses(status),
     ''
   ].join('\n')
 }

@@ -75,7 +75,8 @@ function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolum
     key: view.key,
     latency: encodeLatency(view.latency),
     exclusive: view.exclusive,
-    heals: view.heals
+    heals: view.heals,
+    notes: view.notes
   }
 }
 
@@ -110,7 +111,8 @@ export async function statusReport ({ volumes, version, driverName, nodeId, upti
     volumes: views.map((view) => encodeVolume(view, usages.get(view.key) ?? null)),
     timeMs: `${Date.now()}`,
     trends: trends?.() ?? [],
-    troubles: troubles?.() ?? []
+    troubles: troubles?.() ?? [],
+    losses: volumes.losses().map(({ source, bytes, at }) => ({ source, bytes: `${bytes}`, at }))
   }
 }
 

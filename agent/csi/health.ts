@@ -26,7 +26,9 @@ const shortened = (text: string): string => text.length <= messageCharactersMax 
 
 function encodeCondition ({ health, stale }: Condition): VolumeHealthEntry[] {
   const entry = entryOf[health.state]
-  if (entry !== undefined) return [{ ...entry, message: shortened(health.reason) }]
+  const lost = health.lost === undefined ? [] : [{ status: 'DATA_LOSS', reason: 'UnsavedDataDropped', message: shortened(health.lost) } as const]
+  if (entry !== undefined && health.reason !== health.lost) return [...lost, { ...entry, message: shortened(health.reason) }]
+  if (lost.length > 0) return lost
   return stale ? [{ status: 'DEGRADED', reason: 'ServerSlow', message: 'the server did not answer in time when it was asked for its usage' }] : []
 }
 

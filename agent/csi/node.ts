@@ -25,7 +25,7 @@ export interface NodeOptions {
 }
 
 export const nodeCapabilities = [
-  'STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER'
+  'STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER', 'VOLUME_MOUNT_GROUP'
 ] as const satisfies readonly NodeCapabilityType[]
 const healthCapabilities = ['GET_VOLUME_HEALTH', 'GET_STORAGE_HEALTH'] as const satisfies readonly NodeCapabilityType[]
 
@@ -43,7 +43,8 @@ export function encodeStatistics (statistics: VolumeStatistics): NodeGetVolumeSt
       // Last known figures mean that the server was asked just now and did not answer, whatever it said a moment ago.
       abnormal: health.state !== 'healthy' || statistics.stale,
       message: [
-        health.state === 'healthy' ? 'healthy' : `${health.state}: ${health.reason}`,
+        health.state === 'healthy' ? 'healthy' : health.reason === health.lost ? `data loss: ${health.reason}` : `${health.state}: ${health.reason}`,
+        ...(health.lost === undefined || health.reason === health.lost ? [] : [`data loss: ${health.lost}`]),
         ...(statistics.stale ? ['usage is the last known one, the server did not answer in time'] : [])
       ].join('; ')
     }

@@ -4,7 +4,7 @@
  * Owns the names, with units, and their labels, all bounded by the number of volumes on the node. Does not know who listens.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
-import type { VolumeHealthState, VolumeView } from '../volumes/operations.ts'
+import type { DataLoss, VolumeHealthState, VolumeView } from '../volumes/operations.ts'
 import { histogramText } from './histogram-text.ts'
 
 export interface CallMetrics {
@@ -16,6 +16,8 @@ export interface MetricsOptions {
   readonly version: string
   /** The volumes as they are now. */
   readonly list: () => Promise<readonly VolumeView[]>
+  /** What unmounts could not save. */
+  readonly losses: () => readonly DataLoss[]
   /** 1 registered, 0 waiting or refused, undefined when no kubelet is served. */
   readonly registered: () => boolean | undefined
 }
@@ -107,15 +109,17 @@ function volumeMetrics (registers: Registry[], views: readonly VolumeView[]): vo
 }
 
 /** Volumes come and go, and a session counts from its own start: each scrape begins from nothing and disturbs no other. */
-async function volumesText (views: readonly VolumeView[]): Promise<string> {
+async function volumesText (views: readonly VolumeView[], losses: readonly DataLoss[]): Promise<string> {
   const registry = new Registry()
+  const lost = new Gauge({ name: 'volbridge_lost_bytes', help: 'Written bytes that the last unmount of a share could not save.', labelNames: ['source'], registers: [registry] })
+  for (const { source, bytes } of losses) lost.inc({ source }, bytes)
   const sessions = new Map(views.map((view) => [sessionOf(view), view]))
   sessionMetrics([registry], sessions)
   volumeMetrics([registry], views)
   return `${await registry.metrics()}\n${latencyText(sessions)}`
 }
 
-export function createMetrics ({ version, list, registered }: MetricsOptions): Metrics {
+export function createMetrics ({ version, list, losses, registered }: MetricsOptions): Metrics {
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry, prefix: 'volbridge_agent_' })
@@ -129,7 +133,7 @@ export function createMetrics ({ version, list, registered }: MetricsOptions): M
     text: async () => {
       const views = await list()
       up.set(registered() === true ? 1 : 0)
-      return `${await registry.metrics()}\n${await volumesText(views)}`
+      return `${await registry.metrics()}\n${await volumesText(views, losses())}`
     }
   }
 }

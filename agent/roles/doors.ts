@@ -100,7 +100,7 @@ export class Doors {
     const csiSocket = options.csiEndpoint === undefined ? undefined : parseCsiEndpoint(options.csiEndpoint)
     const started = monotonicMs()
     const services = loadServices()
-    const metrics = createMetrics({ version, list: async () => await volumes.list(), registered: () => csiSocket === undefined ? undefined : this.#registration?.state.phase === 'registered' })
+    const metrics = createMetrics({ version, list: async () => await volumes.list(), losses: () => volumes.losses(), registered: () => csiSocket === undefined ? undefined : this.#registration?.state.phase === 'registered' })
     const observer = this.#counted(observeCalls(log, metrics))
     const identity = identityService({ driverName: parseDriverName(driverName), version, isReady: () => this.#isOpen })
     const node = nodeService({ volumes, parseSpec, nodeId, kubeletFolders: namesOf(kubeletDir), health: csiHealth })

@@ -18,6 +18,7 @@ import { clientCredential } from '../nfs/credentials.ts'
 import type { NfsLog } from '../nfs/transport-log.ts'
 import type { SessionConfiguration } from '../session/control.ts'
 import type { ConfiguredSession } from '../session/process.ts'
+import { claimRoot } from './mount-group.ts'
 import { ServerHealth } from './server-health.ts'
 
 /** nfs(5) softreval: after so long without the server, what is known is answered from what is known. */
@@ -72,6 +73,9 @@ export async function openNfsVolume (configuration: Omit<SessionConfiguration, '
     const rootMode = await rootModeOf(client)
     const arena = new MemoryArena(configuration.dirtyBytesMax)
     const operations = filesystemOf(configuration, client, parts, arena)
+    const { mountGroup, flags } = configuration.spec
+    const note = mountGroup === undefined || flags.readOnly ? undefined : await claimRoot({ setattr: operations.setattr.bind(operations), backend: client.backend }, mountGroup)
+    if (note !== undefined) parts.log.warn({ op: 'mount-group' }, note)
     const health = new ServerHealth(client)
     health.watch()
     const { transport } = client
@@ -87,7 +91,8 @@ export async function openNfsVolume (configuration: Omit<SessionConfiguration, '
         serverAddress: transport.serverAddress,
         sinceLastReplyMs: Math.round(transport.sinceLastReplyMs()),
         counters: { ...transport.counters(), ...operations.counters() },
-        gauges: { ...transport.gauges(), ...operations.gauges() }
+        gauges: { ...transport.gauges(), ...operations.gauges() },
+        notes: note === undefined ? [] : [note]
       }),
       statistics: async (deadlineMs) => await health.statistics(deadlineMs),
       probe: async (deadlineMs) => await health.probe(deadlineMs),

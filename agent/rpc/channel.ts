@@ -76,7 +76,8 @@ export class Channel implements Caller {
     if (this.#closed !== undefined) return
     this.#closed = new TransportError('CLOSED', 'the connection to the server was shut down', { sent: false })
     this.#reconnector.stop()
-    this.#connection?.close({ abrupt: false })
+    // What nobody has answered may still lie in the kernel's buffer: a reset takes it back.
+    this.#connection?.close({ abrupt: this.pending > 0 })
     this.#connection = undefined
     for (const call of [...this.#inFlight.values(), ...this.#queue.drain()]) {
       call.reject(new TransportError('CLOSED', 'the connection to the server was shut down', { sent: call.sends > 0 }))

@@ -42,6 +42,8 @@ export interface SessionReport {
   readonly locks: 'node-local'
   readonly counters: Readonly<Record<string, number>>
   readonly gauges: Readonly<Record<string, number>>
+  /** What an operator should know though the volume works. Absent in sessions of earlier versions. */
+  readonly notes?: readonly string[]
   /** Latency histograms in seconds by operation: cumulative counts per upper bound. */
   readonly latency: Readonly<Record<string, { readonly count: number, readonly sumSeconds: number, readonly buckets: readonly number[] }>>
 }

@@ -30,7 +30,7 @@ export interface ConfiguredSession {
   readonly maxReadBytes: number
   /** The kernel may keep written pages (consistency=solowriter). */
   readonly isSoloWriter: boolean
-  report (): Pick<SessionReport, 'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges'>
+  report (): Pick<SessionReport, 'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges' | 'notes'>
   statistics (deadlineMs: number): Promise<SessionStatistics>
   probe (deadlineMs: number): Promise<ControlCalls['probe']['answer']>
   /** Lets go of memory kept for the next request. */
@@ -143,7 +143,10 @@ class Session {
       drain: async ({ deadlineMs }) => {
         const { operations } = this.#needConfigured()
         this.#phase = 'draining'
-        return await operations.drain(deadlineMs)
+        const drained = await operations.drain(deadlineMs)
+        // Calls that the server has not answered would be repeated as soon as it is back, after the volume has gone to another node.
+        if (drained.lostBytes > 0) void this.#configured?.close()
+        return drained
       },
       stop: () => {
         if (this.#phase === 'serving') {
@@ -213,6 +216,7 @@ class Session {
       locks: 'node-local',
       counters: { ...this.#connection.counters(), ...remote?.counters },
       gauges: { ...this.#connection.gauges(), ...remote?.gauges, residentBytes: process.memoryUsage.rss() },
+      notes: remote?.notes ?? [],
       latency: this.#connection.statistics.latency()
     }
   }

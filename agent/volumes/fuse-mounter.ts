@@ -93,8 +93,10 @@ export class FuseMounter implements Mounter {
   /** Through the mount, in a child: the server judges, and a refusal (root_squash) is the volume's error. */
   async #setPermissions ({ spec, mountPoint }: StartRequest): Promise<void> {
     if (spec.mountPermissions === undefined) return
+    /* A mount group needs the root's set-group-id bit. */
+    const mode = spec.mountPermissions | (spec.mountGroup === undefined ? 0 : 0o2000)
     try {
-      await this.#parts.mounts.chmod(mountPoint, spec.mountPermissions, { key: spec.target.servers.join(',') })
+      await this.#parts.mounts.chmod(mountPoint, mode, { key: spec.target.servers.join(',') })
     } catch (error) {
       throw new VolumeError('DENIED', `mountPermissions: the server refuses mode ${spec.mountPermissions.toString(8)} (${messageOf(error)})`, {
         cause: error, field: 'mountPermissions', remedy: 'export with no_root_squash, set the mode on the server, or use mountPermissions=0'
@@ -188,6 +190,7 @@ function toMountReport (report: SessionReport): MountReport {
   return {
     health: { state: report.health, reason: report.healthReason },
     locks: report.locks,
+    notes: report.notes ?? [],
     pid: report.pid,
     counters: report.counters,
     gauges: report.gauges,

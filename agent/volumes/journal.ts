@@ -116,5 +116,6 @@ const isObject = (value: unknown): value is Record<string, unknown> => typeof va
 function isRecord (value: unknown): value is JournalRecord {
   if (!isObject(value) || typeof value['key'] !== 'string' || typeof value['phase'] !== 'string') return false
   if (value['kind'] === 'mount') return isObject(value['facts']) && isObject(value['spec'])
+  if (value['kind'] === 'loss') return typeof value['bytes'] === 'number' && typeof value['at'] === 'string'
   return value['kind'] === 'bind' && typeof value['path'] === 'string' && typeof value['volume'] === 'string'
 }

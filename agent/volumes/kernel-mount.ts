@@ -99,7 +99,8 @@ export class KernelMount implements LiveMount {
     return {
       health: await this.probe(deadlineMs),
       locks: this.#locks,
-      detail: [`NFS version ${this.#parts.server.version}`, this.#parts.remark].filter((text) => text !== '').join('; '),
+      detail: `NFS version ${this.#parts.server.version}`,
+      notes: this.#parts.remark === '' ? [] : [this.#parts.remark],
       pid: undefined, counters: {}, gauges: {}, latency: {}
     }
   }

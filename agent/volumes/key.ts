@@ -27,6 +27,11 @@ export function stageKeyOf (spec: VolumeSpec): StageKey {
   return toStageKey(createHash('sha256').update(canonicalJson(essence)).digest('hex'))
 }
 
+/** Whether two mounts show the same, but for whom new objects belong to. */
+export function sameButGroup (one: VolumeSpec, other: VolumeSpec): boolean {
+  return stageKeyOf({ ...one, mountGroup: undefined }) === stageKeyOf({ ...other, mountGroup: undefined })
+}
+
 /** JSON with sorted names; undefined members are left out, as JSON does. */
 export function canonicalJson (value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`

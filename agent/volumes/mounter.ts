@@ -33,6 +33,7 @@ export interface MountReport {
   readonly locks: string
   /** What else an operator wants to know of how it is mounted. */
   readonly detail?: string
+  readonly notes: readonly string[]
   readonly pid: number | undefined
   readonly counters: Readonly<Record<string, number>>
   readonly gauges: Readonly<Record<string, number>>

@@ -38,6 +38,17 @@ export interface VolumeHealth {
   readonly state: VolumeHealthState
   /** Empty when healthy, else one sentence with a remedy. */
   readonly reason: string
+  /** What was lost of the volume before it was mounted this time, in a sentence. */
+  readonly lost?: string
+}
+
+/** Bytes that write() had acknowledged and that an unmount could not save. */
+export interface DataLoss {
+  readonly key: StageKey
+  readonly source: string
+  readonly bytes: number
+  /** ISO 8601. */
+  readonly at: string
 }
 
 export interface VolumeStatistics {
@@ -82,6 +93,8 @@ export interface VolumeView {
   readonly targets: readonly TargetView[]
   readonly health: VolumeHealth
   readonly locks: string
+  /** What an operator should know though the volume works. */
+  readonly notes: readonly string[]
   readonly sessionPid: number | undefined
   /** Of the session; volumes with one key share it. */
   readonly counters: Readonly<Record<string, number>>
@@ -102,4 +115,6 @@ export interface VolumeOperations {
   /** NOT_FOUND when the volume is not mounted at `path`. Answers within `deadlineMs` also when the server is dead. */
   statistics (request: { readonly volume: VolumeId, readonly path: AbsolutePath, readonly deadlineMs: number }): Promise<VolumeStatistics>
   list (): Promise<readonly VolumeView[]>
+  /** What the last unmount of each share could not save, whether it is mounted again or not. */
+  losses (): readonly DataLoss[]
 }

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto'
 import type { AbsolutePath, DeviceNumber, StageKey, VolumeId } from '../base/brands.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 import type { ProcessId } from '../host/processes.ts'
-import type { Door } from './operations.ts'
+import type { DataLoss, Door } from './operations.ts'
 import type { BindPhase, MountPhase } from './states.ts'
 
 /** How a mount can be found again. Filled in as a start proceeds. */
@@ -52,11 +52,23 @@ export interface BindRecord {
   readonly protection?: 'immutable' | { readonly unprotected: string }
 }
 
-export type JournalRecord = MountRecord | BindRecord
+/** Survives the mount it tells of. */
+export interface LossRecord extends DataLoss {
+  readonly kind: 'loss'
+  readonly phase: 'lost'
+}
+
+export type JournalRecord = MountRecord | BindRecord | LossRecord
 
 /** One file name per thing, so that a repeat replaces. */
 export function recordId (record: JournalRecord): string {
-  return record.kind === 'mount' ? mountRecordId(record.key) : bindRecordId(record.path)
+  const ids = {
+    mount: ({ key }: MountRecord) => mountRecordId(key),
+    bind: ({ path }: BindRecord) => bindRecordId(path),
+    loss: ({ key }: LossRecord) => lossRecordId(key)
+  }
+  return (ids[record.kind] as (record: JournalRecord) => string)(record)
 }
 export const mountRecordId = (key: StageKey): string => `mount-${key}`
+export const lossRecordId = (key: StageKey): string => `loss-${key}`
 export const bindRecordId = (path: AbsolutePath): string => `bind-${createHash('sha256').update(path).digest('hex')}`

@@ -35,7 +35,7 @@ export async function recover (parts: RecoveringParts, attaching: Attaching): Pr
 
 async function findLive ({ table, shared, bootId }: RecoveringParts): Promise<Map<StageKey, LiveMount>> {
   const found = await Promise.all(table.mounts()
-    .filter((record) => record.bootId === bootId && record.phase === 'mounted')
+    .filter((record) => record.bootId === bootId && record.phase !== 'starting')
     .map(async (record) => [record.key, await find(record)] as const))
   return new Map(found.flatMap(([key, live]) => live === undefined ? [] : [[key, live] as const]))
 
@@ -86,7 +86,7 @@ class StepRunner {
       keepDeadMount: async () => undefined,
       endMount: async ({ key }) => {
         const record = table.mount(key)
-        await shared.clear(key)
+        await shared.clear(key, this.#live.get(key))
         /* A start that was to bring a dead mount back was cut short: its folders still want it. */
         if (record !== undefined && table.bindsOfKey(key).length > 0) await shared.keepDead(record)
       },

@@ -4,16 +4,17 @@
  */
 import type { AbsolutePath, StageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
-import { showSource } from '../base/volume-spec.ts'
+import { showSource, type VolumeSpec } from '../base/volume-spec.ts'
 import { topMountAt, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
 import type { Attaching, AttachingParts } from './attaching.ts'
-import { stageKeyOf } from './key.ts'
+import { sameButGroup, stageKeyOf } from './key.ts'
+import { withLoss } from './losses.ts'
 import { toVolumeError } from './failures.ts'
 import type { HealFacts } from './healing.ts'
 import type { NameLocks } from './locks.ts'
 import type { MountReport, RawStatistics } from './mounter.ts'
 import type {
-  Door, PublishRequest, StageRequest, VolumeHealth, VolumeOperations, VolumeStatistics, VolumeView
+  DataLoss, Door, PublishRequest, StageRequest, VolumeHealth, VolumeOperations, VolumeStatistics, VolumeView
 } from './operations.ts'
 import type { BindRecord } from './records.ts'
 
@@ -44,10 +45,11 @@ export class VolumeService implements VolumeOperations {
   }
 
   async stage (request: StageRequest): Promise<void> {
-    const { volume, spec, staging, door } = request
+    const { volume, staging, door } = request
     await this.#locked(volume, staging, async () => {
+      const spec = this.#stagedAlready(request) ?? request.spec
       const key = stageKeyOf(spec)
-      await this.#refuseOtherVolume(volume, key)
+      await this.#refuseOtherVolume(volume, spec)
       await this.#attaching.attach({ role: 'staging', volume, spec, key, path: staging, readOnly: spec.flags.readOnly, door, owner: undefined })
     })
   }
@@ -65,8 +67,8 @@ export class VolumeService implements VolumeOperations {
     const { volume, spec, target, staging, door, owner } = request
     await this.#locked(volume, target, async () => {
       const key = stageKeyOf(spec)
-      await this.#refuseOtherVolume(volume, key)
-      if (staging !== undefined) this.#requireStaged(request, key)
+      await this.#refuseOtherVolume(volume, spec)
+      if (staging !== undefined) this.#requireStaged(request)
       if (request.exclusive === true) await this.#refuseOtherTarget(volume, target)
       await this.#attaching.attach({
         role: 'target', volume, spec, key, path: target, readOnly: request.readOnly || spec.flags.readOnly, door, owner, exclusive: request.exclusive
@@ -102,7 +104,8 @@ export class VolumeService implements VolumeOperations {
     const { key } = record
     const [figures, health] = await Promise.all([this.#figures(key, deadlineMs), this.#health(key, Math.min(deadlineMs, reportMs))])
     const problem = this.#problemOf(record, top)
-    return { ...figures, health: problem === '' || health.state === 'dead' ? health : { state: 'dead', reason: problem } }
+    const shown: VolumeHealth = problem === '' || health.state === 'dead' ? health : { state: 'dead', reason: problem }
+    return { ...figures, health: withLoss(shown, this.#parts.table.loss(key)) }
   }
 
   /** Whether an agent is needed: also a shared mount that nobody has any more, but that could not go yet, has to be looked after. */
@@ -120,6 +123,10 @@ export class VolumeService implements VolumeOperations {
     const mounts = await this.#parts.host.mountinfo()
     const reports = new Map<StageKey, Promise<MountReport | undefined>>()
     return await Promise.all([...groups.values()].map(async (binds) => await this.#view(binds, mounts, reports)))
+  }
+
+  losses (): readonly DataLoss[] {
+    return this.#parts.table.losses().map(({ key, source, bytes, at }) => ({ key, source, bytes, at }))
   }
 
   /** Why the volume is not to be seen at a path where it was put: a new session serves new binds, and not those of the one that died. */
@@ -157,8 +164,9 @@ export class VolumeService implements VolumeOperations {
       staging: binds.find((bind) => bind.role === 'staging')?.path,
       targets: targets.map(({ path, readOnly, owner, problem, protection }) =>
         ({ path, readOnly, owner, problem, unprotected: typeof protection === 'object' ? protection.unprotected : '' })),
-      health: report === undefined ? this.#deadHealth(key) : worsened(report.health, targets.filter(({ problem }) => problem !== '').map(({ path }) => path)),
+      health: withLoss(report === undefined ? this.#deadHealth(key) : worsened(report.health, targets.filter(({ problem }) => problem !== '').map(({ path }) => path)), this.#parts.table.loss(key)),
       locks: report?.locks ?? '',
+      notes: report?.notes ?? [],
       sessionPid: report?.pid ?? record?.facts.process?.pid,
       counters: report?.counters ?? {},
       gauges: report?.gauges ?? {},
@@ -217,8 +225,8 @@ export class VolumeService implements VolumeOperations {
   }
 
   /** Two PersistentVolumes with one handle and different attributes would else silently get the first one's data. */
-  async #refuseOtherVolume (volume: BindRecord['volume'], key: StageKey): Promise<void> {
-    const others = this.#parts.table.bindsOfVolume(volume).filter((bind) => bind.key !== key && bind.phase === 'attached')
+  async #refuseOtherVolume (volume: BindRecord['volume'], spec: VolumeSpec): Promise<void> {
+    const others = this.#parts.table.bindsOfVolume(volume).filter((bind) => bind.phase === 'attached' && !this.#isOf(bind, spec))
     if (others.length === 0) return
     /* A bind that somebody unmounted by hand is in nobody's way. */
     const mounts = await this.#parts.host.mountinfo()
@@ -241,9 +249,26 @@ export class VolumeService implements VolumeOperations {
     })
   }
 
-  #requireStaged (request: PublishRequest, key: StageKey): void {
+  /**
+   * Pods of different fsGroups may share a volume, and kubelet stages it once, with the group of whichever comes first: the group is no
+   * part of what a volume is. Each group has a mount of its own, because new objects belong to it.
+   */
+  #isOf (bind: BindRecord, spec: VolumeSpec): boolean {
+    if (bind.key === stageKeyOf(spec)) return true
+    const held = this.#parts.table.mount(bind.key)
+    return held !== undefined && sameButGroup(held.spec, spec)
+  }
+
+  /** A repeat with another group (after a restart kubelet begins with any pod) finds the volume staged. */
+  #stagedAlready ({ volume, staging, spec }: StageRequest): VolumeSpec | undefined {
+    const bind = this.#parts.table.bind(staging)
+    if (bind?.phase !== 'attached' || bind.volume !== volume || !this.#isOf(bind, spec)) return undefined
+    return this.#parts.table.mount(bind.key)?.spec
+  }
+
+  #requireStaged (request: PublishRequest): void {
     const record = request.staging === undefined ? undefined : this.#parts.table.bind(request.staging)
-    if (record?.volume === request.volume && record.key === key && record.phase === 'attached') return
+    if (record?.volume === request.volume && record.phase === 'attached' && this.#isOf(record, request.spec)) return
     throw new VolumeError('PRECONDITION', `staging_target_path: the volume "${request.volume}" is not staged at "${request.staging ?? ''}"`, {
       field: 'staging_target_path', remedy: 'stage it there first, with the same attributes'
     })
@@ -259,7 +284,7 @@ export class VolumeService implements VolumeOperations {
 function unanswered (error: unknown): MountReport {
   return {
     health: { state: 'degraded', reason: `its session does not answer (${messageOf(error)}); see its log` },
-    locks: '', pid: undefined, counters: {}, gauges: {}, latency: {}
+    locks: '', notes: [], pid: undefined, counters: {}, gauges: {}, latency: {}
   }
 }
 

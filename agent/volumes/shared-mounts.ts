@@ -11,6 +11,7 @@ import { showSource, type ClientKind, type VolumeSpec } from '../base/volume-spe
 import { mountsAt, mountsOfDevice, wholeMountOf } from '../host/mountinfo.ts'
 import { mountFlagBits } from '../host/mounts.ts'
 import type { VolumeEvent, VolumeEvents } from './events.ts'
+import { forgetLoss, noteLoss } from './losses.ts'
 import { KeyedQueue, SharedWork } from './locks.ts'
 import type { LiveMount, Mounter } from './mounter.ts'
 import type { MountFacts, MountRecord } from './records.ts'
@@ -127,11 +128,14 @@ export class SharedMounts {
     this.#lingering.set(key, { timer: next, told: text })
   }
 
-  /** Ends whatever is left of a recorded mount, without writing back: used by recovery. */
-  async clear (key: StageKey): Promise<void> {
+  /** Ends whatever is left of a recorded mount: used by recovery. A session that still lives writes back first. */
+  async clear (key: StageKey, live: LiveMount | undefined): Promise<void> {
     await this.#queue.run(key, async () => {
       const record = this.#parts.table.mount(key)
-      if (record !== undefined) await this.#takeAway(record)
+      if (record === undefined) return
+      const lostBytes = live === undefined ? 0 : await drained(live, drainMs)
+      await this.#takeAway(record)
+      if (live !== undefined) await this.#noteLoss(record, lostBytes)
     })
   }
 
@@ -230,9 +234,20 @@ export class SharedMounts {
     })
     const lostBytes = live === undefined ? 0 : await drained(live, hurry ? 0 : drainMs)
     await this.#takeAway({ ...record, phase: 'ending' })
-    if (lostBytes > 0) this.#parts.events({ kind: 'data-lost', key, source, lostBytes })
+    await this.#noteLoss(record, lostBytes)
     this.#parts.events({ kind: 'mount-ended', key, source })
     return { lostBytes }
+  }
+
+  async #noteLoss ({ key, spec }: MountRecord, bytes: number): Promise<void> {
+    const source = showSource(spec)
+    if (bytes > 0) this.#parts.events({ kind: 'data-lost', key, source, lostBytes: bytes })
+    try {
+      if (bytes === 0) await forgetLoss(this.#parts.table, key)
+      else await noteLoss(this.#parts.table, { key, source, bytes, at: new Date().toISOString() })
+    } catch (error) {
+      this.#parts.events({ kind: 'note', key, text: `the journal cannot be written (${messageOf(error)}); after a restart nobody will know what was lost of ${source}` })
+    }
   }
 
   async #takeAway (record: MountRecord): Promise<void> {

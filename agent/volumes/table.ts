@@ -4,12 +4,13 @@
  */
 import type { AbsolutePath, StageKey, VolumeId } from '../base/brands.ts'
 import type { Journal } from './journal.ts'
-import { bindRecordId, mountRecordId, type BindRecord, type JournalRecord, type MountRecord } from './records.ts'
+import { bindRecordId, lossRecordId, mountRecordId, type BindRecord, type JournalRecord, type LossRecord, type MountRecord } from './records.ts'
 
 export class VolumeTable {
   readonly #journal: Journal
   readonly #mounts = new Map<StageKey, MountRecord>()
   readonly #binds = new Map<AbsolutePath, BindRecord>()
+  readonly #losses = new Map<StageKey, LossRecord>()
 
   constructor (journal: Journal) {
     this.#journal = journal
@@ -21,6 +22,8 @@ export class VolumeTable {
   }
 
   async put (record: JournalRecord): Promise<void> {
+    /* A loss is known at once: a full disk must not hide it. */
+    if (record.kind === 'loss') this.#remember(record)
     await this.#journal.put(record)
     this.#remember(record)
   }
@@ -35,12 +38,25 @@ export class VolumeTable {
     this.#binds.delete(path)
   }
 
+  async dropLoss (key: StageKey): Promise<void> {
+    this.#losses.delete(key)
+    await this.#journal.drop(lossRecordId(key))
+  }
+
   mount (key: StageKey): MountRecord | undefined {
     return this.#mounts.get(key)
   }
 
   bind (path: AbsolutePath): BindRecord | undefined {
     return this.#binds.get(path)
+  }
+
+  loss (key: StageKey): LossRecord | undefined {
+    return this.#losses.get(key)
+  }
+
+  losses (): readonly LossRecord[] {
+    return [...this.#losses.values()]
   }
 
   mounts (): readonly MountRecord[] {
@@ -61,6 +77,7 @@ export class VolumeTable {
 
   #remember (record: JournalRecord): void {
     if (record.kind === 'mount') this.#mounts.set(record.key, record)
+    else if (record.kind === 'loss') this.#losses.set(record.key, record)
     else this.#binds.set(record.path, record)
   }
 }

@@ -794,6 +794,11 @@ export const descriptors: object = {
            "rule": "repeated",
            "type": "Trouble",
            "id": 11
+          },
+          "losses": {
+           "rule": "repeated",
+           "type": "Loss",
+           "id": 12
           }
          }
         },
@@ -968,6 +973,27 @@ export const descriptors: object = {
           "heals": {
            "type": "uint32",
            "id": 19
+          },
+          "notes": {
+           "rule": "repeated",
+           "type": "string",
+           "id": 20
+          }
+         }
+        },
+        "Loss": {
+         "fields": {
+          "source": {
+           "type": "string",
+           "id": 1
+          },
+          "bytes": {
+           "type": "int64",
+           "id": 2
+          },
+          "at": {
+           "type": "string",
+           "id": 3
           }
          }
         },

@@ -111,7 +111,9 @@ export interface StatusVolume {
   readonly latency: Readonly<Record<string, StatusLatency>>
   readonly exclusive: boolean
   readonly heals: number
+  readonly notes: readonly string[]
 }
+export interface StatusLoss { readonly source: string, readonly bytes: Int64, readonly at: string }
 export interface StatusResponse {
   readonly version: string
   readonly pid: number
@@ -124,6 +126,7 @@ export interface StatusResponse {
   readonly timeMs: Int64
   readonly trends: readonly StatusTrend[]
   readonly troubles: readonly StatusTrouble[]
+  readonly losses: readonly StatusLoss[]
 }
 /** One session at even distances, oldest first; NaN where nothing is known. */
 export interface StatusTrend {

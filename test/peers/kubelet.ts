@@ -43,6 +43,8 @@ export interface CsiVolume {
   readonly mountFlags?: readonly string[]
   readonly readOnly?: boolean
   readonly secrets?: StringMap
+  /** The pod's fsGroup, which kubelet passes on to a driver that has VOLUME_MOUNT_GROUP. */
+  readonly mountGroup?: string
 }
 
 const isMounted = (folder: string): boolean =>
@@ -155,8 +157,8 @@ export class Kubelet {
     }
   }
 
-  #capability ({ mountFlags = [] }: CsiVolume): VolumeCapability {
-    return { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags, volumeMountGroup: '' } }
+  #capability ({ mountFlags = [], mountGroup = '' }: CsiVolume): VolumeCapability {
+    return { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags, volumeMountGroup: mountGroup } }
   }
 
   /** csi_attacher.go MountDevice: the folder and vol_data.json first, then the call. */

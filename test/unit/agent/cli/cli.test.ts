@@ -148,12 +148,14 @@ test('status shows source, client and why, health and its reason, folders and st
       volumeId: 'v1', door: 'csi', source: 'nas:/x', client: 'fuse', clientReason: 'auto', state: 'published', staging: '/s', health: 'unreachable', healthReason: 'nas is away',
       targets: [{ path: '/t', readOnly: true, owner: 'shop/web', problem: '', unprotected: '' }], locks: 'node-local', sessionPid: 9, counters: { fuseReadBytes: 2048, fuseWrittenBytes: 0, 'fuseRequests:READ': 2, 'fuseRequests:LOOKUP': 1, 'fuseErrors:READ': 1, retransmissions: 1, disconnects: 2, connects: 3, garbage: 0 },
       gauges: { dirtyBytes: 4096, waitingWriters: 1 }, key: 'k', heals: 0, latency: { READ: { count: '2', sumSeconds: 0.03, buckets: [] }, LOOKUP: { count: '1', sumSeconds: 0, buckets: [] } },
-      usage: { totalBytes: '1024', usedBytes: '512', availableBytes: '512', totalInodes: '9', usedInodes: '1', availableInodes: '8', stale: true }, exclusive: false
-    }]
+      usage: { totalBytes: '1024', usedBytes: '512', availableBytes: '512', totalInodes: '9', usedInodes: '1', availableInodes: '8', stale: true }, exclusive: false,
+      notes: ['mount group 7: the root was not given to it']
+    }],
+    losses: [{ source: 'nas:/y', bytes: '3072', at: '2026-01-01T00:00:00.000Z' }]
   }
   const text = formatStatus(status)
   for (const words of ['agent 7, up 2 min, node node-a, kubelet: refused (no)', 'nas:/x  unreachable: nas is away', 'fuse (auto)', '/t (read-only) for shop/web', '512 B of 1.00 KiB used', '(last known)', 'v1, published through csi', 'read 2.00 KiB, written 0 B, 3 requests, 10 ms on average',
-    'READ 1', '1 retransmission, connection lost 2 times', '4.00 KiB not on the server yet, 1 writer waiting']) {
+    'READ 1', '1 retransmission, connection lost 2 times', '4.00 KiB not on the server yet, 1 writer waiting', 'note     mount group 7: the root was not given to it', 'nas:/y: 3.00 KiB that programs had written were lost when it was unmounted at 2026-01-01T00:00:00.000Z']) {
     t.true(text.includes(words), words)
   }
   t.false(/garbage|not understood|connects/.test(text))

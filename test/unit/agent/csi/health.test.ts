@@ -28,6 +28,19 @@ for (const [state, expected] of [
   })
 }
 
+test('lost data is said beside the state of the mount, in both dialects', async (t) => {
+  const volumes = new ScriptedVolumes()
+  const lost = 'lost at noon'
+  for (const [health, statuses, message] of [
+    [{ state: 'degraded', reason: lost, lost }, ['DATA_LOSS UnsavedDataDropped'], 'data loss: lost at noon'],
+    [{ state: 'unreachable', reason: 'nas is away', lost }, ['DATA_LOSS UnsavedDataDropped', 'INACCESSIBLE ServerUnreachable'], 'unreachable: nas is away; data loss: lost at noon']
+  ] as const) {
+    volumes.views = [viewOf({ health })]
+    t.deepEqual((await volumeHealth(volumes, request, 100)).map((entry) => `${entry.status} ${entry.reason}`), statuses)
+    t.deepEqual(encodeStatistics(statisticsOf({ health })).volumeCondition, { abnormal: true, message })
+  }
+})
+
 test('figures that came too late are an abnormal condition in both dialects', async (t) => {
   const volumes = new ScriptedVolumes()
   volumes.views = [viewOf()]
@@ -80,7 +93,7 @@ test('capabilities 7 and 8 and their calls are there only when asked for', (t) =
     const answer = node.NodeGetCapabilities?.({}, context) as { capabilities: { rpc: { type: string } }[] }
     return { types: answer.capabilities.map(({ rpc }) => rpc.type), calls: Object.keys(node).filter((name) => name.endsWith('Health')) }
   }
-  const always = ['STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER']
+  const always = ['STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER', 'VOLUME_MOUNT_GROUP']
   t.deepEqual(types(false), { types: always, calls: [] })
   t.deepEqual(types(true), { types: [...always, 'GET_VOLUME_HEALTH', 'GET_STORAGE_HEALTH'], calls: ['NodeGetVolumeHealth', 'NodeGetStorageHealth'] })
 })

@@ -1,5 +1,5 @@
 /** An engine that records what it was asked and answers as told. Owns nothing but the record. */
-import type { VolumeOperations, VolumeStatistics, VolumeView } from '../../../../agent/volumes/operations.ts'
+import type { DataLoss, VolumeOperations, VolumeStatistics, VolumeView } from '../../../../agent/volumes/operations.ts'
 import { toStageKey, toVolumeId } from '../../../../agent/base/brands.ts'
 
 export interface Asked { readonly deed: keyof VolumeOperations, readonly request: unknown }
@@ -12,7 +12,7 @@ export const statisticsOf = (changes: Partial<VolumeStatistics> = {}): VolumeSta
 export const viewOf = (changes: Partial<VolumeView> = {}): VolumeView => ({
   volume: toVolumeId('v1'), door: 'hand', source: 'server:/export', client: 'fuse', clientReason: 'auto', key: toStageKey('ab'), state: 'mounted',
   staging: undefined, targets: [{ path: '/mnt/a', readOnly: false, owner: undefined, problem: '', unprotected: '' }], health: { state: 'healthy', reason: '' },
-  locks: 'node-local', sessionPid: 7, counters: { reads: 3 }, gauges: { dirtyBytes: 0 }, latency: {}, heals: 0, exclusive: false, ...changes
+  locks: 'node-local', notes: [], sessionPid: 7, counters: { reads: 3 }, gauges: { dirtyBytes: 0 }, latency: {}, heals: 0, exclusive: false, ...changes
 })
 
 export class ScriptedVolumes implements VolumeOperations {
@@ -39,6 +39,9 @@ export class ScriptedVolumes implements VolumeOperations {
     await this.#note('statistics', request)
     return this.statisticsAnswer
   }
+
+  lost: readonly DataLoss[] = []
+  losses (): readonly DataLoss[] { return this.lost }
 
   async list (): Promise<readonly VolumeView[]> { return await Promise.resolve(this.views) }
 }

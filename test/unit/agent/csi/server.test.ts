@@ -65,7 +65,7 @@ test('the plugin names itself, claims what it does, and is ready', async (t) => 
     t.like(await client.call('Identity', 'GetPluginInfo', {}, { deadlineMs }), { name: 'csi.test', vendorVersion: '1.2.3' })
     t.deepEqual(await client.call('Identity', 'Probe', {}, { deadlineMs }), { ready: { value: true } })
     const { capabilities } = await client.call('Node', 'NodeGetCapabilities', {}, { deadlineMs })
-    t.deepEqual(capabilities.map(({ rpc }) => rpc.type), ['STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER'])
+    t.deepEqual(capabilities.map(({ rpc }) => rpc.type), ['STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER', 'VOLUME_MOUNT_GROUP'])
     t.like(await client.call('Node', 'NodeGetInfo', {}, { deadlineMs }), { nodeId: 'node-a' })
   })
 })

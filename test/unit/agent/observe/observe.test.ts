@@ -11,7 +11,7 @@ import { createLogger, openLog } from '../../../../agent/observe/log.ts'
 import { createMetrics } from '../../../../agent/observe/metrics.ts'
 import { levelOf, observeCalls } from '../../../../agent/observe/observed.ts'
 import { redact } from '../../../../agent/observe/redact.ts'
-import type { VolumeView } from '../../../../agent/volumes/operations.ts'
+import type { DataLoss, VolumeView } from '../../../../agent/volumes/operations.ts'
 import { viewOf } from '../csi/scripted-volumes.ts'
 
 const secretText = 'hunter2-do-not-show'
@@ -92,8 +92,8 @@ test('a log file that can\'t be opened is refused by option and value', (t) => {
   t.throws(() => openLog({ level: 'info', file: '/none/x.log' }), { instanceOf: VolumeError, message: /--log-file: "\/none\/x\.log"/ })
 })
 
-function metricsOf (views: VolumeView[], registered: boolean | undefined = undefined): ReturnType<typeof createMetrics> {
-  return createMetrics({ version: '1.2.3', list: async () => await Promise.resolve(views), registered: () => registered })
+function metricsOf (views: VolumeView[], registered: boolean | undefined = undefined, losses: readonly DataLoss[] = []): ReturnType<typeof createMetrics> {
+  return createMetrics({ version: '1.2.3', list: async () => await Promise.resolve(views), losses: () => losses, registered: () => registered })
 }
 
 test('metrics tell calls by method and code, and volumes by health, without anything of a volume that is gone', async (t) => {
@@ -116,6 +116,12 @@ test('metrics tell calls by method and code, and volumes by health, without anyt
   t.false(text.includes('volbridge_kubelet_registered'))
   views.length = 0
   t.false((await metrics.text()).includes('volume="v1"'))
+})
+
+test('bytes that unmounts could not save are a metric by source, also when nothing is mounted any more', async (t) => {
+  const loss = { key: toStageKey('ab'), source: 'nas:/x', bytes: 4096, at: '2026-01-01T00:00:00.000Z' }
+  const text = await metricsOf([], undefined, [loss, { ...loss, key: toStageKey('cd'), bytes: 4 }]).text()
+  t.true(text.includes('volbridge_lost_bytes{source="nas:/x"} 4100\n'))
 })
 
 test('a session that volumes share is counted once, with units, by operation, and with how long it took', async (t) => {

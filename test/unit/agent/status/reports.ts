@@ -5,7 +5,7 @@ export const atMs = Date.UTC(2026, 10, 21, 12, 0, 0)
 
 export const volumeOf = (changes: Partial<StatusVolume> = {}): StatusVolume => ({
   volumeId: 'v1', door: 'csi', source: 'nas:/x', client: 'fuse', clientReason: 'auto', state: 'published', staging: '/s', health: 'healthy', healthReason: '',
-  targets: [{ path: '/t', readOnly: false, owner: 'shop/web', problem: '', unprotected: '' }], locks: 'node-local', sessionPid: 9, counters: { fuseReadBytes: 2048 }, exclusive: false, heals: 0,
+  targets: [{ path: '/t', readOnly: false, owner: 'shop/web', problem: '', unprotected: '' }], locks: 'node-local', sessionPid: 9, counters: { fuseReadBytes: 2048 }, exclusive: false, heals: 0, notes: [],
   gauges: {}, key: 'k', latency: {}, usage: { totalBytes: '1024', usedBytes: '512', availableBytes: '512', totalInodes: '9', usedInodes: '1', availableInodes: '8', stale: false }, ...changes
 })
 
@@ -17,5 +17,5 @@ export const trendOf = (changes: Partial<StatusTrend> = {}): StatusTrend => ({
 
 export const statusOf = (changes: Partial<StatusResponse> = {}): StatusResponse => ({
   version: '1.2.3', pid: 7, driverName: 'd', nodeId: 'node-a', uptimeMs: '120000', registration: 'registered', registrationError: '',
-  volumes: [volumeOf()], timeMs: `${atMs}`, trends: [trendOf()], troubles: [], ...changes
+  volumes: [volumeOf()], timeMs: `${atMs}`, trends: [trendOf()], troubles: [], losses: [], ...changes
 })

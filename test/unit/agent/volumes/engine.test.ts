@@ -73,6 +73,62 @@ test('equal specs share a mount, others do not; the last user ends it', async (t
   t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
 })
 
+test('pods of two groups share a volume: each group has a mount of its own, and a repeated stage with the other group finds it staged', async (t) => {
+  const { world, engine } = await ready()
+  const specFor = (mountGroup: number): PublishRequest['spec'] => ({ ...specOf(), mountGroup })
+  await engine.service.stage({ volume: v1, spec: specFor(1000), staging, door: 'csi' })
+  await engine.service.publish(publish({ staging, spec: specFor(1000) }))
+  t.is(world.sessions.size, 1)
+  await engine.service.stage({ volume: v1, spec: specFor(2000), staging, door: 'csi' })
+  t.is(world.sessions.size, 1)
+  const other = path('/pods/b/mount')
+  await engine.service.publish(publish({ staging, spec: specFor(2000), target: other }))
+  t.is(world.sessions.size, 2)
+  await t.throwsAsync(engine.service.publish(publish({ staging, spec: specFor(2000) })), { code: 'CONFLICT' }, 'a target keeps its group')
+  await engine.service.unpublish({ volume: v1, target, door: 'csi' })
+  await engine.service.unpublish({ volume: v1, target: other, door: 'csi' })
+  await engine.service.unstage({ volume: v1, staging })
+  t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+})
+
+test('what an unmount could not save is on record until the share is unmounted without a loss, also for the next agent', async (t) => {
+  const { world, engine } = await ready()
+  world.undrained = 77
+  await engine.service.publish(publish())
+  t.like(await engine.service.unpublish({ volume: v1, target, door: 'csi' }), { lostBytes: 77 })
+  t.like(engine.service.losses(), [{ bytes: 77, source: 'nas:/export' }])
+  t.deepEqual(await engine.service.list(), [])
+  const next = world.incarnation()
+  await next.recover()
+  world.undrained = 0
+  await next.service.publish(publish())
+  const [view] = await next.service.list()
+  t.like(view?.health, { state: 'degraded', lost: view?.health.reason })
+  t.regex(view?.health.lost ?? '', /^77 bytes that programs had written were lost/)
+  t.like((await next.service.statistics({ volume: v1, path: target, deadlineMs: 100 })).health, { state: 'degraded' })
+  await next.service.unpublish({ volume: v1, target, door: 'csi' })
+  t.deepEqual(next.service.losses(), [])
+  t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+})
+
+test('a mount that was being ended when the agent died is written back by its successor first', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  const record = [...world.journal.values()].find((each) => each.kind === 'mount')
+  const bind = [...world.journal.entries()].find(([, each]) => each.kind === 'bind')
+  if (record === undefined || bind === undefined) throw new Error('no records')
+  world.journal.set(`mount-${record.key}`, { ...record, phase: 'ending' })
+  world.journal.delete(bind[0])
+  world.unmount(target)
+  world.folders.delete(target)
+  world.undrained = 5
+  const next = world.incarnation()
+  await next.recover()
+  t.true(world.log.includes('drain'))
+  t.like(next.service.losses(), [{ bytes: 5 }])
+  t.is(world.sessions.size, 0)
+})
+
 test('starts of one key at once are one start, and its failure is everyone\'s', async (t) => {
   const { world, engine } = await ready()
   let open: () => void = () => undefined

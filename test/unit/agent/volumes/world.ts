@@ -239,7 +239,7 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
         if (!world.sessions.has(session.socketPath)) throw new VolumeError('UNAVAILABLE', 'gone')
         return { totalBytes: 100n, usedBytes: 40n, availableBytes: 60n, totalInodes: 10n, usedInodes: 4n, availableInodes: 6n, stale: false }
       },
-      report: async () => ({ health: { state: 'healthy', reason: '' }, locks: 'node-local', pid: 1, counters: {}, gauges: {}, latency: {} }),
+      report: async () => ({ health: { state: 'healthy', reason: '' }, locks: 'node-local', notes: [], pid: 1, counters: {}, gauges: {}, latency: {} }),
       probe: async () => ({ state: 'healthy', reason: '' }),
       drain: async () => {
         await this.#step('drain')
