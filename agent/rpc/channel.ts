@@ -44,6 +44,9 @@ export class Channel implements Caller {
   /** Since when calls are waiting on this connection without any answer. */
   #silentSinceMs = 0
   #silentRounds = 0
+  /** What had come on this connection when it was looked at last, and when more had come: a slow answer is no silence. */
+  #receivedBytes = 0
+  #receivedMs: number | undefined
   #outageSinceMs: number | undefined
   #lastReplyMs: number | undefined
   #address = ''
@@ -88,6 +91,7 @@ export class Channel implements Caller {
   /** Looks at every clock of this channel. */
   tick (nowMs: number): void {
     if (this.pending === 0) return
+    this.#noteProgress(nowMs)
     const limitMs = Math.min(Math.max(timeoutMsMax, this.#options.recovery.timeoMs), this.#options.recovery.timeoMs * (1 + this.#silentRounds))
     if (this.#connection !== undefined && this.#inFlight.size > 0 && nowMs - this.#silentSinceMs >= limitMs) {
       // Each time longer: a server that needs more than `timeo` for one call must be allowed to finish it.
@@ -96,6 +100,12 @@ export class Channel implements Caller {
     }
     for (const call of this.#inFlight.values()) this.#checkTimeout(call, nowMs)
     for (const call of this.#queue) this.#checkTimeout(call, nowMs)
+  }
+
+  #noteProgress (nowMs: number): void {
+    const receivedBytes = this.#connection?.receivedBytes ?? 0
+    if (receivedBytes > this.#receivedBytes) this.#silentSinceMs = this.#receivedMs = nowMs
+    this.#receivedBytes = receivedBytes
   }
 
   #issue<A, R> (procedure: Procedure<A, unknown>, args: A, credential: Buffer, takesMemory: boolean, trace: CallTrace | undefined): Promise<R> {
@@ -295,8 +305,8 @@ export class Channel implements Caller {
       const waitedMs = Math.round(nowMs - call.issuedAtMs)
       this.#observe({ kind: 'not-responding', address: this.#address, procedure: call.procedure, waitedMs, givenUp })
     }
-    // Not one answer since this call was made: whatever this connection is, it is no use.
-    const isSilent = (this.#lastReplyMs ?? 0) < call.issuedAtMs
+    // Not one answer, nor a part of one, since this call was made: whatever this connection is, it is no use.
+    const isSilent = Math.max(this.#lastReplyMs ?? 0, this.#receivedMs ?? 0) < call.issuedAtMs
     if (isSilent || (givenUp && this.#connection?.isSending === true)) this.#lose('silent', `${call.procedure} was not answered for ${Math.round(nowMs - call.issuedAtMs)} ms`)
     if (!givenUp) return
     this.#parts.counters.softFailures++

@@ -23,6 +23,8 @@ export interface RpcClientOptions {
   readonly observe?: RpcObserver
   readonly clock?: Clock
   readonly random?: () => number
+  /** Where xids begin: anywhere, so that a server does not take calls of this client for repeated ones of the last. */
+  readonly firstXid?: number
 }
 
 /** Large enough to cost nothing, small enough for the shortest `timeo` there is (100 ms). */
@@ -31,7 +33,7 @@ const tickMsMin = 10
 /** A client without calls for this long gives its free memory back. */
 const idleTrimMs = 10_000
 /** Positive 31-bit xids stay small integers in V8, which keeps the table of calls in flight fast. */
-const xidMax = 0x7fff_ffff
+export const xidMax = 0x7fff_ffff
 
 export class RpcClient implements Caller {
   readonly pool = new RecordPool()
@@ -43,12 +45,13 @@ export class RpcClient implements Caller {
   readonly #bulk: readonly Channel[]
   readonly #tickMs: number
   #nextBulk = 0
-  #xid = randomInt(xidMax)
+  #xid: number
   #cancelTick: (() => void) | undefined
   #cancelTrim: (() => void) | undefined
   #isClosed = false
 
-  constructor ({ route, nconnect, recovery, resvport, connectMs = 10_000, observe = () => undefined, clock = systemClock, random = Math.random }: RpcClientOptions) {
+  constructor ({ route, nconnect, recovery, resvport, connectMs = 10_000, observe = () => undefined, clock = systemClock, random = Math.random, firstXid = randomInt(xidMax) }: RpcClientOptions) {
+    this.#xid = firstXid
     this.#clock = clock
     this.#tickMs = Math.min(tickMsMax, Math.max(tickMsMin, recovery.timeoMs / 8))
     const parts = { clock, pool: this.pool, counters: this.#counters }

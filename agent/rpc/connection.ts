@@ -45,6 +45,7 @@ export class Connection {
   readonly #counters: RpcCounters
   #out: Buffer[] = []
   #isFlushScheduled = false
+  #receivedBytes = 0
   #onRecord: RecordSink | undefined
   #onClosed: Closed | undefined
   #isClosed = false
@@ -87,6 +88,7 @@ export class Connection {
   }
 
   get sourcePort (): number { return this.#socket.localPort ?? 0 }
+  get receivedBytes (): number { return this.#receivedBytes }
   get isClosed (): boolean { return this.#isClosed }
   /** Bytes handed over that the kernel has not taken: memory of their owners is still being read. */
   get isSending (): boolean { return this.#out.length > 0 || this.#socket.writableLength > 0 }
@@ -132,6 +134,7 @@ export class Connection {
     if (this.#isClosed) return false
     this.#counters.bytesReceived += bytes
     try {
+      this.#receivedBytes += bytes
       this.#framer.received(bytes, this.#takeRecord)
     } catch (error) {
       if (!(error instanceof WireError)) throw error

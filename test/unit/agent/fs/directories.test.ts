@@ -176,3 +176,31 @@ test('a folder that goes away while it is listed answers ESTALE', async (t) => {
   world.server.intercept('readdir', () => Errno.ESTALE, 100)
   await t.throwsAsync(world.listHandle(handle), { message: 'ESTALE' })
 })
+
+test('F13: names that are there all the time are listed exactly once while others come and go between the pages', async (t) => {
+  const world = new World()
+  world.server.pageEntries = 7
+  world.server.makeFolder('/d')
+  const stay = Array.from({ length: 100 }, (_, index) => `stay${index}`)
+  for (const name of stay) world.server.put(`/d/${name}`, '')
+  for (let index = 0; index < 50; index++) world.server.put(`/d/old${index}`, '')
+  const handle = good(await world.fs.opendir(await world.nodeid('/d'), root)).handle
+  const names: string[] = []
+  let offset = 0
+  for (let round = 0; ; round++) {
+    const before = names.length
+    t.is(await world.fs.readdir(handle, offset, round % 2 === 0, (listed) => {
+      if (names.length === before + 5) return false
+      names.push(listed.name)
+      if (listed.entry !== undefined) world.fs.remember(listed.entry.nodeid, 1)
+      offset = listed.nextOffset
+      return true
+    }), undefined)
+    if (names.length === before) break
+    if (round < 50) world.server.unlink(`/d/old${round}`)
+    world.server.put(`/d/new${round}`, '')
+    if (round === 60) t.fail('it does not end')
+  }
+  t.deepEqual(names.filter((name) => name.startsWith('stay')).sort(), [...stay].sort())
+  t.is(new Set(names).size, names.length)
+})

@@ -23,6 +23,21 @@ test('JUKEBOX is waited out five seconds at a time and asked anew', async (t) =>
   t.is(asker.jukebox, 2)
 })
 
+test('F15: a server in its grace period that puts changes off gets each of them when it is over, and reads go on meanwhile', async (t) => {
+  const grace = Array.from({ length: 6 }, () => failed('NFS3ERR_JUKEBOX'))
+  const { backend, asked, clock } = scriptedBackend(...grace, ok(attributes), ok(noWcc))
+  const change = backend.setattr(dir, { mode: 0o600 }, alice)
+  for (let round = 1; round <= 6; round++) {
+    while (clock.alarms === 0) await Promise.resolve()
+    t.is(asked.length, round)
+    if (round < 6) clock.advance(5000)
+  }
+  t.like(await backend.getattr(dir, alice), { sizeBytes: 5 })
+  clock.advance(5000)
+  t.deepEqual(await change, { before: undefined, after: undefined })
+  t.deepEqual(asks(asked), [...Array.from({ length: 6 }, () => 'SETATTR'), 'GETATTR', 'SETATTR'])
+})
+
 test('a shutdown ends a JUKEBOX pause, and every call answers its errno', async (t) => {
   const { backend, asker, clock } = scriptedBackend(failed('NFS3ERR_JUKEBOX'), { error: new TransportError('CLOSED', 'closed', { sent: false }) })
   const answer = backend.getattr(dir, alice)
