@@ -5,6 +5,7 @@
 import type { Credential, OpenState } from './backend.ts'
 import type { Inode } from './inodes.ts'
 import type { Listing } from './directories.ts'
+import type { EarlyRead } from './early-reads.ts'
 import type { HandleId, Nodeid, OpenFlags } from './operations.ts'
 import type { State } from './state.ts'
 
@@ -17,6 +18,7 @@ export class OpenHandle {
   readonly flags: OpenFlags
   errorsSeen: number
   listing: Listing | undefined
+  early: EarlyRead | undefined
 
   constructor (facts: { id: HandleId, inode: Inode, nodeid: Nodeid, open: OpenState, flags: OpenFlags, errorsSeen: number }) {
     this.id = facts.id

@@ -9,6 +9,7 @@ import { Access, type Credential, type OpenState } from './backend.ts'
 import type { Core } from './core.ts'
 import type { Creations } from './creations.ts'
 import { Listing } from './directories.ts'
+import { EarlyReads } from './early-reads.ts'
 import { errorsSeenAtOpen, takeError } from './file-errors.ts'
 import { directoryFlags, type OpenHandle } from './handles.ts'
 import type { Inode } from './inodes.ts'
@@ -28,6 +29,7 @@ export class OpenFiles {
   readonly #metadata: Metadata
   readonly #silly: SillyRename
   readonly #reader: FileReader
+  readonly #early: EarlyReads
 
   constructor (core: Core, parts: { lookups: Lookups, creations: Creations, metadata: Metadata, silly: SillyRename }) {
     this.#core = core
@@ -35,7 +37,8 @@ export class OpenFiles {
     this.#creations = parts.creations
     this.#metadata = parts.metadata
     this.#silly = parts.silly
-    this.#reader = new FileReader({ backend: core.backend, attributes: core.attributes, packer: core.writeback.packer })
+    this.#early = new EarlyReads(core)
+    this.#reader = new FileReader({ backend: core.backend, attributes: core.attributes, packer: core.writeback.packer, early: this.#early })
   }
 
   open (nodeid: Nodeid, flags: OpenFlags, caller: Caller): Promise<Opened | Errno> | Errno {
@@ -121,6 +124,7 @@ export class OpenFiles {
     const handle = handles.get(id)
     if (handle === undefined) return
     handles.delete(handle)
+    if (handle.early !== undefined) this.#early.drop(handle.early)
     const { inode } = handle
     inode.opens -= 1
     const isQuick = inode.file === undefined || inode.file.isEmpty
@@ -157,8 +161,21 @@ export class OpenFiles {
     const wanted = accessWanted(flags)
     const isBelieved = !options.cto && !(options.soloWriter && inode.cached.isShared)
     const known = isBelieved && attributes.isFresh(inode) ? access.known(inode, wanted, credential) : 'unknown'
-    const refused = known === 'unknown' ? await access.ask(inode, wanted, credential) : known
-    if (refused !== undefined) return refused
+    if (known !== 'unknown') return known ?? await this.#admit(inode, nodeid, flags, caller)
+    const asking = access.ask(inode, wanted, credential)
+    const early = this.#early.begin(inode, flags, credential)
+    const opened = await asking ?? await this.#admit(inode, nodeid, flags, caller)
+    if (early === undefined) return opened
+    const handle = isErrno(opened) ? undefined : this.#core.handles.get(opened.handle)
+    if (handle === undefined) this.#early.drop(early)
+    else handle.early = early
+    return opened
+  }
+
+  /** The server has let the caller in. */
+  async #admit (inode: Inode, nodeid: Nodeid, flags: OpenFlags, caller: Caller): Promise<Opened | Errno> {
+    const { options } = this.#core
+    const { credential } = caller
     if (isSentBack(inode, nodeid, caller)) return Errno.ESTALE
     if (flags.truncate) {
       const failure = await this.#metadata.change(inode, { sizeBytes: 0 }, credential)

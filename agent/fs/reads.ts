@@ -9,6 +9,7 @@ import { Errno, isErrno } from '../base/errno.ts'
 import type { AttributeCache } from './attributes.ts'
 import type { OpenState } from './backend.ts'
 import type { BlockPacker } from './blocks.ts'
+import type { EarlyRead, EarlyReads } from './early-reads.ts'
 import type { Extent } from './extents.ts'
 import type { BackendGate } from './gate.ts'
 import type { OpenHandle } from './handles.ts'
@@ -29,16 +30,22 @@ export class FileReader {
   readonly #backend: BackendGate
   readonly #attributes: AttributeCache
   readonly #packer: BlockPacker
+  readonly #early: EarlyReads
 
-  constructor (parts: { backend: BackendGate, attributes: AttributeCache, packer: BlockPacker }) {
+  constructor (parts: { backend: BackendGate, attributes: AttributeCache, packer: BlockPacker, early: EarlyReads }) {
     this.#backend = parts.backend
     this.#attributes = parts.attributes
     this.#packer = parts.packer
+    this.#early = parts.early
   }
 
   read (handle: OpenHandle, offset: number, count: number): FileData | Promise<FileData | Errno> {
     const { inode, open } = handle
     if (count <= 0) return nothing
+    const { early } = handle
+    if (early !== undefined && offset === 0) {
+      return early.arrived === undefined ? this.#readEarly(handle, early, count) : early.arrived.then(() => this.#readEarly(handle, early, count))
+    }
     const file = inode.file
     if (file === undefined || file.isEmpty || file.endBytes <= offset) return this.#readPlain(inode, open, offset, count)
     const localEnd = Math.min(offset + count, file.endBytes)
@@ -46,6 +53,13 @@ export class FileReader {
     const gaps = gapsBetween(own, offset, offset + count)
     if (gaps.length === 0) return this.#assemble({ own, offset, end: offset + count, localEnd }, [], () => undefined)
     return this.#readAround(inode, open, { own, offset, end: offset + count, localEnd }, gaps)
+  }
+
+  /** The answer to the READ that went out with the OPEN is there, or there is none. */
+  #readEarly (handle: OpenHandle, early: EarlyRead, count: number): FileData | Promise<FileData | Errno> {
+    handle.early = undefined
+    const data = early.isOver ? undefined : this.#early.take(early, count)
+    return data ?? this.read(handle, 0, count)
   }
 
   async #readPlain (inode: Inode, open: OpenState, offset: number, count: number): Promise<FileData | Errno> {

@@ -41,6 +41,8 @@ const second = 1_000_000_000n
 export class MemoryServer {
   readonly calls: { readonly name: CallName, readonly args: readonly unknown[] }[] = []
   readonly root: Node
+  /** Answers to READ that were not released. */
+  leased = 0
   capabilities: BackendCapabilities = {
     hardLinks: true, symlinks: true, atomicRename: true, remoteLocks: false, stableHandles: true, unstableWrites: true, settableTimes: true,
     readBytesMax: 65536, writeBytesMax: 65536, directoryBytesPreferred: 4096, fileBytesMax: 2 ** 43, nameBytesMax: 255
@@ -134,7 +136,8 @@ export class MemoryServer {
       readlink: call('readlink', (handle: RemoteHandle) => this.#withNode(handle, (node) => ({ target: node.target, attributes: this.#post(node) }))),
       read: call('read', (open, offset: number, count: number) => this.#withNode(open.handle as RemoteHandle, (node) => {
         const data = Buffer.from(node.data.subarray(offset, offset + count))
-        return { data, eof: offset + count >= node.data.length, attributes: this.#post(node), release: () => undefined }
+        this.leased += 1
+        return { data, eof: offset + count >= node.data.length, attributes: this.#post(node), release: () => { this.leased -= 1 } }
       })) as Backend['read'],
       write: call('write', (open, offset: number, data: readonly Buffer[], stability: Stability) => this.#withNode(open.handle as RemoteHandle, (node) => {
         const bytes = Buffer.concat([...data])
