@@ -107,7 +107,7 @@ function addMounts (program: Command, commands: Commands, result: Result): void 
 
 function addReports (program: Command, commands: Commands, result: Result): void {
   withPlaces(program.command('status').description('Show every volume of this node\'s agent.'))
-    .addOption(new Option('--json').default(false))
+    .addOption(new Option('--json', 'the same and more as JSON: StatusResponse of proto/csi/agent.proto').default(false))
     .action(async (options: ReportOptions) => { result.code = await commands.status(options) })
   withPlaces(program.command('doctor').description('Say what this node can and cannot do, and what to do about it.'))
     .addOption(new Option('--json').default(false))

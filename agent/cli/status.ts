@@ -6,7 +6,7 @@
 import type { StatusResponse, StatusTrouble, StatusVolume } from '../../proto/csi/types.ts'
 import {
   formatActivity, formatBytes, formatCaching, formatDoor, formatDuration, formatErrors, formatLocks, formatNetwork, formatSummary, formatUnsaved, formatUsage, formatVolumeId, formatWaiting,
-  formatWork, healthSinceMs, sharesOf, type Share
+  formatWork, healthSinceMs, sharesOf, shortVolumeId, type Share
 } from '../status/words.ts'
 
 const row = (name: string, value: string): string => `  ${name.padEnd(9)}${value}`
@@ -22,7 +22,7 @@ function formatSession ({ lead, trend }: Share): string[] {
     ...lead.notes.map((note) => row('note', note)),
     row('space', formatUsage(lead.usage)),
     ...rowIfAny('session', lead.sessionPid === 0 ? '' : `process ${lead.sessionPid}`),
-    ...rowIfAny('now', trend === undefined ? '' : formatActivity(trend)),
+    ...rowIfAny('now', trend === undefined || Object.keys(lead.counters).length === 0 ? '' : formatActivity(trend)),
     ...rowIfAny('so far', Object.keys(lead.counters).length === 0 ? '' : formatWork(lead)),
     ...(lead.heals === 0 ? [] : [row('healed', `${lead.heals === 1 ? 'once' : `${lead.heals} times`}: its session died and another took over`)]),
     ...rowIfAny('errors', formatErrors(lead)),
@@ -63,7 +63,7 @@ const troublesShown = 5
 function formatTrouble ({ timeMs, count, subject, operation, message, remedy }: StatusTrouble, nowMs: number): string[] {
   const when = `${formatDuration(nowMs - Number(timeMs))} ago${count > 1 ? `, ${count} times` : ''}`
   return [
-    `  ${when}: ${operation}${subject === '' ? '' : ` ${subject}`}: ${message}`,
+    `  ${when}: ${operation}${subject === '' ? '' : ` ${shortVolumeId(subject)}`}: ${message}`,
     ...(remedy === '' ? [] : [`    ${remedy}`])
   ]
 }

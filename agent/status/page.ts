@@ -10,7 +10,7 @@ import { foreign, html, Html, nothing } from './html.ts'
 import { shareRow, sign } from './rows.ts'
 import { script } from './script.ts'
 import { iconOf, style, symbols } from './style.ts'
-import { capitalised, countHealths, formatCaching, formatDuration, formatLocks, formatSummary, healthOf, sharesOf, splitRemedy } from './words.ts'
+import { capitalised, countHealths, formatCaching, formatDuration, formatLocks, formatSummary, healthOf, sharesOf, shortVolumeId, splitRemedy } from './words.ts'
 
 export interface Document {
   readonly contentType: string
@@ -71,7 +71,7 @@ ${rows}</tbody></table>${left > 0 ? html`<p class="empty">${left} more are not s
 function troubleRow ({ timeMs, count, level, operation, subject, message, remedy }: StatusTrouble, nowMs: number): Html {
   const when = new Date(Number(timeMs))
   return html`<tr role="row"><td role="cell" class="c-when"><time datetime="${when.toISOString()}">${formatDuration(nowMs - when.getTime())} ago</time>${count > 1 ? html`<br><span class="soft">${count} times</span>` : nothing}</td>
-<td role="cell" class="c-where"><span class="level ${level}">${level === 'error' ? 'Error' : 'Warning'}</span> <span class="soft">${foreign(operation)}</span>${subject === '' ? nothing : html`<br>${foreign(subject)}`}</td>
+<td role="cell" class="c-where"><span class="level ${level}">${level === 'error' ? 'Error' : 'Warning'}</span> <span class="soft">${foreign(operation)}</span>${subject === '' ? nothing : html`<br>${foreign(shortVolumeId(subject))}`}</td>
 <td role="cell">${foreign(capitalised(message))}</td>
 <td role="cell" class="c-do remedy" data-name="What to do">${remedy === '' ? '–' : foreign(capitalised(remedy))}</td></tr>
 `

@@ -40,8 +40,8 @@ function volumeLine (volume: StatusVolume): Html {
   return html`<li>${foreign(formatVolumeId(volume))} <span class="soft">${formatDoor(volume)}${forWhom}</span></li>`
 }
 
-const targetLine = ({ path, readOnly, problem }: StatusTarget): Html =>
-  html`<li>${foreign(path)}${readOnly ? ' (read-only)' : ''}${problem === '' ? nothing : html`: <strong>${foreign(problem)}</strong>`}</li>`
+const targetLine = ({ path, readOnly, problem, unprotected }: StatusTarget): Html =>
+  html`<li>${foreign(path)}${readOnly ? ' (read-only)' : ''}${problem === '' ? nothing : html`: <strong>${foreign(problem)}</strong>`}${unprotected === '' ? nothing : html`; unprotected: ${foreign(unprotected)}`}</li>`
 
 const detail = (name: string, value: Html | string): Html => value === '' ? nothing : html`<dt>${name}</dt><dd>${value}</dd>`
 
@@ -89,10 +89,15 @@ const time = (seconds: number): string => Number.isNaN(seconds) ? '–' : format
 /** Charts have a scale of their own; a tenth of these is noise at the bottom. */
 const topAtLeast = { bytesPerSecond: 64 * 1024, requestsPerSecond: 10, seconds: 0.001 }
 
+function noFigures ({ client, health }: StatusVolume): string {
+  if (client === 'kernel') return 'the kernel\'s client keeps its figures to itself'
+  return health === 'dead' ? 'nothing is served' : 'not known yet'
+}
+
 function chartCells ({ lead, trend }: Share): Html {
   const now = activityOf(trend)
   if (trend === undefined || now === undefined) {
-    return html`<td role="cell" colspan="3" class="soft none">${lead.health === 'dead' ? 'nothing is served' : 'not known yet'}</td>`
+    return html`<td role="cell" colspan="3" class="soft none">${noFigures(lead)}</td>`
   }
   const throughput = [now.readBytesPerSecond, now.writtenBytesPerSecond].map(rate)
   const peaks = [trend.readBytesPerSecond, trend.writtenBytesPerSecond].map((values) => rate(largest(values)))

@@ -154,7 +154,8 @@ export function formatWaiting ({ gauges, health }: StatusVolume): string {
 }
 
 /** Where nobody names volumes they have a hash for a name, of which the beginning tells them apart. */
-export const formatVolumeId = ({ volumeId }: StatusVolume): string => /^(?:hand|flex)-[0-9a-f]{64}$/.test(volumeId) ? `${volumeId.slice(0, 17)}…` : volumeId
+export const shortVolumeId = (volumeId: string): string => /^(?:hand|flex)-[0-9a-f]{64}$/.test(volumeId) ? `${volumeId.slice(0, 17)}…` : volumeId
+export const formatVolumeId = ({ volumeId }: StatusVolume): string => shortVolumeId(volumeId)
 
 export const formatDoor = ({ state, door }: StatusVolume): string => door === 'hand' ? `${state === 'published' ? 'mounted' : state} by hand` : `${state} through ${door}`
 

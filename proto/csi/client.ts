@@ -34,6 +34,9 @@ export interface CallOptions {
   readonly metadata?: Readonly<Record<string, string>>
 }
 
+/** The status of a volume with its last minutes has some 12 KB: gRPC's own 4 MiB end at 350 volumes, this at more than a node can mount. */
+const answerBytesMax = 64 * 1024 * 1024
+
 export class RpcClient {
   readonly #client: Client
   readonly #services: Services
@@ -44,6 +47,7 @@ export class RpcClient {
       // A socket in the file system is never behind the proxy that a node's environment may name.
       'grpc.enable_http_proxy': 0,
       'grpc.default_authority': 'localhost',
+      'grpc.max_receive_message_length': answerBytesMax,
       // Two clients of one path (a restarted agent) must not share a channel that is backing off.
       'grpc.use_local_subchannel_pool': 1,
       'grpc.initial_reconnect_backoff_ms': 50,

@@ -14,15 +14,15 @@ const graceMs = 15_000
 const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
 
 export class Cleanup {
-  readonly #steps: Array<{ readonly what: string, readonly undo: () => Promise<void> | void }> = []
+  readonly #steps: Array<{ readonly what: string, readonly undo: () => Promise<void> | void, readonly msMax: number | undefined }> = []
   readonly #interruption = new AbortController()
 
   /** Aborted by the first signal. Work looks at it between its steps, so that nothing is made while the rest is being removed. */
   get interrupted (): AbortSignal { return this.#interruption.signal }
 
-  /** Told before the thing is made. */
-  add (what: string, undo: () => Promise<void> | void): void {
-    this.#steps.push({ what, undo })
+  /** Told before the thing is made. `msMax`: for what takes long though nothing is stuck. */
+  add (what: string, undo: () => Promise<void> | void, msMax?: number): void {
+    this.#steps.push({ what, undo, msMax })
   }
 
   interrupt (signal: string): void { this.#interruption.abort(new Error(`interrupted by ${signal}`)) }
@@ -42,9 +42,9 @@ export class Cleanup {
   async run (stepMs = stepMsMax): Promise<readonly string[]> {
     const failures: string[] = []
     for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
-      const { what, undo } = step
+      const { what, undo, msMax = stepMs } = step
       try {
-        const failure = await within(stepMs, Promise.resolve(undo()).then(() => ''), () => `not done after ${stepMs / 1000} s`)
+        const failure = await within(msMax, Promise.resolve(undo()).then(() => ''), () => `not done after ${msMax / 1000} s`)
         if (failure !== '') failures.push(`${what}: ${failure}`)
       } catch (error) {
         failures.push(`${what}: ${messageOf(error)}`)

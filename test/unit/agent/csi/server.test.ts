@@ -176,6 +176,17 @@ test('status shows each volume, with usage where it can be had', async (t) => {
   })
 })
 
+// Serial: encoding it holds the event loop that the others' deadlines run on.
+test.serial('the status of many volumes fits into an answer', async (t) => {
+  const targets = Array.from({ length: 20 }, (_, index) => ({ path: `/${'x'.repeat(2500)}${index}`, readOnly: false, owner: 'shop/web', problem: '', unprotected: '' }))
+  await withServer({}, async ({ client, volumes }) => {
+    volumes.views = Array.from({ length: 100 }, (_, index) => viewOf({ volume: toVolumeId(`v${index}`), key: toStageKey(`${index}`), targets }))
+    const answer = await client.call('Agent', 'Status', {}, { deadlineMs })
+    t.deepEqual([answer.volumes.length, answer.volumes[99]?.targets.length], [100, 20])
+    t.true(JSON.stringify(answer).length > 4 * 1024 * 1024, 'more than gRPC takes when it is not told')
+  })
+})
+
 test('status shows the health that was found while usage was asked for', async (t) => {
   await withServer({}, async ({ client, volumes }) => {
     volumes.views = [viewOf()]
