@@ -8,8 +8,11 @@
  *   3. journal: attaching                               an intent that recovery takes back
  *   4. the shared mount of the key                      running: shared
  *   5. make the folder (CSI target)                     there
- *   6. bind                                             (2)
+ *   6. bind (target)                                    (2)
  *   7. journal: attached                                (2)
+ *
+ * Staging mounts nothing at its path, it holds the shared mount by its record: kubelet does not call NodeUnstageVolume as long as what is
+ * mounted at the staging path is mounted anywhere else as well (k8s pkg/volume/util HasMountRefs), and ours always is.
  */
 import type { AbsolutePath, DeviceNumber, StageKey, VolumeId } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
@@ -90,8 +93,10 @@ export class Attaching {
         await host.makeFolder(facts.path, targetMode)
         undo.add(async () => { await host.removeFolder(facts.path) })
       }
-      await host.bind({ source, target: facts.path, flags: mountFlagBits(request.spec.flags), readOnly: request.readOnly })
-      undo.add(async () => { await host.detachBind(facts.path) })
+      if (request.role === 'target') {
+        await host.bind({ source, target: facts.path, flags: mountFlagBits(request.spec.flags), readOnly: request.readOnly })
+        undo.add(async () => { await host.detachBind(facts.path) })
+      }
       await table.put(this.#recordOf(request, facts, 'attached', madeFolder))
     } catch (error) {
       await this.#takeBack(this.#recordOf(request, facts, 'detaching', madeFolder), undo)
@@ -211,7 +216,7 @@ export class Attaching {
     const { table, host, shared } = this.#parts
     const record = table.bind(request.path)
     const top = topMountAt(await host.mountinfo(), facts.path)
-    if (top === undefined) return false
+    if (top === undefined) return request.role === 'staging' && this.#isStaged(request, record)
     const field = fieldOf[request.role]
     if (!this.#isOurs(top, record)) {
       throw new VolumeError('CONFLICT', `${field}: "${request.path}" is already a mount of type ${top.type} from ${JSON.stringify(top.source)}`, {
@@ -222,7 +227,7 @@ export class Attaching {
     if (holder !== undefined && shared.live(holder) !== undefined) {
       this.#refuseOtherSpec(request, record)
       const isReadOnly = top.options.includes('ro')
-      if (holder === request.key && isReadOnly === request.readOnly) return true
+      if (holder === request.key && isReadOnly === request.readOnly && request.role === 'target') return true
       if (record === undefined) {
         throw new VolumeError('CONFLICT', `${field}: "${request.path}" already holds ${showHeld(holder === request.key, isReadOnly)}`, {
           field, remedy: 'unpublish it first'
@@ -231,6 +236,12 @@ export class Attaching {
     }
     await this.detachStack(facts.path, record)
     return false
+  }
+
+  #isStaged (request: AttachRequest, record: BindRecord | undefined): boolean {
+    if (record === undefined || this.#parts.shared.live(record.key) === undefined) return false
+    this.#refuseOtherSpec(request, record)
+    return record.phase === 'attached'
   }
 
   #isOurs (entry: MountEntry, record: BindRecord | undefined): boolean {

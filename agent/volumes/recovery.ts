@@ -57,6 +57,7 @@ function planBind (bind: BindRecord, mount: MountRecord | undefined, input: Reco
   const { path } = bind
   if (bind.bootId !== input.bootId) return { do: 'forgetBind', path, why: 'the node was rebooted' }
   if (bindPhases[bind.phase].afterCrash === 'end') return { do: 'endBind', path, why: `the agent ended while ${bind.phase}` }
+  if (bind.role === 'staging') return mount === undefined ? { do: 'forgetBind', path, why: 'there is no mount that it holds' } : { do: 'keepBind', path, why: 'it is staged' }
   const stack = mountsAt(input.mounts, bind.resolved)
   if (stack.length === 0) return { do: 'forgetBind', path, why: 'somebody else unmounted it' }
   if (!stack.some((entry) => isOurs(entry, mount, input))) return { do: 'forgetBind', path, why: 'a mount of somebody else took its place' }

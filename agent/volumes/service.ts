@@ -98,12 +98,12 @@ export class VolumeService implements VolumeOperations {
     const { volume, path, deadlineMs } = request
     const record = this.#parts.table.bind(path)
     const top = record === undefined ? undefined : topMountAt(await this.#parts.host.mountinfo(), record.resolved)
-    if (record === undefined || record.volume !== volume || top === undefined) {
+    if (record === undefined || record.volume !== volume || !this.#isHeld(record, top)) {
       throw new VolumeError('NOT_FOUND', `volume_path: the volume "${volume}" is not mounted at "${path}"`, { field: 'volume_path' })
     }
     const { key } = record
     const [figures, health] = await Promise.all([this.#figures(key, deadlineMs), this.#health(key, Math.min(deadlineMs, reportMs))])
-    const problem = this.#problemOf(record, top)
+    const problem = record.role === 'target' ? this.#problemOf(record, top) : ''
     const shown: VolumeHealth = problem === '' || health.state === 'dead' ? health : { state: 'dead', reason: problem }
     return { ...figures, health: withLoss(shown, this.#parts.table.loss(key)) }
   }
@@ -127,6 +127,11 @@ export class VolumeService implements VolumeOperations {
 
   losses (): readonly DataLoss[] {
     return this.#parts.table.losses().map(({ key, source, bytes, at }) => ({ key, source, bytes, at }))
+  }
+
+  /** A target is a mount; a staged volume has none at its path (`attaching.ts`), only the shared one that it holds. */
+  #isHeld (bind: BindRecord, top: MountEntry | undefined): boolean {
+    return top !== undefined || (bind.role === 'staging' && this.#parts.table.mount(bind.key) !== undefined)
   }
 
   /** Why the volume is not to be seen at a path where it was put: a new session serves new binds, and not those of the one that died. */
@@ -230,7 +235,7 @@ export class VolumeService implements VolumeOperations {
     if (others.length === 0) return
     /* A bind that somebody unmounted by hand is in nobody's way. */
     const mounts = await this.#parts.host.mountinfo()
-    const other = others.find((bind) => topMountAt(mounts, bind.resolved) !== undefined)
+    const other = others.find((bind) => this.#isHeld(bind, topMountAt(mounts, bind.resolved)))
     if (other === undefined) return
     throw new VolumeError('CONFLICT', `volume_id: "${volume}" is in use with other attributes at "${other.path}"`, {
       field: 'volume_id', remedy: 'give each volume a handle of its own, or unpublish the other first'

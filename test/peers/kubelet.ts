@@ -47,6 +47,15 @@ export interface CsiVolume {
   readonly mountGroup?: string
 }
 
+/** mount_helper_unix.go SearchMountPoints and util.go HasMountRefs: other mounts of the same folder of the same file system. */
+function referencesOf (folder: string): readonly string[] {
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' '))
+  const own = mounts.findLast(([, , , , point]) => point === folder)
+  if (own === undefined) return []
+  const suffix = folder.slice(Math.max(0, folder.indexOf('/plugins/kubernetes.io/')))
+  return mounts.filter(([id, , device, root, point = '']) => id !== own[0] && device === own[2] && root === own[3] && !point.includes(suffix)).map(([, , , , point = '']) => point)
+}
+
 const isMounted = (folder: string): boolean =>
   readFileSync('/proc/self/mountinfo', 'utf8').split('\n').some((line) => line.split(' ')[4] === folder.replaceAll(' ', '\\040'))
 
@@ -196,8 +205,11 @@ export class Kubelet {
     rmSync(path.dirname(target), { recursive: true })
   }
 
+  /** operation_generator.go GenerateUnmountDeviceFunc: nothing is asked of the driver while the mount at the path is anywhere else, too. */
   async unstage (socket: string, driver: string, handle: string): Promise<void> {
     const staging = this.stagingPath(driver, handle)
+    const others = referencesOf(staging)
+    if (others.length > 0) throw new Error(`the device mount path "${staging}" is still mounted by other references ${others.join(' ')}`)
     await this.call(socket, 'NodeUnstageVolume', { volumeId: handle, stagingTargetPath: staging })
     if (isMounted(staging)) throw new Error(`${staging} is still mounted after NodeUnstageVolume`)
     rmSync(path.dirname(staging), { recursive: true })

@@ -91,7 +91,7 @@ check('the DaemonSet\'s pod is deleted, files and all, while a program reads and
   t.not(readlinkSync(`/proc/${pod}/ns/net`), readlinkSync('/proc/self/ns/net'), 'the pod itself is elsewhere')
   t.true(realpathSync(`/proc/${session}/exe`).startsWith(`${node.state}/bin/`))
   t.deepEqual((await cgroupsOf(session)).filter(({ path: group }) => group.includes(first.id)), [], 'nothing of the pod\'s cgroup holds the session')
-  t.deepEqual(mountsBelow(node.folder).map(({ type }) => type), ['fuse.volbridge', 'fuse.volbridge', 'fuse.volbridge'])
+  t.deepEqual(mountsBelow(node.folder).map(({ type }) => type), ['fuse.volbridge', 'fuse.volbridge'], 'the share and the pod\'s bind')
 
   const writer = startWriter(target)
   started.push({ kill: () => writer.kill('SIGKILL') })

@@ -8,7 +8,7 @@ interface Deed {
   readonly deed: (engine: Incarnation) => Promise<unknown>
   /** Ends everything after the deed was done. */
   readonly after: (engine: Incarnation) => Promise<unknown>
-  /** Bind paths that stand before, and those that stand when the deed is done. */
+  /** Paths that are held before, and those that are when the deed is done: targets by a mount, staging by its record alone. */
   readonly mountedBefore: readonly string[]
   readonly mountedAfter: readonly string[]
 }
@@ -49,7 +49,8 @@ const deeds: readonly Deed[] = [
   { name: 'flex unmount', before: mountFlex, deed: unmountFlex, after: nothing, mountedBefore: [`${folder} ro`], mountedAfter: [] }
 ]
 
-const binds = (world: World): string[] => world.summary().mounts.filter((name) => !name.startsWith('/state'))
+const isStaged = (world: World): boolean => [...world.journal.values()].some((record) => record.kind === 'bind' && record.role === 'staging')
+const binds = (world: World): string[] => [...world.summary().mounts.filter((name) => !name.startsWith('/state')), ...isStaged(world) ? [staging] : []].sort()
 const sharedMounts = (world: World): string[] => world.summary().mounts.filter((name) => name.startsWith('/state'))
 
 for (const { name, before, deed, after, mountedBefore, mountedAfter } of deeds) {

@@ -334,7 +334,33 @@ test('after a reboot the journal is cleaned and everything can be mounted anew',
   t.deepEqual(world.summary().records, [])
   await next.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
   await next.service.publish(publish({ staging }))
-  t.is(world.mounts.length, 3)
+  t.is(world.mounts.length, 2)
+})
+
+test('staging mounts nothing at its path, and its volume stays as long as it is staged: also over a restart, and after the last pod', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
+  t.deepEqual(world.mounts.filter(({ mountPoint }) => mountPoint === staging), [])
+  t.is((await engine.service.statistics({ volume: v1, path: staging, deadlineMs: 100 })).health.state, 'healthy')
+  await engine.service.publish(publish({ staging }))
+  await engine.service.unpublish({ volume: v1, target, ...csi })
+  t.is(world.mounts.length, 1)
+  const { engine: next } = await ready(world)
+  t.is(world.mounts.length, 1)
+  await t.throwsAsync(next.service.stage({ volume: v1, spec: specOf('/other'), staging, door: 'csi' }), { code: 'CONFLICT' })
+  await next.service.unstage({ volume: v1, staging })
+  t.deepEqual(world.mounts, [])
+  t.deepEqual(world.summary().records, [])
+})
+
+test('a mount at the staging path, as earlier versions made it, is taken away by the next stage', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
+  const [shared] = world.mounts
+  world.mounts.push({ ...shared!, id: 999, mountPoint: staging })
+  await engine.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
+  t.deepEqual(world.mounts.filter(({ mountPoint }) => mountPoint === staging), [])
+  t.is(world.mounts.length, 1)
 })
 
 test('an unmount that fails stays on record and the next call finishes it', async (t) => {
