@@ -10,7 +10,7 @@ import { foreign, html, Html, nothing } from './html.ts'
 import { shareRow, sign } from './rows.ts'
 import { script } from './script.ts'
 import { iconOf, style, symbols } from './style.ts'
-import { capitalised, countHealths, formatCaching, formatDuration, formatLocks, formatSummary, healthOf, sharesOf, shortVolumeId, splitRemedy } from './words.ts'
+import { capitalised, countHealths, formatBytes, formatCaching, formatDuration, formatLocks, formatSummary, healthOf, sharesOf, shortVolumeId, splitRemedy } from './words.ts'
 
 export interface Document {
   readonly contentType: string
@@ -24,6 +24,7 @@ export const sharesShown = 1000
 export const volumesTold = 1000
 
 const cachingNotesMax = 10
+const lossesMax = 20
 
 /** Without scripts the browser loads the page anew. */
 const reloadSeconds = 10
@@ -91,7 +92,9 @@ function notes (status: StatusResponse): Html {
     .map((text) => html`<li>Locks (fcntl, flock) are ${foreign(formatLocks(text))}. Programs that write one file from several nodes need another way to agree.</li>`)
   const caching = sharesOf(status).map(({ lead }) => ({ lead, ...splitRemedy(formatCaching(lead)) })).filter(({ remedy }) => remedy !== '').slice(0, cachingNotesMax)
     .map(({ lead, what, remedy }) => html`<li>${foreign(lead.source)}: caching is ${foreign(what)}. <span class="remedy">${foreign(capitalised(remedy))}.</span></li>`)
-  const all = [...locks, ...caching]
+  const lost = status.losses.slice(0, lossesMax).map(({ source, bytes, at }) =>
+    html`<li><span class="level error">Data loss</span> ${foreign(source)}: ${formatBytes(Number(bytes))} that programs had written were lost when it was unmounted at ${at}.</li>`)
+  const all = [...lost, ...locks, ...caching]
   return all.length === 0 ? nothing : html`<h2>Good to know</h2><ul class="panel notes">${all}</ul>`
 }
 

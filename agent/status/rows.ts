@@ -54,6 +54,8 @@ function details ({ lead, volumes }: Share): Html {
     detail('locks', formatLocks(lead.locks)),
     detail('caching', formatCaching(lead)),
     detail('space', formatUsage(lead.usage)),
+    ...lead.notes.map((note) => detail('note', foreign(note))),
+    detail('healed', lead.heals === 0 ? '' : `${lead.heals === 1 ? 'once' : `${lead.heals} times`}: its session died and another took over`),
     detail('so far', Object.keys(lead.counters).length === 0 ? '' : formatWork(lead)),
     detail('errors', formatErrors(lead)),
     detail('network', formatNetwork(lead)),

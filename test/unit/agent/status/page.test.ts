@@ -58,6 +58,13 @@ test('what would do a volume good is said, once for each session', (t) => {
   t.is(body.split(': caching is').length, 3)
 })
 
+test('what was lost, healed and noted is said', (t) => {
+  const { body } = statusPage(statusOf({
+    losses: [{ source: '<nas>:/x', bytes: '2048', at: '2026-11-21T12:00:00Z' }], volumes: [volumeOf({ heals: 2, notes: ['<b> is not ours'] })]
+  }))
+  for (const words of ['&lt;nas&gt;:/x</bdi>: 2.00 KiB that programs had written were lost', '2 times: its session died', '<bdi>&lt;b&gt; is not ours']) t.true(body.includes(words), words)
+})
+
 test('without volumes and troubles it says so', (t) => {
   const { body } = statusPage(statusOf({ volumes: [], trends: [] }))
   for (const words of ['No volumes', 'No volume is mounted', 'None since the agent started 2 min ago']) t.true(body.includes(words), words)
