@@ -1,0 +1,30 @@
+/** The four deeds of a CSI volume on a real engine below one folder, with the stand-in session. Owns their paths and ids. */
+import { fileURLToPath } from 'node:url'
+import { parseAbsolutePath, toVolumeId, type AbsolutePath } from '../../../agent/base/brands.ts'
+import { startEngine, type Engine } from '../../../agent/volumes/engine.ts'
+import type { VolumeOperations } from '../../../agent/volumes/operations.ts'
+import { parseVolumeSpec } from '../../../agent/volumes/spec.ts'
+
+const session = fileURLToPath(new URL('stand-in-session.ts', import.meta.url))
+
+export async function startEngineIn (root: string): Promise<Engine> {
+  return await startEngine({
+    stateDir: `${root}/state`, runDir: `${root}/run`, sessionCommand: { file: process.execPath, args: ['--no-warnings', session] }, cgroup: false, events: () => undefined
+  })
+}
+
+const at = (root: string, name: string): AbsolutePath => parseAbsolutePath(`${root}/${name}`, 'test')
+export const stagingIn = (root: string): AbsolutePath => at(root, 'staging/v')
+export const targetIn = (root: string): AbsolutePath => at(root, 'pods/mount')
+const volume = toVolumeId('v')
+const spec = parseVolumeSpec({ server: '127.0.0.1', share: '/export' })
+
+export const deeds = {
+  stage: async (service: VolumeOperations, root: string) => { await service.stage({ volume, spec, staging: stagingIn(root), door: 'csi' }) },
+  publish: async (service: VolumeOperations, root: string) => {
+    await service.publish({ volume, spec, staging: stagingIn(root), target: targetIn(root), readOnly: true, door: 'csi', owner: undefined })
+  },
+  unpublish: async (service: VolumeOperations, root: string) => { await service.unpublish({ volume, target: targetIn(root), door: 'csi' }) },
+  unstage: async (service: VolumeOperations, root: string) => { await service.unstage({ volume, staging: stagingIn(root) }) }
+} as const
+export type DeedName = keyof typeof deeds
