@@ -32,7 +32,7 @@ export interface ClusterOptions {
 }
 
 /** A hang, not a figure: on a quiet machine the whole takes half a minute. */
-const stepMs = 180_000
+const stepMs = 300_000
 const nodeName = 'volbridge-node'
 /** Debian packages of programs that are used as they are. */
 const debianPrograms = { 'etcd': 'etcd-server', 'containerd': 'containerd', 'runc': 'runc', 'openssl': 'openssl', 'busybox': 'busybox-static', 'nsenter': 'util-linux' } as const

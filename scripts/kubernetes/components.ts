@@ -107,7 +107,6 @@ const kubeletConfig = (plan: ClusterPlan): string => asFile({
   enforceNodeAllocatable: [],
   failCgroupV1: false,
   failSwapOn: false,
-  localStorageCapacityIsolation: false,
   // A machine's root may lack CAP_SYS_RESOURCE: kubelet then goes on without what it would have set.
   featureGates: { KubeletInUserNamespace: true, ...plan.featureGates },
   evictionHard: { 'memory.available': '50Mi', 'nodefs.available': '1%', 'imagefs.available': '1%' },

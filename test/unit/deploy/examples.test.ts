@@ -5,7 +5,7 @@ import path from 'node:path'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { runCommandLine } from '../../../agent/cli/arguments.ts'
-import type { Commands, FlexInstallOptions } from '../../../agent/cli/arguments.ts'
+import type { AgentOptions, Commands, FlexInstallOptions } from '../../../agent/cli/arguments.ts'
 import { parseVolumeSpec } from '../../../agent/volumes/spec.ts'
 
 const yaml = createRequire(import.meta.url)('js-yaml') as { safeLoadAll: (text: string) => unknown[] }
@@ -28,6 +28,16 @@ interface InstallerPod {
   readonly volumes: ReadonlyArray<{ name: string, hostPath: { path: string } }>
 }
 
+interface AgentPod {
+  readonly containers: ReadonlyArray<{
+    readonly image: string
+    readonly args: readonly string[]
+    readonly livenessProbe: { readonly httpGet: { readonly host: string, readonly port: number } }
+    readonly volumeMounts: ReadonlyArray<{ readonly name: string, readonly mountPath: string }>
+  }>
+  readonly volumes: ReadonlyArray<{ readonly name: string, readonly hostPath: { readonly path: string } }>
+}
+
 /** What kubelet hands over: every value a string. */
 type Attributes = Record<string, string>
 
@@ -36,7 +46,9 @@ test('every example is a whole Kubernetes object', (t) => {
     t.true([apiVersion, kind, metadata.name].every((text) => typeof text === 'string' && text !== ''))
     t.is(typeof spec, 'object')
   }
-  t.deepEqual(objects.map(({ kind }) => kind).sort(), ['CSIDriver', 'PersistentVolume', 'PersistentVolume', 'PersistentVolumeClaim', 'PersistentVolumeClaim', 'Pod', 'Pod', 'Pod'])
+  t.deepEqual(objects.map(({ kind }) => kind).sort(), [
+    'CSIDriver', ...Array<string>(3).fill('PersistentVolume'), ...Array<string>(3).fill('PersistentVolumeClaim'), ...Array<string>(6).fill('Pod')
+  ])
 })
 
 test('the FlexVolume example names the driver by its folder, and its options are accepted', (t) => {
@@ -93,6 +105,36 @@ test('the Flex installer runs a command that exists, on every Linux node, with t
   t.is(asked?.watch, 30)
   const mount = container?.volumeMounts.find(({ mountPath }) => mountPath === asked?.hostRoot)
   t.is(pod.volumes.find(({ name }) => name === mount?.name)?.hostPath.path, '/')
+})
+
+test('every CSI example names the driver, and its attributes are accepted', (t) => {
+  const inline = ofKind('Pod').flatMap(({ spec }) => spec['volumes'] as Array<{ csi?: { driver: string, volumeAttributes: Attributes } }>)
+  const sources = [...inline.map(({ csi }) => csi), ...ofKind('PersistentVolume').map(({ spec }) => spec['csi'] as { driver: string, volumeAttributes: Attributes } | undefined)]
+    .filter((csi) => csi !== undefined)
+  t.is(sources.length, 3)
+  for (const csi of sources) {
+    t.is(csi.driver, driver)
+    t.notThrows(() => parseVolumeSpec(csi.volumeAttributes))
+  }
+})
+
+test('the agent\'s DaemonSet runs a command that exists, in the node\'s namespaces, with the node\'s folders under their own paths', async (t) => {
+  const [set] = objectsOf(readFileSync(path.join(root, 'deploy/csi/agent.yaml'), 'utf8'))
+  const [kustomization] = objectsOf(readFileSync(path.join(root, 'deploy/csi/kustomization.yaml'), 'utf8')) as unknown as Array<{ resources: string[], images: Array<{ name: string, newName: string, newTag: string }> }>
+  t.deepEqual(kustomization?.resources, ['csidriver.yaml', 'agent.yaml'])
+  const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string }
+  t.like(kustomization?.images[0], { newName: 'volbridge/volbridge', newTag: version })
+  const { spec: pod, metadata } = set?.spec['template'] as { metadata: { labels: object }, spec: AgentPod }
+  t.deepEqual((set?.spec['selector'] as { matchLabels: object }).matchLabels, metadata.labels)
+  t.like(pod, { hostPID: true, hostNetwork: true, priorityClassName: 'system-node-critical', automountServiceAccountToken: false, tolerations: [{ operator: 'Exists' }] })
+  const [container] = pod.containers
+  t.is(container?.image, kustomization?.images[0]?.name)
+  let asked: AgentOptions | undefined
+  const agent = async (options: AgentOptions): Promise<number> => { asked = options; return await Promise.resolve(0) }
+  t.is(await runCommandLine(container?.args ?? [], '0', { agent } as unknown as Commands, { out: () => undefined, err: (text) => { t.log(text) } }), 0)
+  t.like(asked, { hostNs: '/proc/1/ns', kubeletDir: '/var/lib/kubelet', driverName: driver, csiEndpoint: `unix:///var/lib/kubelet/plugins/${driver}/csi.sock` })
+  for (const { name, mountPath } of container?.volumeMounts ?? []) t.is(pod.volumes.find((volume) => volume.name === name)?.hostPath.path, mountPath)
+  t.is(asked?.listen, `${container?.livenessProbe.httpGet.host}:${container?.livenessProbe.httpGet.port}`)
 })
 
 test('README shows the examples as they are', (t) => {
