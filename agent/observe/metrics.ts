@@ -51,7 +51,7 @@ function callMetrics (registers: Registry[]): CallMetrics {
   }
 }
 
-type LabelName = 'session' | 'operation' | 'name' | 'volume' | 'state' | 'door' | 'client' | 'source'
+type LabelName = 'session' | 'operation' | 'errno' | 'name' | 'volume' | 'state' | 'door' | 'client' | 'source'
 
 function sessionCounters (registers: Registry[]): (view: VolumeView, session: string) => void {
   const counter = (name: string, help: string, ...labelNames: LabelName[]): Counter<LabelName> =>
@@ -60,6 +60,8 @@ function sessionCounters (registers: Registry[]): (view: VolumeView, session: st
   const written = counter('written_bytes', 'Bytes that programs have written.')
   const requests = counter('requests', 'Requests of the kernel, by operation.', 'operation')
   const errors = counter('failed_requests', 'Requests answered with an error, by operation.', 'operation')
+  const errnos = counter('errors', 'Requests answered with an error, by errno.', 'errno')
+  const cached = counter('cached_requests', 'Requests answered from what was known, without asking the server, by operation.', 'operation')
   const heals = counter('heals', 'Times the mount was brought back after its session died.')
   const events = counter('events', 'Whatever else the session has counted, by name.', 'name')
   return ({ counters, heals: healed }, session) => {
@@ -71,6 +73,8 @@ function sessionCounters (registers: Registry[]): (view: VolumeView, session: st
       else if (kind === 'fuseWrittenBytes') written.inc({ session }, value)
       else if (kind === 'fuseRequests') requests.inc({ session, operation }, value)
       else if (kind === 'fuseErrors') errors.inc({ session, operation }, value)
+      else if (kind === 'fuseErrnos') errnos.inc({ session, errno: operation }, value)
+      else if (kind === 'fuseCached') cached.inc({ session, operation }, value)
       else events.inc({ session, name }, value)
     }
   }

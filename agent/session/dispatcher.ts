@@ -133,7 +133,7 @@ export class Dispatcher {
       return
     }
     if (!isPromise(result)) {
-      this.#answer(call, plan, result)
+      this.#answer(call, plan, result, true)
       return
     }
     this.#inFlight.set(header.unique, call)
@@ -171,7 +171,7 @@ export class Dispatcher {
     if (name === undefined || name in refusals) {
       const refusal = name === undefined ? Errno.ENOSYS : refusals[name as RefusedName]
       // Not a failure: it is how the kernel learns, once, what this file system does not have.
-      this.#parts.statistics.count(header.opcode, false, 0)
+      this.#parts.statistics.count(header.opcode, 0, 0)
       this.#replies.error(header, refusal)
       return
     }
@@ -186,9 +186,9 @@ export class Dispatcher {
 
   /* ---- answers ---- */
 
-  #answer (call: Call, plan: Plan, answer: unknown): void {
+  #answer (call: Call, plan: Plan, answer: unknown, isAtOnce = false): void {
     const isFailure = isErrno(answer)
-    this.#parts.statistics.count(call.header.opcode, isFailure, this.#parts.now() - call.startedMs)
+    this.#parts.statistics.count(call.header.opcode, isFailure ? answer : 0, this.#parts.now() - call.startedMs, isAtOnce)
     if (isFailure) {
       this.#replies.error(call.header, answer)
     } else if (plan.row.bulk) {
@@ -250,7 +250,7 @@ export class Dispatcher {
   #answerEarly (call: Call): void {
     if (call.isGivenUp) return
     call.isGivenUp = true
-    this.#parts.statistics.count(call.header.opcode, true, this.#parts.now() - call.startedMs)
+    this.#parts.statistics.count(call.header.opcode, Errno.EINTR, this.#parts.now() - call.startedMs)
     this.#replies.error(call.header, Errno.EINTR)
   }
 }

@@ -125,7 +125,7 @@ test('bytes that unmounts could not save are a metric by source, also when nothi
 })
 
 test('a session that volumes share is counted once, with units, by operation, and with how long it took', async (t) => {
-  const counters = { fuseReadBytes: 10, fuseWrittenBytes: 20, 'fuseRequests:READ': 4, 'fuseErrors:READ': 1, retransmissions: 2 }
+  const counters = { fuseReadBytes: 10, fuseWrittenBytes: 20, 'fuseRequests:READ': 4, 'fuseErrors:READ': 1, 'fuseErrnos:EIO': 1, 'fuseCached:READ': 2, retransmissions: 2 }
   const latency = { READ: { count: 4, sumSeconds: 6.5, buckets: [{ upToSeconds: 0.0001, count: 0 }, { upToSeconds: 0.05, count: 3 }, { upToSeconds: 30, count: 4 }] } }
   const key = toStageKey('0123456789abcdef'.repeat(4))
   const views = ['a', 'b'].map((name) => viewOf({ volume: toVolumeId(name), key, counters, latency }))
@@ -138,6 +138,8 @@ test('a session that volumes share is counted once, with units, by operation, an
     'volbridge_session_written_bytes_total{session="0123456789abcdef"} 20',
     'volbridge_session_requests_total{session="0123456789abcdef",operation="READ"} 4',
     'volbridge_session_failed_requests_total{session="0123456789abcdef",operation="READ"} 1',
+    'volbridge_session_errors_total{session="0123456789abcdef",errno="EIO"} 1',
+    'volbridge_session_cached_requests_total{session="0123456789abcdef",operation="READ"} 2',
     'volbridge_session_heals_total{session="0123456789abcdef"} 0',
     'volbridge_session_events_total{session="0123456789abcdef",name="retransmissions"} 2',
     'volbridge_session_level{session="0123456789abcdef",name="dirtyBytes"} 0',

@@ -286,6 +286,7 @@ test('requests are counted by name, with errors and latencies', async (t) => {
   const { device, connection } = await serving()
   device.push(request('LOOKUP', { unique: 4, body: name('hello') }), request('LOOKUP', { unique: 6, body: name('nobody') }))
   t.like(connection.counters(), { 'fuseRequests:LOOKUP': 2, 'fuseErrors:LOOKUP': 1 })
+  t.deepEqual(Object.entries(connection.counters()).filter(([counter]) => counter.startsWith('fuseErrnos:')).map(([, count]) => count), [1])
   const { LOOKUP } = connection.statistics.latency()
   t.is(LOOKUP?.count, 2)
   t.is(LOOKUP?.buckets.at(-1), 2)
