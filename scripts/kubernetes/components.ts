@@ -145,7 +145,9 @@ export const components = {
       '--kubelet-preferred-address-types', 'Hostname',
       '--service-account-issuer', 'https://kubernetes.default.svc', '--service-account-key-file', `${certificates}/service-accounts.pub`,
       '--service-account-signing-key-file', `${certificates}/service-accounts.key`,
-      '--authorization-mode', 'Node,RBAC', '--enable-admission-plugins', 'NodeRestriction', '--allow-privileged', '--profiling=false'
+      '--authorization-mode', 'Node,RBAC', '--enable-admission-plugins', 'NodeRestriction', '--allow-privileged',
+      // Asks etcd for what Debian's 3.4 does not know, again and again.
+      '--feature-gates', 'SizeBasedListCostEstimate=false', '--profiling=false'
     ],
     files: clientFiles('admin', 'admin')
   },

@@ -5,6 +5,7 @@
 import { accessSync, constants, existsSync, statSync } from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
+import { areProgramsBuilt } from '../../scripts/kubernetes/programs.ts'
 
 /** Where Debian puts programs that are not in every user's PATH. */
 const programFolders = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'].filter((folder) => folder !== '')
@@ -49,6 +50,8 @@ const probes = {
   qemu: () => ['qemu-system-x86_64', 'busybox', 'cpio'].every((name) => findProgram(name) !== undefined) && existsSync(path.join(vmFolder, 'kernel/boot'))
     ? undefined
     : 'needs qemu-system-x86, busybox-static, cpio and a kernel for it (scripts/setup vm)',
+  kubernetes: () => areProgramsBuilt() ? undefined : 'needs Kubernetes (scripts/setup kubernetes)',
+  containerd: () => ['etcd', 'containerd', 'busybox', 'openssl'].every((name) => findProgram(name) !== undefined) ? undefined : 'needs etcd and containerd (apt: etcd-server containerd busybox-static openssl)',
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 
