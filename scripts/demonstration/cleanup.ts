@@ -3,26 +3,40 @@
  * Owns the list, the signals and the order "work ends, then it is undone". Does not know what the steps do.
  */
 import process from 'node:process'
-import { within } from '../../agent/base/deadline.ts'
+import { monotonicMs, within } from '../../agent/base/deadline.ts'
 import { messageOf } from '../../agent/base/errors.ts'
 
-/** A step that takes longer is stuck (a server that is gone); the next ones, which unmount, must have their turn. */
+/** A step that gets no further for so long is stuck (a server that is gone); the next ones, which unmount, must have their turn. */
 const stepMsMax = 60_000
 /** How long interrupted work may take to notice before it is undone under its feet. */
 const graceMs = 15_000
 
 const exitCodes = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const
 
+/** Calls `moved` whenever it has got further: what takes long is not stuck. */
+type Undo = (moved: () => void) => Promise<void> | void
+
+/** Empty when done, else why not. */
+async function finish (undo: Undo, stepMs: number): Promise<string> {
+  let movedMs = monotonicMs()
+  const done = Promise.resolve(undo(() => { movedMs = monotonicMs() })).then(() => '')
+  for (;;) {
+    const answer = await within(Math.max(1, movedMs + stepMs - monotonicMs()), done, () => undefined)
+    if (answer !== undefined) return answer
+    if (monotonicMs() >= movedMs + stepMs) return `not done after ${stepMs / 1000} s`
+  }
+}
+
 export class Cleanup {
-  readonly #steps: Array<{ readonly what: string, readonly undo: () => Promise<void> | void, readonly msMax: number | undefined }> = []
+  readonly #steps: Array<{ readonly what: string, readonly undo: Undo }> = []
   readonly #interruption = new AbortController()
 
   /** Aborted by the first signal. Work looks at it between its steps, so that nothing is made while the rest is being removed. */
   get interrupted (): AbortSignal { return this.#interruption.signal }
 
-  /** Told before the thing is made. `msMax`: for what takes long though nothing is stuck. */
-  add (what: string, undo: () => Promise<void> | void, msMax?: number): void {
-    this.#steps.push({ what, undo, msMax })
+  /** Told before the thing is made. */
+  add (what: string, undo: Undo): void {
+    this.#steps.push({ what, undo })
   }
 
   interrupt (signal: string): void { this.#interruption.abort(new Error(`interrupted by ${signal}`)) }
@@ -42,9 +56,9 @@ export class Cleanup {
   async run (stepMs = stepMsMax): Promise<readonly string[]> {
     const failures: string[] = []
     for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
-      const { what, undo, msMax = stepMs } = step
+      const { what, undo } = step
       try {
-        const failure = await within(msMax, Promise.resolve(undo()).then(() => ''), () => `not done after ${msMax / 1000} s`)
+        const failure = await finish(undo, stepMs)
         if (failure !== '') failures.push(`${what}: ${failure}`)
       } catch (error) {
         failures.push(`${what}: ${messageOf(error)}`)

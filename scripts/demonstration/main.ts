@@ -7,7 +7,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statfsSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import process from 'node:process'
 import { parseArgs } from 'node:util'
@@ -64,7 +64,15 @@ function processesOf (folder: string): readonly number[] {
   })
 }
 
-const removalMsMax = 600_000
+async function removeTree (folder: string, moved: () => void): Promise<void> {
+  for (const entry of await readdir(folder, { withFileTypes: true }).catch(() => [])) {
+    const name = path.join(folder, entry.name)
+    if (entry.isDirectory()) await removeTree(name, moved)
+    else await rm(name, { force: true })
+    moved()
+  }
+  await rm(folder, { recursive: true, force: true })
+}
 
 interface Share { readonly server: string, readonly share: string, readonly mountOptions: string }
 
@@ -163,7 +171,7 @@ async function show (folder: string, cleanup: Cleanup, given: { server?: string 
   const work = path.basename(folder)
   // Our own server's folder goes as a whole. Somebody else's server removes ten thousand files one by one, and may be slow.
   if (given.server !== undefined) {
-    cleanup.add('working folder on the share', async () => { await rm(path.join(flexTarget, work), { recursive: true, force: true }) }, removalMsMax)
+    cleanup.add('working folder on the share', async (moved) => { await removeTree(path.join(flexTarget, work), moved) })
   }
   await copyAndCompare(path.join(flexTarget, work), path.join(csiTarget, work), cleanup)
 
