@@ -2,7 +2,7 @@
 // credentials and send signals. Each worker removes what it made; scripts/test sweeps up after one that was killed.
 export default {
   extensions: ['ts'],
-  files: ['test/{semantics,model,faults,conformance,fuzz}/**/*.test.ts'],
+  files: ['test/{semantics,model,faults,conformance,fuzz,cluster}/**/*.test.ts'],
   nodeArguments: ['--no-warnings=ExperimentalWarning'],
   workerThreads: false,
   concurrency: 1,
