@@ -2,6 +2,8 @@
  * Mounting and looking at mount points, each as a host call with a deadline.
  * Owns which system calls make a bind, a read-only bind, an unmount. Does not know volumes, sessions or whose mount it is.
  */
+import { readFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { HostError } from '../base/errors.ts'
 import type { MountFlags } from '../base/volume-spec.ts'
 import type { HostCallOptions, HostCalls } from './host-calls.ts'
@@ -70,6 +72,11 @@ export class Mounts {
   /** What is mounted where these calls mount. */
   async mountinfo (): Promise<Mountinfo> {
     return await readMountinfo(this.#namespaces.mountinfo)
+  }
+
+  /** What the kernel's NFS client counts, where these calls mount. */
+  async mountstats (): Promise<string> {
+    return await readFile(join(dirname(this.#namespaces.mountinfo), 'mountstats'), 'utf8')
   }
 
   async #run (ops: readonly HostOp[], options?: HostCallOptions): Promise<Buffer | undefined> {

@@ -6,6 +6,7 @@ import { HostError, VolumeError, messageOf } from '../base/errors.ts'
 import type { NfsVersion, VolumeSpec } from '../base/volume-spec.ts'
 import { mountsOfDevice, type MountEntry } from '../host/mountinfo.ts'
 import type { Mounts } from '../host/mounts.ts'
+import { unsentBytes } from '../host/mountstats.ts'
 import type { LiveMount, MountReport, RawStatistics } from './mounter.ts'
 import type { VolumeHealth } from './operations.ts'
 import type { MountFacts } from './records.ts'
@@ -121,13 +122,15 @@ export class KernelMount implements LiveMount {
     return { state: 'healthy', reason: '' }
   }
 
-  /** What is dirty cannot be counted: the kernel tells no number per mount. That something may be lost is told. */
+  /** What the server does not take is dropped by the end of the mount; the kernel counts how much that is at most. */
   async drain (deadlineMs: number): Promise<{ lostBytes: number }> {
+    const place = await this.#place()
     try {
-      await this.#parts.mounts.sync(await this.#place(), { deadlineMs: Math.max(100, deadlineMs), key: this.#parts.mountPoint })
+      await this.#parts.mounts.sync(place, { deadlineMs: Math.max(100, deadlineMs), key: this.#parts.mountPoint })
+      return { lostBytes: 0 }
     } catch (error) {
       this.#parts.undrained(messageOf(error))
+      return { lostBytes: unsentBytes(await this.#parts.mounts.mountstats().catch(() => ''), place) ?? 0 }
     }
-    return { lostBytes: 0 }
   }
 }

@@ -169,7 +169,7 @@ export class KernelMounter implements Mounter {
       probe: async (server, deadlineMs) => await nfs.probe(server, deadlineMs),
       undrained: (reason) => {
         this.#undrained.add(key)
-        events({ kind: 'note', key, text: `what programs wrote and did not close may still be in the page cache and is dropped: ${reason}` })
+        events({ kind: 'note', key, text: `what programs wrote and did not close is dropped, because the server does not take it: ${reason}` })
       }
     })
   }

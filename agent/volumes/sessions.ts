@@ -30,7 +30,7 @@ export interface SessionsOptions {
 }
 
 /** A cold start of the packed binary takes 100 ms; a busy node may be a hundred times slower. */
-const connectMs = 10_000
+const connectMs = 30_000
 const helloMs = 2000
 /** A session that is alive but dropped its control connection gets this many tries before it counts as dead. */
 const reconnectTries = 5
