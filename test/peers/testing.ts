@@ -17,3 +17,6 @@ export function testNeeding (...needs: readonly Need[]): Declare {
     else test.skip(`${title} (${reason})`, run)
   }
 }
+
+/** In the place of a test that only the long tier runs. */
+export const skipped: Declare = (title, run) => { test.skip(`${title} (scripts/test --long)`, run) }
