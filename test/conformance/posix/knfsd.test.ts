@@ -31,7 +31,7 @@ test.before(async () => {
   const folder = path.join(point, 'mounted')
   mkdirSync(folder)
   chmodSync(folder, 0o755)
-  judge = new Judge({ program: await compileCaller(node.folder), folder, isNfs: true })
+  judge = new Judge({ program: await compileCaller(node.folder), folder, judged: 'nfs' })
 })
 
 test.after.always(async () => {

@@ -178,7 +178,7 @@ test('status shows each volume, with usage where it can be had', async (t) => {
 
 // Serial: encoding it holds the event loop that the others' deadlines run on.
 test.serial('the status of many volumes fits into an answer', async (t) => {
-  const targets = Array.from({ length: 20 }, (_, index) => ({ path: `/${'x'.repeat(2500)}${index}`, readOnly: false, owner: 'shop/web', problem: '', unprotected: '' }))
+  const targets = Array.from({ length: 20 }, (_, index) => ({ path: `/${'x'.repeat(2500)}${index}`, resolved: '/x', readOnly: false, owner: 'shop/web', problem: '', unprotected: '' }))
   await withServer({}, async ({ client, volumes }) => {
     volumes.views = Array.from({ length: 100 }, (_, index) => viewOf({ volume: toVolumeId(`v${index}`), key: toStageKey(`${index}`), targets }))
     const answer = await client.call('Agent', 'Status', {}, { deadlineMs })

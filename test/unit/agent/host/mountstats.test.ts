@@ -1,4 +1,4 @@
-/** The figure is taken from text that Linux 6.1 wrote for a real mount. */
+/** The lines are laid out as nfs_show_stats of Linux 6.1 does (fs/nfs/super.c, rpc_clnt_show_stats); the figures are made up. */
 import test from 'ava'
 import { unsentBytes } from '../../../../agent/host/mountstats.ts'
 
