@@ -90,8 +90,9 @@ async function copyOurs (client: NfsClient, to: string): Promise<number> {
   return (performance.now() - startMs) / 1000
 }
 
-/** The same by libnfs's own copier. */
+/** The same by libnfs's own copier, which refuses a file that is there. */
 function copyTheirs (server: Ganesha, program: string, to: string): number {
+  rmSync(to, { force: true })
   const startMs = performance.now()
   execFileSync(program, [server.url('/bench'), to], { stdio: 'ignore' })
   return (performance.now() - startMs) / 1000
