@@ -153,7 +153,7 @@ check('the agent is killed: the mount goes on, the next agent knows it again and
   t.is(shown?.health, 'healthy')
   t.regex(shown?.clientReason ?? '', /NFS version 4\.2/)
   await guest.publish(wanted, 'survivor')
-  t.is((await guest.mounts()).length, 3)
+  t.is((await guest.mounts()).length, 2)
   await guest.unpublish(wanted, 'survivor')
   await guest.unstage(wanted)
   t.deepEqual(await guest.mounts(), [])
