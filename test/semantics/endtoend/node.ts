@@ -144,8 +144,6 @@ export class TestNode {
       const pid = Number(line.split(' ')[0])
       if (Number.isInteger(pid) && pid > 1 && pid !== process.pid) try { process.kill(pid, 'SIGKILL') } catch { /* already gone */ }
     }
-    // Folders of pods that a test left mounted are immutable.
-    await run('chattr', ['-R', '-f', '-i', this.folder])
     rmSync(this.folder, { recursive: true, force: true })
   }
 }

@@ -64,8 +64,6 @@ export class TestNode {
       try { process.kill(pid, 'SIGKILL') } catch { /* Gone. */ }
     }
     this.engine?.close()
-    /* Folders of pods that a test left mounted are immutable. */
-    execFileSync('chattr', ['-R', '-f', '-i', join(this.root, 'pods')], { stdio: 'ignore' })
     rmSync(this.root, { recursive: true, force: true })
   }
 }
