@@ -15,10 +15,10 @@ const program = fileURLToPath(new URL('doomed-engine.ts', import.meta.url))
 
 /** What stands before each deed, by the deeds that lead there, and what is to be seen before and after it. */
 const cases: Readonly<Record<DeedName, { readonly before: readonly DeedName[], readonly seen: readonly [string, string], readonly after: readonly DeedName[] }>> = {
-  stage: { before: [], seen: ['', 'staging'], after: ['unstage'] },
-  publish: { before: ['stage'], seen: ['staging', 'staging target'], after: ['unpublish', 'unstage'] },
-  unpublish: { before: ['stage', 'publish'], seen: ['staging target', 'staging'], after: ['unstage'] },
-  unstage: { before: ['stage'], seen: ['staging', ''], after: [] }
+  stage: { before: [], seen: ['', 'shared'], after: ['unstage'] },
+  publish: { before: ['stage'], seen: ['shared', 'shared target'], after: ['unpublish', 'unstage'] },
+  unpublish: { before: ['stage', 'publish'], seen: ['shared target', 'shared'], after: ['unstage'] },
+  unstage: { before: ['stage'], seen: ['shared', ''], after: [] }
 }
 
 async function doomed (root: string, deed: DeedName, at: number): Promise<readonly string[]> {
@@ -30,14 +30,11 @@ async function doomed (root: string, deed: DeedName, at: number): Promise<readon
   })
 }
 
-/** The paths that show the volume, each once and nothing else there. */
+/** The volume's mounts, each once and nothing else there; nothing is ever mounted at the staging path. */
 function seen (node: TestNode): string {
-  const mounts = node.mounts()
-  const shared = mounts.filter(({ mountPoint }) => mountPoint.startsWith(`${node.root}/state/mounts/`))
-  const binds = [['staging', stagingIn(node.root)], ['target', targetIn(node.root)]] as const
-  const shown = binds.flatMap(([name, path]) => mounts.filter(({ mountPoint }) => mountPoint === path).map(() => name))
-  if (shared.length !== (shown.length > 0 ? 1 : 0) || mounts.length !== shared.length + shown.length) return `${mounts.map(({ mountPoint }) => mountPoint).join(' ')}?`
-  return shown.join(' ')
+  const names = node.mounts().map(({ mountPoint }) =>
+    mountPoint.startsWith(`${node.root}/state/mounts/`) ? 'shared' : mountPoint === targetIn(node.root) ? 'target' : `${mountPoint}?`)
+  return names.sort().join(' ')
 }
 
 async function killAt (t: ExecutionContext, deed: DeedName, at: number): Promise<boolean> {
