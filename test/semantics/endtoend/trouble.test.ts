@@ -102,8 +102,10 @@ for (const name of ['alarm', 'urgent'] as const) {
     const source = path.join(node.folder, 'signalled.c')
     writeFileSync(source, signalled)
     await shell(`gcc -O1 -o ${node.folder}/signalled ${source}`)
-    writeFileSync(path.join(server.folder, `slow-${name}`), 'x')
+    // Too large to be read along with its OPEN.
+    writeFileSync(path.join(server.folder, `slow-${name}`), 'x'.repeat(100_000))
     const child = spawn(path.join(node.folder, 'signalled'), [path.join(mounted, `slow-${name}`), name === 'urgent' ? 'u' : 'a'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const gone = new Promise((resolve) => { child.once('exit', resolve) })
     let output = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => { output += text })
     while (!output.includes('opened')) await pause(10)
@@ -111,7 +113,6 @@ for (const name of ['alarm', 'urgent'] as const) {
     await pause(200)
     child.stdin.end('\n')
     await pause(2000)
-    const gone = new Promise((resolve) => { child.once('exit', resolve) })
     server.resume()
     await gone
     t.regex(output, /read 1 after signals/)
