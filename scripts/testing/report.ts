@@ -22,8 +22,6 @@ export interface ReportLine {
   /** What the line adds. */
   readonly counts: Counts
   readonly isShown: boolean
-  /** Of a test that failed, with the path of its file before it: `folder › file › title`. */
-  readonly failed?: string
 }
 
 /** Marks of AVA's reporter on a terminal that knows Unicode. */
@@ -38,22 +36,17 @@ export class ReportReader {
   #isAfterPass = false
   /** After the line that ends the list of tests come details and a summary; marks there repeat. */
   #isSummary = false
+  #hasFailed = false
 
   read (line: string): ReportLine {
     if (/^ {2}─$/.test(line)) this.#isSummary = true
     const mark = this.#isSummary ? undefined : marks.find(({ pattern }) => pattern.test(line))
     if (mark !== undefined) {
       this.#isAfterPass = !mark.isShown
-      const failed = mark.counts.failed === 1 ? { failed: line.replace(mark.pattern, '').replace(/^: /, '') } : {}
-      return { counts: mark.counts, isShown: mark.isShown, ...failed }
+      this.#hasFailed ||= mark.counts.failed > 0
+      return { counts: mark.counts, isShown: mark.isShown }
     }
     if (!/^( {4}|$)/.test(line)) this.#isAfterPass = false
-    return { counts: noCounts, isShown: !this.#isAfterPass && (line !== '' || this.#isSummary) && !/^ {2}(─|\d+ tests? passed)$/.test(line) }
+    return { counts: noCounts, isShown: !this.#isAfterPass && (line !== '' || (this.#isSummary && this.#hasFailed)) && !/^ {2}(─|\d+ tests? (passed|skipped))$/.test(line) }
   }
-}
-
-/** The file of a failed test, below `test`, from what AVA puts before its title. */
-export function fileOfTest (failed: string, exists: (file: string) => boolean): string | undefined {
-  const parts = failed.split(' › ')
-  return parts.map((_, index) => `test/${parts.slice(0, index + 1).join('/')}.test.ts`).find(exists)
 }

@@ -1,5 +1,5 @@
 import test from 'ava'
-import { addCounts, fileOfTest, formatCounts, noCounts, ReportReader } from '../../../scripts/testing/report.ts'
+import { addCounts, formatCounts, noCounts, ReportReader } from '../../../scripts/testing/report.ts'
 
 test('passes, failures and skips are counted and only what a person needs is shown', (t) => {
   const reader = new ReportReader()
@@ -12,11 +12,4 @@ test('passes, failures and skips are counted and only what a person needs is sho
   t.deepEqual(lines.filter((line, index) => line !== '' && read[index]?.isShown), [
     '  ✘ [fail]: one › bad', '  - [skip] one › later (needs root)', '  one › bad', '  ✔ looks like a test', '  Difference (- actual, + expected):'
   ])
-})
-
-test('a failed test is named with its file, so that it can be run again', (t) => {
-  const { failed } = new ReportReader().read('  ✘ [fail]: semantics › nfs › lost-replies › calls › may be repeated (1.2s) the reply was lost')
-  t.is(failed, 'semantics › nfs › lost-replies › calls › may be repeated (1.2s) the reply was lost')
-  t.is(fileOfTest(failed ?? '', (file) => file === 'test/semantics/nfs/lost-replies.test.ts'), 'test/semantics/nfs/lost-replies.test.ts')
-  t.is(fileOfTest(failed ?? '', () => false), undefined)
 })
