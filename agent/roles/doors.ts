@@ -92,6 +92,7 @@ export class Doors {
   readonly #recorder: Recorder
   #lastCallMs = monotonicMs()
   #running = 0
+  #callsEnded = 0
   #isOpen = false
 
   constructor (options: DoorsOptions) {
@@ -150,6 +151,8 @@ export class Doors {
   /** Milliseconds since the last call ended; 0 while one runs. */
   get idleMs (): number { return this.#running > 0 ? 0 : monotonicMs() - this.#lastCallMs }
 
+  get callsEnded (): number { return this.#callsEnded }
+
   /** Stops serving. Calls that run get `graceMs` to end; mounts and sessions are not touched. */
   async close (graceMs: number): Promise<void> {
     this.#isOpen = false
@@ -164,6 +167,7 @@ export class Doors {
       const ended = observer(facts)
       return (outcome) => {
         this.#running--
+        this.#callsEnded++
         this.#lastCallMs = monotonicMs()
         ended(outcome)
       }

@@ -19,7 +19,7 @@ import { ControlServer } from './control-server.ts'
 import type { ControlHandlers } from './control-server.ts'
 import type { ReadStatus } from './credentials.ts'
 import type { Log } from './log.ts'
-import { IdleMemory } from './idle-memory.ts'
+import { IdleMemory } from '../host/idle-memory.ts'
 
 /** What `configure` makes: the file system and what is known about its server. */
 export interface ConfiguredSession {

@@ -1,6 +1,6 @@
 import test from 'ava'
 import { pause } from '../../../../agent/base/deadline.ts'
-import { IdleMemory } from '../../../../agent/session/idle-memory.ts'
+import { IdleMemory } from '../../../../agent/host/idle-memory.ts'
 
 async function until (condition: () => boolean): Promise<void> {
   for (let tries = 0; !condition() && tries < 500; tries += 1) await pause(10)
