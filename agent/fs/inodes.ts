@@ -15,7 +15,13 @@ import type { CachedAccess } from './access.ts'
 import type { FileErrors } from './file-errors.ts'
 
 /** A removed but open object: where its other name is, and who removed it. */
-export interface SillyName { readonly directory: Inode, readonly name: FileName, readonly credential: Credential }
+export interface SillyName {
+  readonly directory: Inode
+  readonly name: FileName
+  readonly credential: Credential
+  /** The old name is there as well, until a rename replaces it. */
+  isSecondLink: boolean
+}
 
 export class Inode {
   /** The number that is given to the kernel now. */

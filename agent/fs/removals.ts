@@ -104,7 +104,7 @@ export class Removals {
     if (isErrno(moved)) return moved
     // Two names of one object, or a folder over a file: the target stays, so it must keep its name. The server says what is wrong.
     if (moved === replaced || moved.kind === 'directory') return undefined
-    const answer = await this.#silly.hideIfOpen(replaced, target.directory, target.name, credential)
+    const answer = await this.#silly.hideIfOpen(replaced, target.directory, target.name, credential, 'link')
     if (isErrno(answer)) return answer
     return answer ? replaced : undefined
   }

@@ -8,7 +8,13 @@ import { toFileName, type FileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
 import type { Credential } from './backend.ts'
 import type { Core } from './core.ts'
-import type { Inode } from './inodes.ts'
+import type { Inode, SillyName } from './inodes.ts'
+
+/**
+ * `move`: the name goes, as an unlink wants it. `link`: the object gets the other name beside the old one, which a rename then replaces in
+ * one step, so that no client ever finds it missing.
+ */
+type Hiding = 'move' | 'link'
 
 /** Names tried before giving up; another client with the same file open may hold some. */
 const triesMax = 64
@@ -23,10 +29,10 @@ export class SillyRename {
    * Gives the object its other name when taking this one would take the data from somebody who has it open here. Answers whether
    * it did; then the old name is free. Two at once for one object take turns: the second finds it done.
    */
-  async hideIfOpen (inode: Inode, directory: Inode, name: FileName, credential: Credential): Promise<boolean | Errno> {
+  async hideIfOpen (inode: Inode, directory: Inode, name: FileName, credential: Credential, how: Hiding = 'move'): Promise<boolean | Errno> {
     while (inode.hiding !== undefined) await inode.hiding
     if (inode.opens === 0) return false
-    const hiding = this.#hideIfNeeded(inode, directory, name, credential)
+    const hiding = this.#hideIfNeeded(inode, directory, name, credential, how)
     inode.hiding = hiding
     try {
       return await hiding
@@ -35,9 +41,9 @@ export class SillyRename {
     }
   }
 
-  async #hideIfNeeded (inode: Inode, directory: Inode, name: FileName, credential: Credential): Promise<boolean | Errno> {
+  async #hideIfNeeded (inode: Inode, directory: Inode, name: FileName, credential: Credential, how: Hiding): Promise<boolean | Errno> {
     if (!await this.#isNeeded(inode, credential)) return false
-    const failure = await this.#hide(inode, directory, name, credential)
+    const failure = await this.#hide(inode, directory, name, credential, how)
     return failure ?? true
   }
 
@@ -50,11 +56,16 @@ export class SillyRename {
     return isErrno(asked) || asked.nlink <= 1
   }
 
-  async #hide (inode: Inode, directory: Inode, name: FileName, credential: Credential): Promise<undefined | Errno> {
+  async #hide (inode: Inode, directory: Inode, name: FileName, credential: Credential, how: Hiding): Promise<undefined | Errno> {
     const hidden = await this.#freeName(inode, directory, credential)
     if (isErrno(hidden)) return hidden
     // Recorded before the deed: a successor removes what it finds under this name, or finds nothing.
-    this.#note(inode, directory, hidden, credential)
+    const silly = this.#note(inode, directory, hidden, credential)
+    if (how === 'link' && await this.#link(inode, directory, hidden, credential)) {
+      silly.isSecondLink = true
+      this.#core.names.put(directory, hidden, inode.nodeid)
+      return undefined
+    }
     const answer = await this.#rename(directory, name, hidden, credential)
     if (isErrno(answer)) {
       this.#forget(inode)
@@ -68,6 +79,7 @@ export class SillyRename {
   async restore (inode: Inode, name: FileName): Promise<void> {
     const silly = inode.silly
     if (silly === undefined) return
+    if (silly.isSecondLink) return await this.#unlink(inode, silly)
     const answer = await this.#rename(silly.directory, silly.name, name, silly.credential)
     if (isErrno(answer)) return
     this.#forget(inode)
@@ -100,6 +112,17 @@ export class SillyRename {
     inodes.release(inode)
   }
 
+  /** The old name is still there: only the second one goes. */
+  async #unlink (inode: Inode, { directory, name, credential }: SillyName): Promise<void> {
+    const { attributes, backend, names } = this.#core
+    const sent = attributes.begin(directory)
+    const answer = await backend.remove(directory.handle, name, credential)
+    attributes.end(directory, isErrno(answer) ? undefined : answer, sent)
+    attributes.expectCtimeChange(inode)
+    names.delete(directory, name)
+    this.#forget(inode)
+  }
+
   async #freeName (inode: Inode, directory: Inode, credential: Credential): Promise<FileName | Errno> {
     const fileid = inode.fileid.toString(16).padStart(16, '0')
     for (let tries = 0; tries < triesMax; tries++) {
@@ -120,12 +143,23 @@ export class SillyRename {
     return isErrno(answer) ? answer : undefined
   }
 
-  #note (inode: Inode, directory: Inode, name: FileName, credential: Credential): void {
-    inode.silly = { directory, name, credential }
+  /** False where the server's file system has no hard links, or no room for one more: its reason does not matter, renaming is left. */
+  async #link (inode: Inode, directory: Inode, hidden: FileName, credential: Credential): Promise<boolean> {
+    const { attributes, backend } = this.#core
+    const sent = attributes.begin(directory)
+    const answer = await backend.link(inode.handle, directory.handle, hidden, credential)
+    attributes.end(directory, isErrno(answer) ? undefined : answer.directory, sent)
+    return !isErrno(answer)
+  }
+
+  #note (inode: Inode, directory: Inode, name: FileName, credential: Credential): SillyName {
+    const silly: SillyName = { directory, name, credential, isSecondLink: false }
+    inode.silly = silly
     const hidden = directory.sillyNames ??= new Map<FileName, Inode>()
     hidden.set(name, inode)
     this.#core.state.silly.set(inode.nodeid, { nodeid: inode.nodeid, directory: directory.handle, name })
     this.#core.attributes.expectCtimeChange(inode)
+    return silly
   }
 
   #forget (inode: Inode): void {

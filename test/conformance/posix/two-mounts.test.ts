@@ -8,7 +8,7 @@ import { monotonicMs } from '../../../agent/base/deadline.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { missing } from '../../peers/needs.ts'
 import { testNeeding } from '../../peers/testing.ts'
-import { TestNode } from '../../semantics/endtoend/node.ts'
+import { shell, TestNode } from '../../semantics/endtoend/node.ts'
 import { CallingUser, compileCaller } from './judge.ts'
 
 const check = testNeeding('root', 'fuse', 'ganesha', 'gcc')
@@ -167,4 +167,17 @@ check('a folder listed again shows what the other mount made, moved and removed,
     t.is(await writer.call(`unlink listed/m${round}`), 'ok')
     t.is(await reader.call('list listed'), 'ok')
   }
+})
+
+check('renames over a file that is held open never let another mount find its name missing', async (t) => {
+  const [mine, theirs] = [path.join(node.folder, 'writer'), path.join(node.folder, 'names')]
+  node.makeFolder('names')
+  await node.mount(`${server.host}:${server.folder}`, theirs, `${server.mountOptions},noac,lookupcache=none`)
+  // Each round opens what the round before has put there, replaces it, and reads what it still holds.
+  const writing = shell(`cd ${mine} && echo 0 > held && for i in $(seq 150); do exec 3< held; echo $i > next; mv next held; read old <&3; [ $old = $((i - 1)) ]; exec 3<&-; done; echo done`)
+  const looking = shell(`cd ${theirs} && n=0; while [ ! -e ${node.folder}/stop-looking ]; do [ -e held ] || { echo missing; exit 1; }; n=$((n + 1)); done; echo $n`)
+  t.is((await writing).trim(), 'done')
+  await shell(`touch ${node.folder}/stop-looking`)
+  t.true(Number(await looking) > 10)
+  t.is((await node.unmount(theirs)).code, 0)
 })

@@ -69,18 +69,45 @@ test('renaming over an open file keeps it readable', async (t) => {
   t.deepEqual(world.server.names('/'), ['a'])
 })
 
-test('a rename that fails after the open target was hidden gives it its name back', async (t) => {
+test('the name of an open file that is renamed over is on the server all the time', async (t) => {
   const world = new World()
   world.server.put('/a', 'old')
   world.server.put('/b', 'new')
   const file = await world.open('/a')
-  world.server.intercept('rename', (proceed) => proceed())
-  world.server.intercept('rename', () => Errno.EIO)
-  t.is(await world.rename('/b', '/a'), Errno.EIO)
-  t.deepEqual(world.server.names('/'), ['a', 'b'])
+  const seen: (readonly string[])[] = []
+  world.server.intercept('rename', (proceed) => {
+    seen.push(world.server.names('/'))
+    return proceed()
+  })
+  t.is(await world.rename('/b', '/a'), undefined)
+  t.is(seen.length, 1)
+  t.is(seen[0]?.length, 3)
+  t.true(seen[0]?.includes('a'))
+  t.is(await world.readText(file), 'old')
+  t.deepEqual(hidden(world).length, 1)
   await world.close(file)
-  t.deepEqual(world.server.names('/'), ['a', 'b'])
+  t.deepEqual(world.server.names('/'), ['a'])
 })
+
+for (const [what, hasLinks] of [['', true], [' by a server without hard links', false]] as const) {
+  test(`a rename that fails after the open target was hidden${what} leaves it its name`, async (t) => {
+    const world = new World()
+    world.server.put('/a', 'old')
+    world.server.put('/b', 'new')
+    const file = await world.open('/a')
+    if (!hasLinks) {
+      world.server.intercept('link', () => Errno.EOPNOTSUPP)
+      world.server.intercept('rename', (proceed) => proceed())
+    }
+    world.server.intercept('rename', () => Errno.EIO)
+    t.is(await world.rename('/b', '/a'), Errno.EIO)
+    t.deepEqual(world.server.names('/'), ['a', 'b'])
+    t.is(await world.rename('/b', '/a'), undefined)
+    t.is(await world.readText(file), 'old')
+    await world.close(file)
+    t.deepEqual(world.server.names('/'), ['a'])
+  })
+}
 
 test('renaming one name of an open file over another changes nothing', async (t) => {
   const world = new World()
