@@ -45,6 +45,8 @@ export class ServerHealth {
 
   /** Looks after an idle mount from now on, without keeping the process alive. */
   watch (): void {
+    // Figures to fall back on, should the server fall silent before anybody has asked for them.
+    if (this.#timer === undefined) this.statistics(probeMs).catch(() => undefined)
     this.#timer ??= setInterval(() => {
       if (this.#isProbing || (this.#last.health === 'healthy' && this.#server.transport.sinceLastReplyMs() < idleMs)) return
       this.#isProbing = true
