@@ -7,6 +7,7 @@ import { writeSync } from 'node:fs'
 import type { NfsLog } from '../nfs/transport-log.ts'
 import { loadAddon } from '../host/addon.ts'
 import { attachFuseDevice } from '../host/fuse-device.ts'
+import { fuseRequestLimits } from '../host/fuse-sysctl.ts'
 import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { peerOf } from '../host/sockets.ts'
 import type { Log } from '../session/dispatcher.ts'
@@ -61,6 +62,7 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
     releaseMemory: createMemoryRelease(addon),
     device: attachFuseDevice(addon, fuseFd),
     readStatus: createStatusReader(),
+    requestLimits: fuseRequestLimits,
     isTrusted: (socket) => peerOf(socket, addon)?.uid === process.geteuid?.(),
     configure: async (configuration, { invalidator }) => await openNfsVolume(configuration, { log: toNfsLog(log), invalidator })
   })

@@ -1,7 +1,7 @@
 /**
  * One request on its way, and what serves it. Owns both types; does not know devices or replies.
  */
-import type { Errno } from '../base/errno.ts'
+import { Errno } from '../base/errno.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
 import type { Credential } from '../fs/backend.ts'
 import type { Caller } from '../fs/operations.ts'
@@ -25,9 +25,9 @@ export class Call implements Caller, Interruptible {
   isGivenUp = false
   isInterrupted = false
   readonly #credentials: Credentials
-  readonly #giveUp: (call: Call) => void
+  readonly #giveUp: (call: Call, errno: Errno) => void
 
-  constructor (header: RequestHeader, startedMs: number, credentials: Credentials, giveUp: (call: Call) => void) {
+  constructor (header: RequestHeader, startedMs: number, credentials: Credentials, giveUp: (call: Call, errno: Errno) => void) {
     this.header = header
     this.startedMs = startedMs
     this.#credentials = credentials
@@ -39,5 +39,5 @@ export class Call implements Caller, Interruptible {
   get pid (): number { return this.header.pid }
   get nodeid (): number { return this.header.nodeid }
   get credential (): Credential { return this.#credentials.of(this.header.uid, this.header.gid, this.header.pid) }
-  giveUp (): void { this.#giveUp(this) }
+  giveUp (errno: Errno = Errno.EINTR): void { this.#giveUp(this, errno) }
 }

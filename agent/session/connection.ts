@@ -19,6 +19,8 @@ import { Dispatcher } from './dispatcher.ts'
 import type { Log } from './log.ts'
 import { Interrupts } from './interrupts.ts'
 import { Notifier } from './notifier.ts'
+import { RequestLimit, requestTimeoutFor } from './request-limit.ts'
+import type { KernelRequestLimits } from './request-limit.ts'
 import { OperationStatistics } from './statistics.ts'
 
 /**
@@ -50,12 +52,17 @@ export const defaultWishes: InitWishes = {
  */
 export const soloWriterWishes: InitWishes = { ...defaultWishes, flags: [...defaultWishes.flags, 'WRITEBACK_CACHE', 'DIRECT_IO_ALLOW_MMAP'] }
 
+/** A limit of hours is nothing that a person has to know. */
+const noteLimitMs = 3_600_000
+
 export interface ConnectionParts {
   readonly device: FuseDevice
   readonly readStatus: ReadStatus
   readonly log: Log
   readonly wishes?: InitWishes
   readonly now?: () => number
+  /** What the node's administrator allows a request; not given is no limit. */
+  readonly requestLimits?: () => KernelRequestLimits
 }
 
 export interface ConnectionEnd { readonly errno: number, readonly reason: string }
@@ -67,6 +74,8 @@ export class FuseConnection {
   readonly #interrupts: Interrupts
   readonly #ended = Promise.withResolvers<ConnectionEnd>()
   #dispatcher: Dispatcher | undefined
+  #requestLimit: RequestLimit | undefined
+  #limitMs: number | undefined
   #hasEnded = false
 
   constructor (parts: ConnectionParts) {
@@ -86,17 +95,20 @@ export class FuseConnection {
    * @throws HostError when the connection ends before that.
    */
   async serve (operations: FilesystemOperations, isSoloWriter = false): Promise<Negotiated> {
-    const { device, log, readStatus, wishes = isSoloWriter ? soloWriterWishes : defaultWishes, now = monotonicMs } = this.#parts
+    const { device, log, readStatus, wishes = isSoloWriter ? soloWriterWishes : defaultWishes, now = monotonicMs, requestLimits } = this.#parts
     const ready = Promise.withResolvers<Negotiated>()
     const { statistics } = this
+    const timeout = requestLimits === undefined ? undefined : requestTimeoutFor(requestLimits())
+    if (timeout !== undefined) this.#requestLimit = this.#limitOf(timeout.limitMs, now)
     const dispatcher = new Dispatcher({
       device,
       services: createServices({ operations, statistics, log, isSoloWriter }),
       operations,
       credentials: new Credentials(readStatus, now),
       interrupts: this.#interrupts,
+      requestLimit: this.#requestLimit,
       statistics,
-      wishes,
+      wishes: timeout === undefined ? wishes : { ...wishes, requestTimeoutSeconds: timeout.wishedSeconds },
       log,
       now,
       onReady: (negotiated) => {
@@ -115,6 +127,21 @@ export class FuseConnection {
     })
     device.start()
     return await ready.promise
+  }
+
+  /** What a person has to know about this connection; nothing usually. */
+  get notes (): readonly string[] {
+    const limitMs = this.#limitMs
+    if (limitMs === undefined || limitMs > noteLimitMs) return []
+    return [`this node gives a file system request ${Math.round(limitMs / 1000)} s (sysctl fs.fuse.max_request_timeout): programs get EIO when the server is silent for longer, also with hard`]
+  }
+
+  #limitOf (limitMs: number, now: () => number): RequestLimit {
+    this.#limitMs = limitMs
+    return new RequestLimit(limitMs, now, () => {
+      this.#parts.log('error', { op: 'request-limit', outcome: 'EIO', limitMs },
+        `no answer for ${Math.round(limitMs / 1000)} s: requests get EIO, because this node's fs.fuse.max_request_timeout would end the whole mount`)
+    })
   }
 
   counters (): Record<string, number> {
@@ -144,6 +171,7 @@ export class FuseConnection {
     this.#hasEnded = true
     this.#notifier.close()
     this.#interrupts.close()
+    this.#requestLimit?.close()
     this.#parts.device.close()
     this.#ended.resolve({ errno, reason: errno === 0 ? 'closed' : showEnd(errno) })
   }

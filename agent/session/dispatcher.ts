@@ -24,6 +24,7 @@ import type { Interrupts } from './interrupts.ts'
 import type { Log } from './log.ts'
 import { refusals } from './refusals.ts'
 import type { RefusedName } from './refusals.ts'
+import type { RequestLimit } from './request-limit.ts'
 import { Replies } from './replies.ts'
 import type { AnyService, Plan } from './replies.ts'
 import type { OperationStatistics } from './statistics.ts'
@@ -43,6 +44,8 @@ export interface DispatcherParts {
   readonly operations: Pick<FilesystemOperations, 'forget'>
   readonly credentials: Credentials
   readonly interrupts: Interrupts
+  /** Undefined where a request may wait as long as it takes. */
+  readonly requestLimit: RequestLimit | undefined
   readonly statistics: OperationStatistics
   readonly wishes: InitWishes
   readonly log: Log
@@ -63,7 +66,7 @@ export class Dispatcher {
   readonly #own: Readonly<Record<OwnName, (header: RequestHeader) => void>>
   readonly #inFlight = new Map<number, Call>()
   readonly #unknownInterrupts = new Map<number, number>()
-  readonly #giveUp = (call: Call): void => { this.#answerEarly(call) }
+  readonly #giveUp = (call: Call, errno: Errno): void => { this.#answerEarly(call, errno) }
   #malformed = 0
 
   constructor (parts: DispatcherParts) {
@@ -86,6 +89,7 @@ export class Dispatcher {
       NOTIFY_REPLY: () => {}
     }
     parts.interrupts.start(() => this.#overdue())
+    parts.requestLimit?.start(() => [...this.#inFlight.values()])
   }
 
   get inFlight (): number { return this.#inFlight.size }
@@ -122,8 +126,13 @@ export class Dispatcher {
   }
 
   #serve (header: RequestHeader, plan: Plan): void {
-    const { now, credentials } = this.#parts
+    const { now, credentials, requestLimit } = this.#parts
     if (header.isResent && this.#repeats(header)) return
+    if (requestLimit?.admits === false) {
+      this.#parts.statistics.count(header.opcode, Errno.EIO, 0)
+      this.#replies.error(header, Errno.EIO)
+      return
+    }
     const call = new Call(header, now(), credentials, this.#giveUp)
     let result: unknown
     try {
@@ -139,6 +148,7 @@ export class Dispatcher {
     this.#inFlight.set(header.unique, call)
     result.then((answer) => { this.#settle(call, plan, answer) }, (error: unknown) => {
       this.#inFlight.delete(call.header.unique)
+      requestLimit?.answered(call.isGivenUp)
       this.#fault(call, plan, error)
     })
   }
@@ -162,6 +172,7 @@ export class Dispatcher {
 
   #settle (call: Call, plan: Plan, answer: unknown): void {
     this.#inFlight.delete(call.header.unique)
+    this.#parts.requestLimit?.answered(call.isGivenUp)
     if (call.isGivenUp) this.#replies.drop(call, plan.service, answer)
     else this.#answer(call, plan, answer)
   }
@@ -247,10 +258,10 @@ export class Dispatcher {
     if (asked < unknownInterruptsMax) this.#replies.error(header, Errno.EAGAIN)
   }
 
-  #answerEarly (call: Call): void {
+  #answerEarly (call: Call, errno: Errno): void {
     if (call.isGivenUp) return
     call.isGivenUp = true
-    this.#parts.statistics.count(call.header.opcode, Errno.EINTR, this.#parts.now() - call.startedMs)
-    this.#replies.error(call.header, Errno.EINTR)
+    this.#parts.statistics.count(call.header.opcode, errno, this.#parts.now() - call.startedMs)
+    this.#replies.error(call.header, errno)
   }
 }

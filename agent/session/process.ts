@@ -19,6 +19,7 @@ import { ControlServer } from './control-server.ts'
 import type { ControlHandlers } from './control-server.ts'
 import type { ReadStatus } from './credentials.ts'
 import type { Log } from './log.ts'
+import type { KernelRequestLimits } from './request-limit.ts'
 import { IdleMemory } from '../host/idle-memory.ts'
 
 /** What `configure` makes: the file system and what is known about its server. */
@@ -47,6 +48,7 @@ export interface SessionParts {
   readonly log: Log
   readonly configure: (configuration: SessionConfiguration, upward: { readonly invalidator: Invalidator }) => Promise<ConfiguredSession>
   readonly wishes?: InitWishes
+  readonly requestLimits?: () => KernelRequestLimits
   /** Collects garbage and gives free memory back to the system; called when the session has become idle. */
   readonly releaseMemory?: () => void
   /** Ends the session: what is written is saved first, within the time that whoever asks leaves us. */
@@ -75,8 +77,8 @@ class Session {
 
   constructor (parts: SessionParts) {
     this.#parts = parts
-    const { device, readStatus, log, wishes } = parts
-    this.#connection = new FuseConnection({ device, readStatus, log, ...(wishes === undefined ? undefined : { wishes }) })
+    const { device, readStatus, log, wishes, requestLimits } = parts
+    this.#connection = new FuseConnection({ device, readStatus, log, ...(wishes === undefined ? undefined : { wishes }), ...(requestLimits === undefined ? undefined : { requestLimits }) })
     this.#control = new ControlServer({
       path: parts.socketPath,
       handlers: this.#handlers(),
@@ -216,7 +218,7 @@ class Session {
       locks: 'node-local',
       counters: { ...this.#connection.counters(), ...remote?.counters },
       gauges: { ...this.#connection.gauges(), ...remote?.gauges, residentBytes: process.memoryUsage.rss() },
-      notes: remote?.notes ?? [],
+      notes: [...this.#connection.notes, ...remote?.notes ?? []],
       latency: this.#connection.statistics.latency()
     }
   }

@@ -37,7 +37,8 @@ export const INIT_FLAG = {
   INIT_EXT: 30,
   HAS_EXPIRE_ONLY: 35,
   DIRECT_IO_ALLOW_MMAP: 36,
-  HAS_RESEND: 39
+  HAS_RESEND: 39,
+  REQUEST_TIMEOUT: 42
 } as const
 export type InitFlag = keyof typeof INIT_FLAG
 
@@ -69,6 +70,8 @@ export interface InitOut {
   readonly congestionThreshold: number
   readonly maxWriteBytes: number
   readonly maxPages: number
+  /** After so long without an answer the kernel aborts the connection; 0: what the node's administrator has set as default. */
+  readonly requestTimeoutSeconds: number
 }
 
 export function encodeInit (out: FuseWriter, init: InitOut): void {
@@ -84,7 +87,10 @@ export function encodeInit (out: FuseWriter, init: InitOut): void {
   out.uint16(init.maxPages)
   out.uint16(0)
   out.uint32(init.flags2)
-  out.zeros(28)
+  // max_stack_depth.
+  out.uint32(0)
+  out.uint16(init.requestTimeoutSeconds)
+  out.zeros(22)
 }
 
 /** What the session would like; what the kernel cannot do is left out. */
@@ -96,6 +102,8 @@ export interface InitWishes {
   /** `auto`: the kernel asks for attributes with a listing only when it sees them used. */
   readonly readdirplus: 'always' | 'auto' | 'never'
   readonly flags: readonly InitFlag[]
+  /** Instead of the default of the kernel; what its administrator has set as maximum holds all the same (Linux 6.15). */
+  readonly requestTimeoutSeconds?: number
 }
 
 export interface Negotiated {
@@ -123,6 +131,7 @@ function agreedFlags (init: InitIn, wishes: InitWishes): Set<InitFlag> {
   if (wishes.readdirplus !== 'never') wanted.add('DO_READDIRPLUS')
   if (wishes.readdirplus === 'auto') wanted.add('READDIRPLUS_AUTO')
   wanted.add('MAX_PAGES')
+  if (wishes.requestTimeoutSeconds !== undefined) wanted.add('REQUEST_TIMEOUT')
   const agreed = new Set<InitFlag>([...wanted].filter((flag) => offers(init, flag)))
   // flags2 is only looked at by a kernel that sees INIT_EXT in the answer.
   if ([...agreed].some((flag) => INIT_FLAG[flag] >= 32) && offers(init, 'INIT_EXT')) agreed.add('INIT_EXT')
@@ -158,7 +167,8 @@ export function negotiate (init: InitIn, wishes: InitWishes): Negotiated {
       maxBackground: wishes.maxBackground,
       congestionThreshold: wishes.congestionThreshold,
       maxWriteBytes,
-      maxPages: flags.has('MAX_PAGES') ? maxPages : 0
+      maxPages: flags.has('MAX_PAGES') ? maxPages : 0,
+      requestTimeoutSeconds: flags.has('REQUEST_TIMEOUT') ? wishes.requestTimeoutSeconds ?? 0 : 0
     },
     minor,
     flags,
