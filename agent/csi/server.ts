@@ -4,7 +4,9 @@
  * Owns the only place where bytes of a connection reach grpc-js: every one goes through the front that takes any `:authority`.
  * Does not know the services it carries.
  */
+import type { Socket } from 'node:net'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
+import { within } from '../base/deadline.ts'
 import type { Services } from '../../proto/csi/load.ts'
 import type { ServiceName } from '../../proto/csi/types.ts'
 import { acceptAnyAuthority } from './authority/front.ts'
@@ -21,11 +23,15 @@ export interface RpcServerOptions {
   readonly unary: UnaryOptions
 }
 
+/** A connection that does not close after all is not worth more. */
+const flushMs = 500
+
 export type Implementations = { readonly [S in ServiceName]?: Implementation<S> }
 
 export class RpcServer {
   readonly #grpc: Server
   readonly #options: RpcServerOptions
+  readonly #connections = new Set<Socket>()
   #listener: UnixListener | undefined
 
   constructor (options: RpcServerOptions, implementations: Implementations) {
@@ -48,6 +54,8 @@ export class RpcServer {
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure())
     this.#listener = await listenUnix(socketPath, field, (socket) => {
       socket.on('error', () => socket.destroy())
+      this.#connections.add(socket)
+      socket.once('close', () => { this.#connections.delete(socket) })
       injector.injectConnection(acceptAnyAuthority(socket))
     })
   }
@@ -62,5 +70,7 @@ export class RpcServer {
       const timer = setTimeout(() => { this.#grpc.forceShutdown(); resolve() }, graceMs)
       this.#grpc.tryShutdown(() => { clearTimeout(timer); resolve() })
     })
+    // grpc-js is done when its sessions are, and the last answer's bytes are still on their way then: the process must not end before.
+    await within(flushMs, Promise.all([...this.#connections].map(async (socket) => { await new Promise((resolve) => { socket.once('close', resolve) }) })), () => undefined)
   }
 }

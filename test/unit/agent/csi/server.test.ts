@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import os from 'node:os'
@@ -282,3 +284,20 @@ test('a lost connection is told apart from the engine\'s own UNAVAILABLE', async
   rmSync(folder, { recursive: true })
 })
 
+
+test('the last answer of a process that ends is whole', async (t) => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'vb-csi-'))
+  const socketPath = path.join(folder, 'agent.sock')
+  const child = spawn(process.execPath, ['--no-warnings', path.join(import.meta.dirname, 'ending-server.ts'), socketPath], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const ended = once(child, 'exit')
+  const client = new RpcClient(services, socketPath)
+  try {
+    await once(child.stdout, 'data')
+    t.like(await client.call('Agent', 'HandOver', { version: '1.2.4', stays: true }, { deadlineMs }), { accepted: true, pid: child.pid })
+    t.deepEqual(await ended, [0, null])
+  } finally {
+    client.close()
+    child.kill('SIGKILL')
+    rmSync(folder, { recursive: true })
+  }
+})
