@@ -106,12 +106,11 @@ export function uninstallDrivers (options: DriverOptions): Installation {
   return { folder, drivers: done }
 }
 
-/** Changes when somebody replaces or removes a driver, or kubelet looks elsewhere: cheap enough for every round. */
-function stateOf ({ folder, drivers }: Installation, hostRoot: string): string {
-  return [folder.path, ...drivers.map((driver) => {
-    const facts = factsOf(onHost(hostRoot, driver.path))
-    return facts === undefined ? 'missing' : `${facts.ino} ${facts.size} ${facts.mtimeMs} ${facts.ctimeMs}`
-  })].join('\n')
+/** Changes when somebody replaces a driver or kubelet looks elsewhere: cheap enough for every round. Undefined when a driver is missing. */
+function stateOf ({ folder, drivers }: Installation, hostRoot: string): string | undefined {
+  const facts = drivers.map(({ path: file }) => factsOf(onHost(hostRoot, file)))
+  if (facts.includes(undefined)) return undefined
+  return [folder.path, ...facts.map((file) => `${file?.ino} ${file?.size} ${file?.mtimeMs} ${file?.ctimeMs}`)].join('\n')
 }
 
 export interface Watching {
@@ -130,7 +129,9 @@ export async function watchDrivers (source: string, options: DriverOptions, firs
     if (signal.aborted) return
     try {
       const moved = choosePluginFolder(options.hostRoot, options.pluginDir).path !== last.folder.path
-      if (!moved && stateOf(last, options.hostRoot) === state) continue
+      const now = stateOf(last, options.hostRoot)
+      // A driver that is missing is no state to stay in, also when it went before the first look.
+      if (!moved && now !== undefined && now === state) continue
       last = installDrivers(source, options)
       state = stateOf(last, options.hostRoot)
       if (last.drivers.some(({ deed }) => deed !== 'unchanged')) changed(last)

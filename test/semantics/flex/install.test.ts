@@ -5,7 +5,7 @@ import { spawn } from 'node:child_process'
 import { appendFileSync, chmodSync, copyFileSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, watch, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
-import { pause } from '../../../agent/base/deadline.ts'
+import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { flexCall, Kubelet, type FlexDriver } from '../../peers/kubelet.ts'
 import { testNeeding } from '../../peers/testing.ts'
@@ -135,7 +135,7 @@ check('from a container the node\'s folder is filled, through the node\'s own li
     const said: string = await new Promise((resolve) => { watching.stdout.once('data', (text: Buffer) => { resolve(text.toString()) }) })
     t.regex(said, /plugin folder \/var\/lib\/kubelet\/plugins \(--volume-plugin-dir of process 42\)\n.*installed.*: \/var\/lib\/kubelet\/plugins\/volbridge\.io~volbridge\/volbridge/)
     rmSync(path.dirname(made), { recursive: true })
-    while (!existsSync(made)) await pause(50)
+    for (const untilMs = monotonicMs() + 60_000; !existsSync(made) && monotonicMs() < untilMs;) await pause(50)
   } finally {
     watching.kill('SIGTERM')
   }
