@@ -3,14 +3,21 @@
  *
  * Owns the checks, each with its remedy. Only looks, changes nothing, and stays off mount points of volumes.
  */
+import { spawnSync } from 'node:child_process'
 import { accessSync, closeSync, constants, existsSync, lstatSync, openSync, readFileSync, readdirSync } from 'node:fs'
 import { release } from 'node:os'
+import { join } from 'node:path'
+import { messageOf } from '../base/errors.ts'
+import { cgroupRoots } from '../host/cgroups.ts'
 import { mountOf, readMountinfoSync } from '../host/mountinfo.ts'
 import { isListening } from './agent-process.ts'
+import { choosePluginFolder } from './flex-driver/plugin-folder.ts'
+import { findKubelets, type KubeletFacts } from './flex-driver/kubelets.ts'
 import { glibcFloor, isKernelEnough, kernelFloor, libraryProblems, libstdcxxFloor } from './flex-driver/floor.ts'
 import type { Places } from './places.ts'
 
-export type Verdict = 'ok' | 'warning' | 'failed'
+/** `note`: worth knowing, nothing is wrong. */
+export type Verdict = 'ok' | 'note' | 'warning' | 'failed'
 export interface Finding {
   readonly check: string
   readonly verdict: Verdict
@@ -27,6 +34,7 @@ export interface DoctorContext {
 type Check = (context: DoctorContext) => Omit<Finding, 'check'> | Promise<Omit<Finding, 'check'>>
 
 const ok = (found: string): Omit<Finding, 'check'> => ({ verdict: 'ok', found, remedy: '' })
+const note = (found: string, remedy = ''): Omit<Finding, 'check'> => ({ verdict: 'note', found, remedy })
 const warning = (found: string, remedy: string): Omit<Finding, 'check'> => ({ verdict: 'warning', found, remedy })
 const failed = (found: string, remedy: string): Omit<Finding, 'check'> => ({ verdict: 'failed', found, remedy })
 
@@ -100,6 +108,41 @@ export const checks = {
     if (!existsSync(kubeletDir)) return warning(`${kubeletDir} does not exist`, 'on a Kubernetes node give kubelet\'s --root-dir with --kubelet-dir')
     return existsSync(`${kubeletDir}/plugins_registry`) ? ok(kubeletDir) : warning(`${kubeletDir} has no plugins_registry`, 'is kubelet running with this root folder?')
   },
+  'kubelet': () => {
+    const [kubelet] = findKubelets('/')
+    if (kubelet === undefined) return note('no kubelet runs here')
+    const version = kubeletVersion(kubelet)
+    return ok(`${version ?? `${kubelet.program}, version not known`} (process ${kubelet.pid}); FlexVolume is deprecated since 1.23 and still works`)
+  },
+  'flex plugin folder': () => {
+    const kubelets = findKubelets('/')
+    try {
+      const { path, reason } = choosePluginFolder('/', undefined, kubelets)
+      const { verdict, found, remedy } = folderCheck(path, 'kubelet\'s --volume-plugin-dir (volumePluginDir)', true)
+      if (verdict !== 'ok') return warning(`${found} (${reason})`, `FlexVolume needs it: ${remedy}`)
+      const driver = join(path, 'volbridge.io~volbridge/volbridge')
+      return ok(`${found} (${reason}); ${existsSync(driver) ? 'the driver is installed' : '`volbridge flex-install` puts the driver there'}`)
+    } catch (error) {
+      // Without a kubelet there is nothing that FlexVolume could be for.
+      return kubelets.length === 0 ? note('none found') : warning(messageOf(error), 'give it to flex-install with --plugin-dir')
+    }
+  },
+  'cgroups': () => {
+    const mounts = readMountinfoSync()
+    const v2 = mounts.some(({ type }) => type === 'cgroup2')
+    const v1 = mounts.some(({ type }) => type === 'cgroup')
+    if (!v1 && !v2) return warning('no cgroup hierarchy is mounted', 'nothing to do; sessions started by Flex end with kubelet\'s service where systemd ends its cgroup')
+    const roots = cgroupRoots(mounts)
+    const fixed = roots.filter((root) => mountOf(mounts, root)?.options.includes('ro') === true)
+    const kind = v1 ? v2 ? 'v1 and v2' : 'v1' : 'v2'
+    return fixed.length === 0 ? ok(kind) : warning(`${kind}; read-only: ${fixed.join(', ')}`, 'mount them writable: else sessions stay in the cgroup of whoever starts them, and end with it')
+  },
+  'selinux': () => {
+    const file = '/sys/fs/selinux/enforce'
+    if (!existsSync(file)) return ok('not in use')
+    if (readFileSync(file, 'utf8').trim() !== '1') return note('permissive')
+    return note('enforcing: containers need leave to use FUSE mounts', 'setsebool -P virt_use_fusefs 1, or container_use_fusefs; denials are in `ausearch -m avc`')
+  },
   'mount propagation': ({ kubeletDir }) => {
     const at = nearest(kubeletDir)
     const mount = mountOf(readMountinfoSync(), at)
@@ -111,9 +154,18 @@ export const checks = {
   'kernel nfs client': () => {
     const known = readFileSync('/proc/filesystems', 'utf8').split('\n').some((line) => line.trim().endsWith('\tnfs') || line.trim() === 'nfs')
     const module = existsSync(`/lib/modules/${release()}`) && readdirSync(`/lib/modules/${release()}`).length > 0
-    return known ? ok('loaded') : module ? ok('not loaded; the kernel loads it when needed') : warning('not available', 'only client=kernel needs it')
+    return known ? ok('loaded') : note(module ? 'not loaded; the kernel loads it when client=kernel needs it' : 'not available; only client=kernel needs it')
   }
 } as const satisfies Readonly<Record<string, Check>>
+
+const versionMs = 5000
+
+/** Asks the very program that runs. */
+function kubeletVersion ({ pid, program }: KubeletFacts): string | undefined {
+  if (program !== 'kubelet') return undefined
+  const ran = spawnSync(`/proc/${pid}/exe`, ['--version'], { encoding: 'utf8', timeout: versionMs, env: {}, argv0: 'kubelet' })
+  return /^Kubernetes v\S+/.exec(ran.stdout)?.[0]
+}
 
 /** Runs every check; one that fails to run is itself a finding. */
 export async function examine (context: DoctorContext): Promise<Finding[]> {
@@ -128,7 +180,7 @@ export async function examine (context: DoctorContext): Promise<Finding[]> {
   return findings
 }
 
-const marks = { ok: 'ok  ', warning: 'WARN', failed: 'FAIL' } as const satisfies Record<Verdict, string>
+const marks = { ok: 'ok  ', note: 'note', warning: 'WARN', failed: 'FAIL' } as const satisfies Record<Verdict, string>
 
 export function formatFindings (findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(({ check }) => check.length))

@@ -5,7 +5,9 @@
  */
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
+import { realpath } from 'node:fs/promises'
 import path from 'node:path'
+import { within } from '../base/deadline.ts'
 import { VolumeError } from '../base/errors.ts'
 import { CallError, doorHeader } from '../../proto/csi/client.ts'
 import type { RpcClient } from '../../proto/csi/client.ts'
@@ -15,6 +17,10 @@ const mountMs = 115_000
 const unmountMs = 60_000
 /** gRPC's number: what the agent answers when the volume is in use with other attributes. */
 const ALREADY_EXISTS = 6
+/** gRPC's number: the agent knows no volume there. */
+const NOT_FOUND = 5
+/** Reading links asks the folders above a mount, which may be a dead server's. */
+const linksMs = 2000
 const metadata = { [doorHeader]: 'hand' }
 
 /** What every mount needs, said before anything is started. */
@@ -46,8 +52,25 @@ export async function mountByHand (agent: RpcClient, attributes: Attributes, dir
   }
 }
 
+async function realPathOf (spelled: string): Promise<string> {
+  try {
+    return await within(linksMs, realpath(spelled), () => spelled)
+  } catch {
+    return spelled
+  }
+}
+
 /** Answers how many bytes could not be saved. */
 export async function unmountByHand (agent: RpcClient, directory: string, force: boolean): Promise<number> {
-  const { lostBytes } = await agent.call('Agent', 'Unmount', { targetPath: path.resolve(directory), force }, { deadlineMs: unmountMs, metadata })
-  return Number(lostBytes)
+  const unmount = async (targetPath: string): Promise<number> =>
+    Number((await agent.call('Agent', 'Unmount', { targetPath, force }, { deadlineMs: unmountMs, metadata })).lostBytes)
+  const spelled = path.resolve(directory)
+  try {
+    return await unmount(spelled)
+  } catch (error) {
+    if (!(error instanceof CallError) || error.code !== NOT_FOUND) throw error
+    const real = await realPathOf(spelled)
+    if (real === spelled) throw error
+    return await unmount(real)
+  }
 }

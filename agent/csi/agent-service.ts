@@ -24,6 +24,8 @@ export interface AgentOptions {
   /** What is remembered of the last minutes, and of what went wrong. */
   readonly trends?: () => readonly StatusTrend[]
   readonly troubles?: () => readonly StatusTrouble[]
+  /** Whether this agent ends in favour of one that starts; without it none is. */
+  readonly handOver?: (newcomer: { readonly version: string, readonly stays: boolean }) => boolean
 }
 
 /** Volumes of one key share one file system: it is asked once, through the first of them that has a mount. */
@@ -80,18 +82,21 @@ function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolum
   }
 }
 
-const isAt = (view: VolumeView, target: AbsolutePath): boolean => view.targets.some(({ path }) => path === target)
+/** As it was spelled when it was mounted, or as the kernel spells it. */
+const spelledAt = (view: VolumeView, target: AbsolutePath): string | undefined =>
+  view.targets.find(({ path, resolved }) => path === target || resolved === target)?.path
 
 async function unmount (volumes: VolumeOperations, target: AbsolutePath, force: boolean): Promise<{ lostBytes: string }> {
-  const view = (await volumes.list()).find((candidate) => isAt(candidate, target))
-  if (view === undefined) {
+  const view = (await volumes.list()).find((candidate) => spelledAt(candidate, target) !== undefined)
+  const spelled = view === undefined ? undefined : spelledAt(view, target)
+  if (view === undefined || spelled === undefined) {
     throw new VolumeError('NOT_FOUND', `${target}: no volume of this agent is mounted there`, { field: 'target_path', remedy: '`volbridge status` lists them' })
   }
   if (view.door !== 'hand' && !force) {
     throw new VolumeError('INVALID', `${target} belongs to a pod (mounted through ${view.door})`,
       { field: 'target_path', remedy: 'delete the pod, or use --force if kubelet has forgotten it' })
   }
-  const { lostBytes } = await volumes.unpublish({ volume: view.volume, target, door: view.door, force })
+  const { lostBytes } = await volumes.unpublish({ volume: view.volume, target: parseAbsolutePath(spelled, 'target_path'), door: view.door, force })
   return { lostBytes: `${lostBytes}` }
 }
 
@@ -119,6 +124,7 @@ export async function statusReport ({ volumes, version, driverName, nodeId, upti
 export function agentService (options: AgentOptions): Implementation<'Agent'> {
   return {
     Status: async () => await statusReport(options),
+    HandOver: (newcomer) => ({ accepted: options.handOver?.(newcomer) ?? false, version: options.version, pid: process.pid }),
     Unmount: async ({ targetPath, force }) => await unmount(options.volumes, decodePath(targetPath, 'target_path'), force)
   }
 }

@@ -12,7 +12,7 @@ import type { Places } from '../cli/places.ts'
 import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { loadAddon } from '../host/addon.ts'
-import { leaveOwnCgroup, moveToOwnCgroup } from '../host/cgroups.ts'
+import { leaveOwnCgroup, moveToOwnCgroup, removeOwnCgroup } from '../host/cgroups.ts'
 import { IdleMemory } from '../host/idle-memory.ts'
 import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { nodeNamespaces } from '../host/namespaces.ts'
@@ -25,6 +25,7 @@ import type { Engine } from '../volumes/engine.ts'
 import { parseVolumeSpec } from '../volumes/spec.ts'
 import { Doors, csiSocketFolders } from './doors.ts'
 import { engineEvents } from './engine-events.ts'
+import { askToHandOver, isSuccessor, type Contender } from './handover.ts'
 import { ownProgram, programOnNode } from './program.ts'
 import { version } from './version.ts'
 
@@ -34,6 +35,8 @@ const graceMs = 5000
 const handoverMs = 10_000
 const idleLookMs = 1000
 const agentCgroup = 'volbridge-agent'
+
+const contender = ({ leaveWhenIdle, csiEndpoint }: AgentOptions): Contender => ({ version, stays: leaveWhenIdle === undefined || csiEndpoint !== undefined })
 
 function requireRoot (): void {
   if (process.geteuid?.() === 0) return
@@ -52,10 +55,11 @@ function makeSocketFolders (endpoint: string): void {
   }
 }
 
-/** A predecessor that no longer listens is about to go: its lock on the state folder is waited for. One that listens keeps it. */
+/** A predecessor that no longer listens is about to go: its lock on the state folder is waited for. One that listens is asked to hand over. */
 async function startEngineWhenFree (options: AgentOptions, places: Places, log: Log): Promise<Engine> {
   const namespaces = options.hostNs === undefined ? undefined : nodeNamespaces(options.hostNs)
   const program = namespaces === undefined ? ownProgram() : await programOnNode(places.stateDir)
+  let hasAgreed = false
   for (const untilMs = monotonicMs() + handoverMs; ;) {
     try {
       return await startEngine({
@@ -70,7 +74,11 @@ async function startEngineWhenFree (options: AgentOptions, places: Places, log: 
       })
     } catch (error) {
       const isTaken = error instanceof VolumeError && error.code === 'CONFLICT'
-      if (!isTaken || monotonicMs() > untilMs || await isListening(places.agentSocket)) throw error
+      if (!isTaken || monotonicMs() > untilMs) throw error
+      if (!hasAgreed && await isListening(places.agentSocket)) {
+        hasAgreed = await askToHandOver(places, contender(options))
+        if (hasAgreed) log('info', { op: 'hand-over' }, 'the agent before ends; its volumes stay')
+      }
       await pause(200)
     }
   }
@@ -85,9 +93,10 @@ async function leaveStartersCgroup (log: Log): Promise<void> {
 }
 
 /** Resolves with the reason to end. */
-async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine): Promise<string> {
+async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine, successor: AbortSignal): Promise<string> {
   const stop = new AbortController()
   let reason = ''
+  successor.addEventListener('abort', () => { reason ||= String(successor.reason); stop.abort() }, { once: true })
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => { reason ||= signal; stop.abort() })
   }
@@ -110,7 +119,11 @@ interface Observed { readonly log: Log, readonly troubles: Troubles }
 
 async function serve (options: AgentOptions, places: Places, observed: Observed): Promise<void> {
   const { log } = observed
-  if (options.leaveWhenIdle === undefined) return await serveHere(options, places, observed)
+  if (options.leaveWhenIdle === undefined) {
+    // What a killed one, started by Flex, has left.
+    await removeOwnCgroup(agentCgroup)
+    return await serveHere(options, places, observed)
+  }
   await leaveStartersCgroup(log)
   try {
     await serveHere(options, places, observed)
@@ -123,7 +136,13 @@ async function serveHere (options: AgentOptions, places: Places, { log, troubles
   const engine = await startEngineWhenFree(options, places, log)
   try {
     if (options.csiEndpoint !== undefined) makeSocketFolders(options.csiEndpoint)
+    const successor = new AbortController()
     const doors = new Doors({
+      handOver: (newcomer) => {
+        if (!isSuccessor(newcomer, contender(options))) return false
+        successor.abort(`handed over to ${newcomer.version}`)
+        return true
+      },
       volumes: engine.service, parseSpec: parseVolumeSpec, log, troubles, version,
       driverName: options.driverName, nodeId: options.nodeId ?? hostname(), agentSocket: places.agentSocket,
       csiEndpoint: options.csiEndpoint, csiHealth: options.csiHealth, kubeletDir: options.kubeletDir, listen: options.listen
@@ -133,7 +152,7 @@ async function serveHere (options: AgentOptions, places: Places, { log, troubles
       // Fifty calls at once leave a heap that nobody needs afterwards.
       const memory = new IdleMemory({ work: () => doors.callsEnded, release: createMemoryRelease(loadAddon()) })
       log('info', { op: 'start', outcome: 'OK', version, agentSocket: places.agentSocket, csiEndpoint: options.csiEndpoint, recovered: engine.recovered.length })
-      log('info', { op: 'stop', outcome: await untilEnd(options, doors, engine) }, 'volumes stay mounted')
+      log('info', { op: 'stop', outcome: await untilEnd(options, doors, engine, successor.signal) }, 'volumes stay mounted')
       memory.close()
     } finally {
       await doors.close(graceMs)

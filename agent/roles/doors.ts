@@ -28,6 +28,7 @@ import type { HealthChange } from '../status/recorder.ts'
 import { sharedFor } from '../status/shared.ts'
 import type { Troubles } from '../status/troubles.ts'
 import type { VolumeOperations } from '../volumes/operations.ts'
+import type { Contender } from './handover.ts'
 import { loadServices } from '../../proto/csi/load.ts'
 
 export interface DoorsOptions {
@@ -47,6 +48,8 @@ export interface DoorsOptions {
   readonly csiHealth: boolean
   /** HOST:PORT, or undefined for no HTTP. */
   readonly listen: string | undefined
+  /** Whether this agent ends in favour of that one. */
+  readonly handOver: (newcomer: Contender) => boolean
 }
 
 /** `unix:///path` or `unix:/path`, as every CSI tool writes it. */
@@ -107,6 +110,7 @@ export class Doors {
     const node = nodeService({ volumes, parseSpec, nodeId, kubeletFolders: namesOf(kubeletDir), health: csiHealth })
     this.#recorder = new Recorder({ list: async () => await volumes.list(), onHealth: (change) => { logHealth(log, change) } })
     const told: AgentOptions = {
+      handOver: options.handOver,
       volumes, version, driverName, nodeId, uptimeMs: () => monotonicMs() - started, registration: () => this.#registration?.state,
       trends: () => this.#recorder.trends(), troubles: () => options.troubles.list()
     }

@@ -65,6 +65,8 @@ export interface VolumeStatistics {
 
 export interface TargetView {
   readonly path: string
+  /** The same as mountinfo spells it. */
+  readonly resolved: string
   readonly readOnly: boolean
   readonly owner: string | undefined
   /** Empty when the volume is to be seen there, else why not, with a remedy. */

@@ -167,8 +167,8 @@ export class VolumeService implements VolumeOperations {
       key,
       state: live === undefined ? 'dead' : unsettled?.phase ?? (targets.length > 0 ? 'published' : 'staged'),
       staging: binds.find((bind) => bind.role === 'staging')?.path,
-      targets: targets.map(({ path, readOnly, owner, problem, protection }) =>
-        ({ path, readOnly, owner, problem, unprotected: typeof protection === 'object' ? protection.unprotected : '' })),
+      targets: targets.map(({ path, resolved, readOnly, owner, problem, protection }) =>
+        ({ path, resolved, readOnly, owner, problem, unprotected: typeof protection === 'object' ? protection.unprotected : '' })),
       health: withLoss(report === undefined ? this.#deadHealth(key) : worsened(report.health, targets.filter(({ problem }) => problem !== '').map(({ path }) => path)), this.#parts.table.loss(key)),
       locks: report?.locks ?? '',
       notes: report?.notes ?? [],

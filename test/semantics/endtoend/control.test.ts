@@ -304,7 +304,7 @@ check('the doctor tells root, an unprivileged user and a place without /dev/fuse
   const doctor = async (command: string): Promise<{ code: number, findings: Record<string, string> }> => {
     const ran = await run('/bin/sh', ['-c', command])
     const found = JSON.parse(ran.stdout) as readonly { check: string, verdict: string, remedy: string }[]
-    for (const { check: name, verdict, remedy } of found) if (verdict !== 'ok') t.not(remedy, '', name)
+    for (const { check: name, verdict, remedy } of found) if (verdict === 'warning' || verdict === 'failed') t.not(remedy, '', name)
     return { code: ran.code, findings: Object.fromEntries(found.map(({ check: name, verdict }) => [name, verdict])) }
   }
   const args = `doctor --json ${node.places.join(' ')} --kubelet-dir ${node.kubelet}`

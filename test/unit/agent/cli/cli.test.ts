@@ -179,7 +179,7 @@ test('every check of the doctor says something, and what is not ok says what to 
   t.deepEqual(findings.map(({ check }) => check), Object.keys(checks))
   for (const { check, verdict, found, remedy } of findings) {
     t.not(found, '', check)
-    if (verdict !== 'ok') t.not(remedy, '', check)
+    if (verdict === 'warning' || verdict === 'failed') t.not(remedy, '', check)
     t.notRegex(found, /could not be checked/)
   }
   t.is(findings.find(({ check }) => check === 'kubelet folder')?.verdict, 'warning')

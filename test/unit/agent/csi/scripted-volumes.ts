@@ -11,7 +11,7 @@ export const statisticsOf = (changes: Partial<VolumeStatistics> = {}): VolumeSta
 
 export const viewOf = (changes: Partial<VolumeView> = {}): VolumeView => ({
   volume: toVolumeId('v1'), door: 'hand', source: 'server:/export', client: 'fuse', clientReason: 'auto', key: toStageKey('ab'), state: 'mounted',
-  staging: undefined, targets: [{ path: '/mnt/a', readOnly: false, owner: undefined, problem: '', unprotected: '' }], health: { state: 'healthy', reason: '' },
+  staging: undefined, targets: [{ path: '/mnt/a', resolved: '/mnt/a', readOnly: false, owner: undefined, problem: '', unprotected: '' }], health: { state: 'healthy', reason: '' },
   locks: 'node-local', notes: [], sessionPid: 7, counters: { reads: 3 }, gauges: { dirtyBytes: 0 }, latency: {}, heals: 0, exclusive: false, ...changes
 })
 
