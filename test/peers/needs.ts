@@ -43,6 +43,7 @@ const probes = {
   ganesha: () => findProgram('ganesha.nfsd') === undefined ? 'needs nfs-ganesha (apt: nfs-ganesha nfs-ganesha-vfs)' : undefined,
   libnfs: () => findProgram('nfs-ls') === undefined ? 'needs nfs-ls (apt: libnfs-utils)' : undefined,
   runc: () => findProgram('runc') === undefined ? 'needs runc (apt: runc)' : undefined,
+  dbench: () => findProgram('dbench') === undefined ? 'needs dbench' : undefined,
   stressNg: () => findProgram('stress-ng') === undefined ? 'needs stress-ng' : undefined,
   fio: () => findProgram('fio') === undefined ? 'needs fio' : undefined,
   csiSanity: () => !existsSync(csiSanity) ? 'needs csi-sanity (scripts/setup tools)' : undefined,

@@ -1,5 +1,5 @@
 /**
- * stress-ng, which was made to break file systems, and with `scripts/test --long` (VOLBRIDGE_LONG) an hour of everyday work in which the session must
+ * stress-ng, which was made to break file systems, dbench, which repeats an office's day, programs killed in the middle of it all, and with `scripts/test --long` (VOLBRIDGE_LONG) an hour of everyday work in which the session must
  * not grow.
  */
 import { spawn } from 'node:child_process'
@@ -76,6 +76,53 @@ testNeeding(...needs, 'stressNg')('stress-ng finds nothing wrong', async (t) => 
   t.is(ran.code, 0, ran.stdout + ran.stderr)
   t.notRegex(ran.stdout + ran.stderr, /\bfail:/)
   t.deepEqual(readdirSync(below), [])
+})
+
+testNeeding(...needs, 'dbench')('dbench gets from every call the answer that its record says', async (t) => {
+  t.timeout((seconds * 20 + 240) * 1000)
+  const below = await folder('office')
+  const ran = await run('dbench', ['-D', below, '-t', `${seconds * 2}`, '-c', '/usr/share/dbench/client.txt', '4'])
+  t.is(ran.code, 0, ran.stdout.slice(-2000) + ran.stderr)
+  t.regex(ran.stdout, /^Throughput [1-9]/m)
+  t.notRegex(ran.stdout + ran.stderr, /failed for handle|ERROR|expected/i)
+})
+
+check('programs killed in the middle of anything leave no request, no handle and no difference behind', async (t) => {
+  const below = await folder('killed')
+  const works = [
+    'while :; do dd if=/dev/urandom of=w$$ bs=64k count=20 conv=fsync status=none; dd if=w$$ of=/dev/null bs=1M status=none; done',
+    'while :; do : > n$$; mv n$$ m$$; ln -f m$$ l$$; rm -f m$$ l$$; done',
+    'while :; do ls -lR . > /dev/null; find . -newer . > /dev/null; done',
+    'while :; do for i in 1 2 3 4 5; do echo $i >> a; done; truncate -s 0 a; done'
+  ]
+  const start = (n: number): ReturnType<typeof spawn> =>
+    spawn('/bin/bash', ['-c', works[n % works.length] ?? ''], { cwd: below, detached: true, stdio: 'ignore' })
+  const kill = (child: ReturnType<typeof spawn>): void => {
+    if (child.pid !== undefined) try { process.kill(-child.pid, 'SIGKILL') } catch { /* it has ended by itself */ }
+  }
+  const children = Array.from({ length: 8 }, (_, n) => start(n))
+  try {
+    for (let killed = 0; killed < 40 * seconds; killed++) {
+      await pause(25)
+      const index = killed % children.length
+      const child = children[index]
+      if (child !== undefined) kill(child)
+      children[index] = start(killed)
+    }
+  } finally {
+    children.forEach(kill)
+  }
+  // What a killed program had open is closed by the kernel, a moment after it.
+  for (let tries = 0; tries < 100; tries++) {
+    const { gauges } = await volume()
+    if (gauges['handles'] === 0 && gauges['fuseInFlight'] === 0 && gauges['dirtyBytes'] === 0) break
+    await pause(100)
+  }
+  const { gauges } = await volume()
+  t.like(gauges, { handles: 0, fuseInFlight: 0, dirtyBytes: 0 })
+  const sums = async (top: string): Promise<string> => await shell(`cd ${top} && ls -A && find . -type f -print0 | sort -z | xargs -0 -r sha256sum`)
+  t.is(await sums(below), await sums(path.join(server.folder, 'killed')))
+  await shell(`rm -r ${below}`)
 })
 
 if (isLong) {
