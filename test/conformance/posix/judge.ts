@@ -6,6 +6,7 @@
  *
  * A line is `USER CALL ARGUMENT… [= ANSWER] [@nfs ANSWER]`, `… : FIELD=VALUE… [@nfs FIELD=VALUE…]` for stat, or `… -> NAME` to keep a descriptor, used as
  * `$NAME`. Without an answer "ok" is expected; `A/B` is one of them. `@nfs` is what a mount says where NFSv3 or the server cannot do better.
+ * `@ganesha` is where only that server can't, `@solo` what a mount for one writer says.
  * `note FILE`, `later FILE TIME…` and `kept FILE FIELD…` compare a file with itself. Calls are those of caller.c.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
@@ -82,11 +83,12 @@ const fieldsOf = (text: string): Fields => new Map(text.split(' ').flatMap((word
 
 interface Line { readonly call: string, readonly answer: string, readonly fields: string, readonly keepAs: string | undefined }
 
-/** What is judged: each has the exceptions of those before it and its own, which are written `@nfs` and `@solo`. */
-export type Judged = 'local' | 'nfs' | 'solo'
+/** What is judged: all but `local` have the exceptions `@nfs`; all but `local` and `knfsd` those of the server that the others use, `@ganesha`. */
+export type Judged = 'local' | 'knfsd' | 'nfs' | 'solo'
 
 function parse (line: string, judged: Judged): Line {
-  const [usual = '', ofSolo = ''] = line.split(' @solo ')
+  const [usually = '', ofSolo = ''] = line.split(' @solo ')
+  const usual = judged === 'knfsd' ? usually.replace(/ @ganesha .*/, '') : usually.replace(' @ganesha ', ' @nfs ')
   const [plain = '', ofNfsOnly = ''] = usual.split(' @nfs ')
   const ofNfs = judged === 'solo' && ofSolo !== '' ? ofSolo : ofNfsOnly
   const [head = '', fields = ''] = plain.split(' : ')

@@ -69,8 +69,8 @@ export const dataRules = [
     owner open f CREAT|RDWR 0644 -> f
     owner pwrite $f x 9223372036854775806 = EFBIG @solo -
     owner ftruncate $f 9223372036854775806 = EFBIG
-    owner pwrite $f x 18000000000000 = EFBIG @nfs ok
-    owner fsync $f @nfs EFBIG
+    owner pwrite $f x 18000000000000 = EFBIG @ganesha ok
+    owner fsync $f @ganesha EFBIG
     owner ftruncate $f 18000000000000 = EFBIG
     owner pwrite $f x ${2n ** 60n} = EFBIG @solo -
     owner ftruncate $f ${2n ** 60n} = EFBIG
