@@ -6,9 +6,9 @@
  */
 import type { Socket } from 'node:net'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
-import { within } from '../base/deadline.ts'
 import type { Services } from '../../proto/csi/load.ts'
 import type { ServiceName } from '../../proto/csi/types.ts'
+import { within } from '../base/deadline.ts'
 import { acceptAnyAuthority } from './authority/front.ts'
 import { toHandlers } from './unary.ts'
 import type { Implementation, UnaryOptions } from './unary.ts'
@@ -22,9 +22,6 @@ export interface RpcServerOptions {
   readonly field: string
   readonly unary: UnaryOptions
 }
-
-/** A connection that does not close after all is not worth more. */
-const flushMs = 500
 
 export type Implementations = { readonly [S in ServiceName]?: Implementation<S> }
 
@@ -66,11 +63,11 @@ export class RpcServer {
   async close ({ graceMs, leaveFile = false }: { graceMs: number, leaveFile?: boolean }): Promise<void> {
     this.#listener?.close({ leaveFile })
     this.#listener = undefined
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(() => { this.#grpc.forceShutdown(); resolve() }, graceMs)
-      this.#grpc.tryShutdown(() => { clearTimeout(timer); resolve() })
-    })
-    // grpc-js is done when its sessions are, and the last answer's bytes are still on their way then: the process must not end before.
-    await within(flushMs, Promise.all([...this.#connections].map(async (socket) => { await new Promise((resolve) => { socket.once('close', resolve) }) })), () => undefined)
+    // Every connection is told to go when its calls are answered. grpc-js calls back at once, before they are: Node's own close() of a server
+    // has marked the sessions as closed by then. What counts is that the last byte is out and the connection gone.
+    this.#grpc.tryShutdown(() => undefined)
+    const left = Promise.all([...this.#connections].map(async (socket) => { await new Promise((resolve) => { socket.once('close', resolve) }) }))
+    await within(graceMs, left.then(() => undefined), () => undefined)
+    this.#grpc.forceShutdown()
   }
 }

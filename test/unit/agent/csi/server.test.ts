@@ -127,6 +127,43 @@ test('a call that takes too long is answered in time and its work goes on', asyn
   })
 })
 
+test('a server that is closed lets its calls end and be answered, and takes no new ones', async (t) => {
+  await withServer({}, async ({ client, volumes, server, socketPath }) => {
+    let [began, release] = [(): void => undefined, (): void => undefined]
+    const running = new Promise<void>((resolve) => { began = resolve })
+    volumes.before = async () => {
+      began()
+      await new Promise<void>((resolve) => { release = resolve })
+    }
+    const call = client.call('Node', 'NodePublishVolume', publish, { deadlineMs })
+    await running
+    let isClosed = false
+    const closing = server.close({ graceMs: 30_000 }).then(() => { isClosed = true })
+    const late = new RpcClient(services, socketPath)
+    t.is((await codeOf(late.call('Identity', 'Probe', {}, { deadlineMs }))).code, status.UNAVAILABLE)
+    late.close()
+    t.false(isClosed)
+    release()
+    t.deepEqual(await call, {})
+    await closing
+  })
+})
+
+test('a server that is closed waits for a call that does not end as long as it was told, and no longer', async (t) => {
+  await withServer({}, async ({ client, volumes, server }) => {
+    let began = (): void => undefined
+    const running = new Promise<void>((resolve) => { began = resolve })
+    volumes.before = async () => {
+      began()
+      await new Promise<void>(() => undefined)
+    }
+    const call = codeOf(client.call('Node', 'NodePublishVolume', publish, { deadlineMs }))
+    await running
+    await server.close({ graceMs: 50 })
+    t.false((await call).agentAnswered)
+  })
+})
+
 test('the answer comes before a caller\'s own shorter deadline', async (t) => {
   await withServer({}, async ({ client, volumes }) => {
     volumes.before = async () => { await new Promise<void>(() => undefined) }
