@@ -6,36 +6,17 @@ import { spawn } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
-import test from 'ava'
 import { pause } from '../../../agent/base/deadline.ts'
-import { Ganesha } from '../../peers/ganesha.ts'
-import { missing } from '../../peers/needs.ts'
 import { testNeeding } from '../../peers/testing.ts'
-import { processesOf, run, shell, TestNode } from './node.ts'
+import { processesOf, run, shell } from './node.ts'
+import { standing } from './standing.ts'
 
 const needs = ['root', 'fuse', 'ganesha'] as const
 const check = testNeeding(...needs)
 const isLong = process.env['VOLBRIDGE_LONG'] === '1'
 const seconds = isLong ? 60 : 2
 
-let server: Ganesha
-let node: TestNode
-let mounted: string
-
-test.before(async () => {
-  if (missing(...needs) !== undefined) return
-  node = new TestNode()
-  server = await Ganesha.start({ folder: node.makeFolder('export') })
-  await node.startAgent()
-  mounted = node.makeFolder('mnt')
-  await node.mount(`${server.host}:${server.folder}`, mounted, server.mountOptions)
-})
-
-test.after.always(async () => {
-  server?.resume()
-  await node?.close()
-  await server?.close()
-})
+const stand = standing(needs)
 
 interface Volume { readonly gauges: Readonly<Record<string, number>> }
 
@@ -43,7 +24,7 @@ interface Volume { readonly gauges: Readonly<Record<string, number>> }
 async function volume (): Promise<Volume> {
   let why = ''
   for (let tries = 0; tries < 10; tries++) {
-    const { code, stdout, stderr } = await node.command(['status', '--json', ...node.places])
+    const { code, stdout, stderr } = await stand.node.command(['status', '--json', ...stand.node.places])
     const first = code === 0 ? (JSON.parse(stdout) as { volumes: Volume[] }).volumes[0] : undefined
     if (first !== undefined) return first
     why = stderr
@@ -53,14 +34,14 @@ async function volume (): Promise<Volume> {
 }
 
 async function sessionPid (): Promise<number> {
-  return Number((await processesOf(node.runtime)).find((line) => line.includes(' session '))?.split(' ')[0])
+  return Number((await processesOf(stand.node.runtime)).find((line) => line.includes(' session '))?.split(' ')[0])
 }
 
 const kibibytesOf = (pid: number): number => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
 
 /** A folder of this test on the mount. */
 async function folder (name: string): Promise<string> {
-  const made = path.join(mounted, name)
+  const made = path.join(stand.mounted, name)
   await shell(`mkdir ${made}`)
   return made
 }
@@ -121,7 +102,7 @@ check('programs killed in the middle of anything leave no request, no handle and
   const { gauges } = await volume()
   t.like(gauges, { handles: 0, fuseInFlight: 0, dirtyBytes: 0 })
   const sums = async (top: string): Promise<string> => await shell(`cd ${top} && ls -A && find . -type f -print0 | sort -z | xargs -0 -r sha256sum`)
-  t.is(await sums(below), await sums(path.join(server.folder, 'killed')))
+  t.is(await sums(below), await sums(path.join(stand.server.folder, 'killed')))
   await shell(`rm -r ${below}`)
 })
 
