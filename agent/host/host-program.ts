@@ -28,7 +28,7 @@ export const MNT = { FORCE: 1, DETACH: 2 } as const
 export type HostOp =
   | { readonly op: 'mount' | 'mountAt', readonly source: string, readonly target: string, readonly type: string, readonly data: string, readonly flags: number }
   | { readonly op: 'umount', readonly path: string, readonly flags: number }
-  | { readonly op: 'mkdir' | 'chmod' | 'chgrp', readonly path: string, readonly mode: number }
+  | { readonly op: 'mkdir' | 'chmod' | 'chgrp' | 'immutable', readonly path: string, readonly mode: number }
   | { readonly op: 'rmdir' | 'statfs' | 'stat' | 'setns' | 'empty' | 'inspect' | 'isolate' | 'attach' | 'syncfs' | 'abort', readonly path: string }
   /** `path` is relative to `base`. flags 1: bind it over `base`. */
   | { readonly op: 'beneath', readonly base: string, readonly path: string, readonly flags: number }
@@ -38,14 +38,14 @@ export type HostOp =
 /** Numbers of `enum opcode` in host_call.c. */
 const opcodes = {
   mount: 1, umount: 2, mkdir: 3, rmdir: 4, statfs: 5, stat: 6, chmod: 7, setns: 8, empty: 9, inspect: 10, mountAt: 11, pause: 12, write: 13,
-  isolate: 14, beneath: 15, attach: 16, syncfs: 17, chgrp: 18, abort: 19
+  isolate: 14, beneath: 15, attach: 16, syncfs: 17, chgrp: 18, abort: 19, immutable: 20
 } as const satisfies Record<HostOp['op'], number>
 
 /** The system call, for messages. */
 export const callNames = {
   mount: 'mount', umount: 'umount2', mkdir: 'mkdir', rmdir: 'rmdir', statfs: 'statfs', stat: 'stat', chmod: 'chmod', setns: 'setns',
   empty: 'opening', inspect: 'resolving', mountAt: 'mount', pause: 'pause', write: 'writing',
-  isolate: 'unshare for', beneath: 'entering', attach: 'move_mount to', syncfs: 'syncfs', chgrp: 'chown', abort: 'umount2 with MNT_FORCE'
+  isolate: 'unshare for', beneath: 'entering', attach: 'move_mount to', syncfs: 'syncfs', chgrp: 'chown', abort: 'umount2 with MNT_FORCE', immutable: 'changing the flags of'
 } as const satisfies Record<HostOp['op'], string>
 
 /** The path an operation is about, for messages. */

@@ -131,6 +131,11 @@ export class Mounts {
     await this.#run([{ op: 'write', path, text }], options)
   }
 
+  /** FS_IMMUTABLE_FL of a folder, beneath whatever is mounted on it. EBUSY: something is, on a kernel (before 5.2) that cannot look beneath. */
+  async setImmutable (path: string, immutable: boolean, options?: HostCallOptions): Promise<void> {
+    await this.#run([{ op: 'immutable', path, mode: immutable ? 1 : 0 }], options)
+  }
+
   async chmod (path: string, mode: number, options?: HostCallOptions): Promise<void> {
     await this.#run([{ op: 'chmod', path, mode }], options)
   }

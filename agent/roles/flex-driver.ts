@@ -9,8 +9,13 @@ import type { FlexDriverOptions, FlexInstallOptions, Output } from '../cli/argum
 import { onHost } from '../cli/flex-driver/host-root.ts'
 import { formatInstallation, installDrivers, uninstallDrivers, watchDrivers } from '../cli/flex-driver/install.ts'
 import type { Places } from '../cli/places.ts'
+import { HostCalls } from '../host/host-calls.ts'
+import { Mounts } from '../host/mounts.ts'
 import { readMountinfo, topMountAt } from '../host/mountinfo.ts'
 import { peekJournal } from '../volumes/journal.ts'
+import { unprotect } from '../volumes/mount-point.ts'
+import type { BindRecord } from '../volumes/records.ts'
+import { NodeVolumeHost } from '../volumes/volume-host.ts'
 
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 
@@ -30,24 +35,47 @@ export async function runFlexInstall (options: FlexInstallOptions, output: Outpu
   return 0
 }
 
-/** Folders of pods that are still mounted through Flex. kubelet cannot unmount them without the driver. */
-async function liveTargets (hostRoot: string, stateDir: string): Promise<readonly string[]> {
+/** Nobody will make these folders plain again: kubelet's unmount does not reach us any more. */
+async function makePlain (hostRoot: string, binds: readonly BindRecord[]): Promise<readonly string[]> {
+  const guarded = binds.filter(({ protection }) => protection === 'immutable')
+  if (guarded.length === 0) return []
+  const host = new NodeVolumeHost(new Mounts(new HostCalls()))
+  const failed = await Promise.all(guarded.map(async (bind) => {
+    try {
+      await unprotect(host, onHost(hostRoot, bind.resolved), bind)
+      return []
+    } catch (error) {
+      return [messageOf(error)]
+    }
+  }))
+  return failed.flat()
+}
+
+async function flexBinds (hostRoot: string, stateDir: string): Promise<readonly BindRecord[]> {
   const records = await peekJournal(`${onHost(hostRoot, stateDir)}/journal`)
+  return records.filter((record) => record.kind === 'bind').filter(({ door }) => door === 'flex')
+}
+
+/** Folders of pods that are still mounted through Flex. kubelet cannot unmount them without the driver. */
+async function liveTargets (hostRoot: string, binds: readonly BindRecord[]): Promise<readonly string[]> {
   const mounts = await readMountinfo(hostRoot === '/' ? undefined : `${onHost(hostRoot, '/proc')}/1/mountinfo`)
-  return records.flatMap((record) => record.kind === 'bind' && record.door === 'flex' && topMountAt(mounts, record.resolved) !== undefined ? [record.path] : [])
+  return binds.filter(({ resolved }) => topMountAt(mounts, resolved) !== undefined).map(({ path }) => path)
 }
 
 export async function runFlexUninstall (options: FlexDriverOptions, { stateDir }: Places, output: Output): Promise<number> {
   const removed = uninstallDrivers(options)
-  const live = await liveTargets(options.hostRoot, stateDir)
+  const binds = await flexBinds(options.hostRoot, stateDir)
+  const live = await liveTargets(options.hostRoot, binds)
+  const failed = await makePlain(options.hostRoot, binds)
+  for (const problem of failed) output.err(`volbridge: ${problem}\n`)
   if (options.json) {
     output.out(json({ ...removed, live }))
-    return 0
+    return failed.length === 0 ? 0 : 1
   }
   output.out(formatInstallation(removed))
   if (live.length > 0) {
     output.out(`${live.length} still mounted:\n${live.map((target) => `  ${target}\n`).join('')}` +
       'They work on. kubelet cannot unmount them without the driver: install it again and delete their pods first, or `volbridge unmount --force` each.\n')
   }
-  return 0
+  return failed.length === 0 ? 0 : 1
 }

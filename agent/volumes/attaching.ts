@@ -8,6 +8,7 @@
  *   3. journal: attaching                               an intent that recovery takes back
  *   4. the shared mount of the key                      running: shared
  *   5. make the folder (CSI target)                     there
+ *      make it immutable (Flex target)                  the same
  *   6. bind (target)                                    (2)
  *   7. journal: attached                                (2)
  *
@@ -21,6 +22,7 @@ import { mountsAt, topMountAt, type MountEntry } from '../host/mountinfo.ts'
 import { mountFlagBits, type PathFacts } from '../host/mounts.ts'
 import type { VolumeEvents } from './events.ts'
 import { UndoStack } from './locks.ts'
+import { isProtected, protect, unprotect } from './mount-point.ts'
 import type { Door } from './operations.ts'
 import type { BindRecord, BindRole } from './records.ts'
 import type { SharedMounts } from './shared-mounts.ts'
@@ -67,7 +69,7 @@ export class Attaching {
     const facts = await this.#lookAtPath(request)
     if (await this.#isDone(request, facts)) {
       const record = table.bind(request.path)
-      if (record?.phase !== 'attached') await table.put(this.#recordOf(request, facts, 'attached', record?.madeFolder ?? false))
+      if (record?.phase !== 'attached') await table.put({ ...this.#recordOf(request, facts, 'attached', record?.madeFolder ?? false), ...await this.#protect(request, facts, new UndoStack()) })
       return
     }
     if (facts.kind === 'folder' && request.door !== 'csi' && !await this.#parts.host.isEmpty(facts.path)) {
@@ -93,15 +95,24 @@ export class Attaching {
         await host.makeFolder(facts.path, targetMode)
         undo.add(async () => { await host.removeFolder(facts.path) })
       }
+      const protection = await this.#protect(request, facts, undo)
       if (request.role === 'target') {
         await host.bind({ source, target: facts.path, flags: mountFlagBits(request.spec.flags), readOnly: request.readOnly })
         undo.add(async () => { await host.detachBind(facts.path) })
       }
-      await table.put(this.#recordOf(request, facts, 'attached', madeFolder))
+      await table.put({ ...this.#recordOf(request, facts, 'attached', madeFolder), ...protection })
     } catch (error) {
       await this.#takeBack(this.#recordOf(request, facts, 'detaching', madeFolder), undo)
       throw error
     }
+  }
+
+  async #protect (request: AttachRequest, facts: PathFacts, undo: UndoStack): Promise<Pick<BindRecord, 'protection'>> {
+    if (!isProtected(request)) return {}
+    const { host } = this.#parts
+    const record = this.#recordOf(request, facts, 'detaching', false)
+    undo.add(async () => { await unprotect(host, facts.path, record) })
+    return { protection: await protect(host, facts.path) }
   }
 
   /** What cannot be taken back now stays on record, so that the next call or the next start finishes it. */
@@ -134,6 +145,7 @@ export class Attaching {
     }
     if (record !== undefined && record.phase !== 'detaching') await this.#intend(record)
     await this.detachStack(path, record)
+    if (isProtected(record ?? request)) await unprotect(host, path, record)
     if (request.role === 'target' && (request.door === 'csi' || record?.madeFolder === true)) await this.#removeTarget(path, request.path)
     if (record !== undefined) await table.dropBind(request.path)
     return record?.key ?? (top === undefined ? undefined : this.#keyOfDevice(top.device))
@@ -256,7 +268,10 @@ export class Attaching {
 
   #recordOf (request: AttachRequest, facts: PathFacts, phase: BindRecord['phase'], madeFolder: boolean): BindRecord {
     const { role, volume, key, path, readOnly, door, owner, exclusive } = request
-    return { kind: 'bind', role, phase, volume, key, path, resolved: facts.path, readOnly, door, owner, exclusive, madeFolder, bootId: this.#parts.bootId }
+    return {
+      kind: 'bind', role, phase, volume, key, path, resolved: facts.path, readOnly, door, owner, exclusive, madeFolder, bootId: this.#parts.bootId,
+      ...isProtected(request) ? { protection: 'immutable' as const } : {}
+    }
   }
 }
 

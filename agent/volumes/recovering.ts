@@ -7,6 +7,7 @@ import { messageOf } from '../base/errors.ts'
 import { mountsAt } from '../host/mountinfo.ts'
 import type { Attaching, AttachingParts } from './attaching.ts'
 import type { Journal } from './journal.ts'
+import { isProtected, unprotect } from './mount-point.ts'
 import type { LiveMount } from './mounter.ts'
 import type { MountRecord } from './records.ts'
 import { planRecovery, type RecoveryStep } from './recovery.ts'
@@ -75,7 +76,11 @@ class StepRunner {
     const deeds: { readonly [D in RecoveryStep['do']]: (step: Extract<RecoveryStep, { do: D }>) => Promise<void> } = {
       keepBind: async () => undefined,
       endBind: async ({ path }) => { await this.#endBind(path) },
-      forgetBind: async ({ path }) => { await table.dropBind(path) },
+      forgetBind: async ({ path }) => {
+        const record = table.bind(path)
+        if (record !== undefined && isProtected(record)) await unprotect(host, record.resolved, record)
+        await table.dropBind(path)
+      },
       adoptMount: async ({ key }) => { this.#adopt(key) },
       restoreMount: async ({ key, from }) => {
         const record = table.mount(key)

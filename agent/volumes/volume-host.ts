@@ -23,6 +23,8 @@ export interface VolumeHost {
   makeFolder (path: string, mode: number): Promise<void>
   /** Missing is fine. */
   removeFolder (path: string): Promise<void>
+  /** The folder itself, beneath whatever is mounted on it. */
+  setImmutable (path: string, immutable: boolean): Promise<void>
   bind (request: BindRequest): Promise<void>
   /** Takes away the topmost mount at `path` without harm to other mounts of its file system. Not mounted is fine. */
   detachBind (path: string): Promise<void>
@@ -61,6 +63,10 @@ export class NodeVolumeHost implements VolumeHost {
     } catch (error) {
       if (!(error instanceof HostError && error.code === 'ENOENT')) throw error
     }
+  }
+
+  async setImmutable (path: string, immutable: boolean): Promise<void> {
+    await this.#mounts.setImmutable(path, immutable, { deadlineMs: lookMs, key: path })
   }
 
   async bind (request: BindRequest): Promise<void> {

@@ -6,7 +6,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statfsSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, statfsSync } from 'node:fs'
 import { readdir, rm } from 'node:fs/promises'
 import path from 'node:path'
 import process from 'node:process'
@@ -15,6 +15,7 @@ import { messageOf } from '../../agent/base/errors.ts'
 import { pause } from '../../agent/base/deadline.ts'
 import { Kubelet, type CsiVolume, type FlexDriver } from '../../test/peers/kubelet.ts'
 import { startServerProcess } from '../../test/peers/nfs-server/process.ts'
+import { removeFolder } from '../testing/remove-folder.ts'
 import { doAndUndo, type Cleanup } from './cleanup.ts'
 import { compareTrees, copyTree, stream, walk, type Progress, type Work } from './copying.ts'
 
@@ -125,7 +126,7 @@ async function show (folder: string, cleanup: Cleanup, given: { server?: string 
   cleanup.add('folder', () => {
     const mounted = mountPoints().filter((point) => point.startsWith(`${folder}/`))
     if (mounted.length > 0) throw new Error(`still mounted: ${mounted.join(', ')}`)
-    rmSync(folder, { recursive: true, force: true })
+    removeFolder(folder)
   })
   const kubelet = new Kubelet(path.join(folder, 'kubelet'))
   const socket = path.join(kubelet.root, 'plugins', driver, 'csi.sock')

@@ -10,6 +10,7 @@ import path from 'node:path'
 import { readMountinfoSync } from '../../agent/host/mountinfo.ts'
 import { isAlive, type ProcessId } from '../../agent/host/processes.ts'
 import { findProgram } from '../../test/peers/needs.ts'
+import { removeFolder } from '../testing/remove-folder.ts'
 import { KubernetesApi, until } from './api.ts'
 import { makeCertificates } from './certificates.ts'
 import { apiPort, componentNames, components, containerdSocket, kubeconfig, type ClusterPlan, type ComponentName } from './components.ts'
@@ -208,6 +209,6 @@ export class Cluster {
     if (record !== undefined) await ClusterNode.end(record)
     const held = readMountinfoSync().find(({ mountPoint }) => mountPoint.startsWith(`${folder}/`))
     if (held !== undefined) throw new Error(`${held.mountPoint} is a mount and was not made by this cluster: unmount it, then try again`)
-    rmSync(folder, { recursive: true, force: true })
+    removeFolder(folder)
   }
 }

@@ -3,12 +3,13 @@
  * Owns the suites, their limits and their order; see README.md. Ctrl-C ends everything that was started.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { existsSync, globSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, globSync, mkdtempSync } from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { isolated, whoIsInside } from './isolation.ts'
+import { removeFolder } from './remove-folder.ts'
 import { addCounts, formatCounts, noCounts, ReportReader, type Counts } from './report.ts'
 
 interface Suite {
@@ -173,7 +174,7 @@ for (const suite of suites) {
   total = addCounts(total, counts)
   console.log(`${suite.name}: ${formatCounts(counts)} (${seconds(startedMs)})`)
 }
-rmSync(runFolder, { recursive: true, force: true })
+removeFolder(runFolder)
 if (interrupted) {
   console.error('interrupted')
   process.exit(130)

@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -32,6 +33,9 @@
 
 #ifndef UMOUNT_NOFOLLOW
 #define UMOUNT_NOFOLLOW 8
+#endif
+#ifndef SYS_open_tree
+#define SYS_open_tree 428
 #endif
 #ifndef SYS_close_range
 #define SYS_close_range 436
@@ -51,7 +55,7 @@ enum { BENEATH_BIND = 1 };
 enum opcode {
   OP_MOUNT = 1, OP_UMOUNT = 2, OP_MKDIR = 3, OP_RMDIR = 4, OP_STATFS = 5, OP_STAT = 6, OP_CHMOD = 7, OP_SETNS = 8,
   OP_EMPTY = 9, OP_INSPECT = 10, OP_MOUNT_AT = 11, OP_PAUSE = 12, OP_WRITE = 13, OP_ISOLATE = 14, OP_BENEATH = 15,
-  OP_ATTACH = 16, OP_SYNCFS = 17, OP_CHGRP = 18, OP_ABORT = 19, OP_LAST = OP_ABORT
+  OP_ATTACH = 16, OP_SYNCFS = 17, OP_CHGRP = 18, OP_ABORT = 19, OP_IMMUTABLE = 20, OP_LAST = OP_IMMUTABLE
 };
 
 enum { STRINGS_MAX = 4, KEEP_MAX = 8, PATH_BYTES = 4096, OPS_MAX = 32, PROGRAM_BYTES_MAX = 64 * 1024 };
@@ -350,6 +354,60 @@ static int run_abort (const char *path) {
   return result;
 }
 
+/* uapi/linux/fs.h, which cannot be included beside sys/mount.h. */
+enum { IMMUTABLE_FLAG = 0x10 };
+#define GET_FLAGS _IOR('f', 1, long)
+#define SET_FLAGS _IOW('f', 2, long)
+
+/*
+ * The folder itself and not what is mounted on it: looked up in a copy of its parent's mount, which carries no mounts of others.
+ * Before Linux 5.2 (ENOSYS) it is opened plainly, and is another device than its parent when something is mounted on it.
+ */
+static int open_under (int parent, const char *name) {
+  int tree = (int)syscall(SYS_open_tree, parent, "", TREE_CLONE | O_CLOEXEC | TREE_EMPTY_PATH);
+  if (tree >= 0) {
+    int fd = openat(tree, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), error = errno;
+    close(tree);
+    errno = error;
+    return fd;
+  }
+  if (errno != ENOSYS) return -1;
+  struct statx above, at;
+  if (statx(parent, "", AT_EMPTY_PATH, STATX_TYPE, &above) != 0) return -1;
+  if (statx(parent, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, STATX_TYPE, &at) != 0) return -1;
+  if (above.stx_dev_major != at.stx_dev_major || above.stx_dev_minor != at.stx_dev_minor) {
+    errno = EBUSY;
+    return -1;
+  }
+  return openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static int run_immutable (const char *path, int immutable) {
+  char above[PATH_BYTES];
+  const char *base = strrchr(path, '/');
+  if (base == NULL || base[1] == 0) return EINVAL;
+  size_t length = (size_t)(base - path);
+  if (length >= sizeof above) return ENAMETOOLONG;
+  memcpy(above, path, length);
+  above[length] = 0;
+  int parent = open(length == 0 ? "/" : above, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (parent < 0) return errno;
+  int fd = open_under(parent, base + 1);
+  int result = fd < 0 ? errno : 0;
+  close(parent);
+  if (fd < 0) return result;
+  /* The kernel reads and writes an int, whatever the number of the call says. */
+  int flags = 0;
+  if (ioctl(fd, GET_FLAGS, &flags) != 0) {
+    result = errno;
+  } else {
+    int wanted = immutable ? flags | IMMUTABLE_FLAG : flags & ~IMMUTABLE_FLAG;
+    if (wanted != flags && ioctl(fd, SET_FLAGS, &wanted) != 0) result = errno;
+  }
+  close(fd);
+  return result;
+}
+
 static int run_op (int pipe, int step, const struct op *op) {
   switch (op->code) {
     case OP_MOUNT:
@@ -364,6 +422,7 @@ static int run_op (int pipe, int step, const struct op *op) {
     case OP_SETNS: return run_setns(op->text[0]);
     case OP_EMPTY: return run_empty(op->text[0]);
     case OP_INSPECT: return run_inspect(pipe, step, op->text[0]);
+    case OP_IMMUTABLE: return run_immutable(op->text[0], op->mode != 0);
     case OP_WRITE: return run_write(op->text[0], op->text[1]);
     case OP_ISOLATE: return run_isolate(op->text[0]);
     case OP_BENEATH: return run_beneath(op->text[0], op->text[1], op->flags);

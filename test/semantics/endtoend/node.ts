@@ -5,10 +5,11 @@
  * Does not know which server is mounted.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
+import { removeFolder } from '../../../scripts/testing/remove-folder.ts'
 
 const root = path.resolve(import.meta.dirname, '../../..')
 export const binary = path.join(root, 'dist/volbridge')
@@ -144,6 +145,6 @@ export class TestNode {
       const pid = Number(line.split(' ')[0])
       if (Number.isInteger(pid) && pid > 1 && pid !== process.pid) try { process.kill(pid, 'SIGKILL') } catch { /* already gone */ }
     }
-    rmSync(this.folder, { recursive: true, force: true })
+    removeFolder(this.folder)
   }
 }

@@ -1,4 +1,4 @@
-/** The four deeds of a CSI volume on a real engine below one folder, with the stand-in session. Owns their paths and ids. */
+/** The deeds of a CSI volume and of a Flex volume on a real engine below one folder, with the stand-in session. Owns their paths and ids. */
 import { fileURLToPath } from 'node:url'
 import { parseAbsolutePath, toVolumeId, type AbsolutePath } from '../../../agent/base/brands.ts'
 import { startEngine, type Engine } from '../../../agent/volumes/engine.ts'
@@ -16,7 +16,10 @@ export async function startEngineIn (root: string): Promise<Engine> {
 const at = (root: string, name: string): AbsolutePath => parseAbsolutePath(`${root}/${name}`, 'test')
 export const stagingIn = (root: string): AbsolutePath => at(root, 'staging/v')
 export const targetIn = (root: string): AbsolutePath => at(root, 'pods/mount')
+/** kubelet has made it, and will remove it. */
+export const flexTargetIn = (root: string): AbsolutePath => at(root, 'pods/flex')
 const volume = toVolumeId('v')
+const flexVolume = toVolumeId('flex-v')
 const spec = parseVolumeSpec({ server: '127.0.0.1', share: '/export' })
 
 export const deeds = {
@@ -25,6 +28,10 @@ export const deeds = {
     await service.publish({ volume, spec, staging: stagingIn(root), target: targetIn(root), readOnly: true, door: 'csi', owner: undefined })
   },
   unpublish: async (service: VolumeOperations, root: string) => { await service.unpublish({ volume, target: targetIn(root), door: 'csi' }) },
-  unstage: async (service: VolumeOperations, root: string) => { await service.unstage({ volume, staging: stagingIn(root) }) }
+  unstage: async (service: VolumeOperations, root: string) => { await service.unstage({ volume, staging: stagingIn(root) }) },
+  mountFlex: async (service: VolumeOperations, root: string) => {
+    await service.publish({ volume: flexVolume, spec, staging: undefined, target: flexTargetIn(root), readOnly: false, door: 'flex', owner: undefined })
+  },
+  unmountFlex: async (service: VolumeOperations, root: string) => { await service.unpublish({ volume: flexVolume, target: flexTargetIn(root), door: 'flex' }) }
 } as const
 export type DeedName = keyof typeof deeds

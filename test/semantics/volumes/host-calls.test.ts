@@ -81,6 +81,33 @@ system('one folder of a file system is mounted, and neither the rest of it nor a
   await mounts.unmount(target)
 })
 
+const isImmutable = (path: string): boolean => execFileSync('lsattr', ['-d', path], { encoding: 'utf8' }).split(' ')[0]?.includes('i') === true
+
+system('a folder is made immutable and plain again beneath a mount, also one that nobody serves; a symlink is not followed', async (t) => {
+  const mounts = new Mounts(new HostCalls())
+  const path = join(folder, 'beneath')
+  mkdirSync(path)
+  execFileSync('ln', ['-s', 'beneath', join(folder, 'beneath-link')])
+  t.teardown(() => { execFileSync('chattr', ['-i', path]) })
+  const device = openFuseDevice()
+  t.teardown(() => { device.close() })
+  await mounts.mount({ source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID, data: fuseMountData(device.fd, 1 << 20) }, { keep: [device.fd] })
+  await mounts.setImmutable(path, true, { deadlineMs: 2000 })
+  await mounts.unmount(path, { detach: true })
+  t.true(isImmutable(path))
+  t.throws(() => { mkdirSync(join(path, 'x')) }, { code: 'EPERM' })
+  t.throws(() => { rmSync(path, { recursive: true }) })
+  execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', path])
+  await mounts.setImmutable(path, false)
+  t.false(isImmutable(path))
+  execFileSync('umount', [path])
+  t.false(isImmutable(path))
+  await mounts.setImmutable(path, false)
+  await t.throwsAsync(mounts.setImmutable(join(folder, 'beneath-link'), true), { instanceOf: HostError, message: /ELOOP|ENOTDIR/ })
+  await t.throwsAsync(mounts.setImmutable('/proc/self', true), { instanceOf: HostError })
+  await t.throwsAsync(mounts.setImmutable(join(folder, 'none'), true), { instanceOf: HostError, message: /ENOENT/ })
+})
+
 system('a call can run in another mount namespace', async (t) => {
   const inside = join(folder, 'inside')
   mkdirSync(inside)

@@ -2,12 +2,13 @@
  * A real engine, real mounts, real session processes, and SIGKILL before every step of every deed. The next engine must find exactly what
  * stood before the deed or what stands after it, never something between; the repeated deed must work; and nothing must be left at the end.
  */
-import { execFile } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync } from 'node:fs'
+import { execFile, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
+import { parseAbsolutePath } from '../../../agent/base/brands.ts'
 import { testNeeding } from '../../peers/testing.ts'
-import { deeds, stagingIn, startEngineIn, targetIn, type DeedName } from './deeds.ts'
+import { deeds, flexTargetIn, stagingIn, startEngineIn, targetIn, type DeedName } from './deeds.ts'
 import { TestNode } from './node.ts'
 
 const check = testNeeding('root', 'fuse')
@@ -18,7 +19,9 @@ const cases: Readonly<Record<DeedName, { readonly before: readonly DeedName[], r
   stage: { before: [], seen: ['', 'shared'], after: ['unstage'] },
   publish: { before: ['stage'], seen: ['shared', 'shared target'], after: ['unpublish', 'unstage'] },
   unpublish: { before: ['stage', 'publish'], seen: ['shared target', 'shared'], after: ['unstage'] },
-  unstage: { before: ['stage'], seen: ['shared', ''], after: [] }
+  unstage: { before: ['stage'], seen: ['shared', ''], after: [] },
+  mountFlex: { before: [], seen: ['', 'shared target'], after: ['unmountFlex'] },
+  unmountFlex: { before: ['mountFlex'], seen: ['shared target', ''], after: [] }
 }
 
 async function doomed (root: string, deed: DeedName, at: number): Promise<readonly string[]> {
@@ -30,10 +33,13 @@ async function doomed (root: string, deed: DeedName, at: number): Promise<readon
   })
 }
 
+/** Nothing is where the file system has no such flag. */
+const isImmutable = (folder: string): boolean => /^\S*i/.test(spawnSync('lsattr', ['-d', folder], { encoding: 'utf8' }).stdout)
+
 /** The volume's mounts, each once and nothing else there; nothing is ever mounted at the staging path. */
 function seen (node: TestNode): string {
   const names = node.mounts().map(({ mountPoint }) =>
-    mountPoint.startsWith(`${node.root}/state/mounts/`) ? 'shared' : mountPoint === targetIn(node.root) ? 'target' : `${mountPoint}?`)
+    mountPoint.startsWith(`${node.root}/state/mounts/`) ? 'shared' : [targetIn(node.root), flexTargetIn(node.root)].includes(parseAbsolutePath(mountPoint, 'mountinfo')) ? 'target' : `${mountPoint}?`)
   return names.sort().join(' ')
 }
 
@@ -42,6 +48,8 @@ async function killAt (t: ExecutionContext, deed: DeedName, at: number): Promise
   const node = new TestNode()
   try {
     mkdirSync(stagingIn(node.root))
+    const isFlex = deed.endsWith('Flex')
+    if (isFlex) mkdirSync(flexTargetIn(node.root))
     const first = await startEngineIn(node.root)
     for (const each of before) await deeds[each](first.service, node.root)
     first.close()
@@ -50,6 +58,7 @@ async function killAt (t: ExecutionContext, deed: DeedName, at: number): Promise
     const second = await startEngineIn(node.root)
     const found = seen(node)
     t.true([seenBefore, seenAfter].includes(found), `${where}: ${found}`)
+    if (isFlex && found === '') t.false(isImmutable(flexTargetIn(node.root)), `${where}: kubelet cannot remove the bare folder`)
     await deeds[deed](second.service, node.root)
     t.is(seen(node), seenAfter, `${where}, then repeated`)
     for (const each of after) await deeds[each](second.service, node.root)
@@ -57,6 +66,7 @@ async function killAt (t: ExecutionContext, deed: DeedName, at: number): Promise
     t.deepEqual(readdirSync(`${node.root}/state/journal`), [], where)
     t.deepEqual(readdirSync(`${node.root}/state/mounts`), [], where)
     t.false(existsSync(targetIn(node.root)), where)
+    if (isFlex) t.notThrows(() => { rmdirSync(flexTargetIn(node.root)) }, where)
     // One that had been started and not yet written down ends by itself a minute later, as nobody speaks to it (the stand-in does not).
     t.true(node.sessions().length <= (steps.at(-1) === 'mkdir' ? 1 : 0), where)
     second.close()

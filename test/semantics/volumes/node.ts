@@ -1,5 +1,5 @@
 /** A real engine in throw-away folders for tests with real mounts. Owns its folders and cleans up everything it made. */
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync } from 'node:fs'
 import { execFileSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -10,6 +10,7 @@ import { readMountinfoSync, type MountEntry } from '../../../agent/host/mountinf
 import { startEngine, type Engine } from '../../../agent/volumes/engine.ts'
 import type { VolumeEvent } from '../../../agent/volumes/events.ts'
 import { parseVolumeSpec } from '../../../agent/volumes/spec.ts'
+import { removeFolder } from '../../../scripts/testing/remove-folder.ts'
 
 export class TestNode {
   readonly root = realpathSync(mkdtempSync(join(tmpdir(), 'volbridge-node-')))
@@ -64,7 +65,7 @@ export class TestNode {
       try { process.kill(pid, 'SIGKILL') } catch { /* Gone. */ }
     }
     this.engine?.close()
-    rmSync(this.root, { recursive: true, force: true })
+    removeFolder(this.root)
   }
 }
 

@@ -41,6 +41,7 @@ export class World {
   readonly folders = new Set(['/', '/state', mountsFolder, '/pods', '/pods/a', '/pods/b', '/pods/c', '/staging', '/staging/v1', '/staging/v2'])
   readonly files = new Set<string>()
   readonly symlinks = new Set<string>()
+  readonly immutable = new Set<string>()
   readonly sessions = new Map<string, FakeSession>()
   readonly journal = new Map<string, JournalRecord>()
   readonly events: VolumeEvent[] = []
@@ -197,7 +198,15 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
     await this.#step('remove folder')
     if (this.#world.mounts.some((mount) => mount.mountPoint === name)) throw new HostError({ code: 'EBUSY', errno: 16, call: `rmdir ${name}` })
     if (!await this.isEmpty(name)) throw new HostError({ code: 'ENOTEMPTY', errno: 39, call: `rmdir ${name}` })
+    if (this.#world.immutable.has(name)) throw new HostError({ code: 'EPERM', errno: 1, call: `rmdir ${name}` })
     this.#world.folders.delete(name)
+  }
+
+  async setImmutable (name: string, immutable: boolean): Promise<void> {
+    await this.#step(immutable ? 'make immutable' : 'make plain')
+    if (!this.#world.folders.has(name)) throw new HostError({ code: 'ENOENT', errno: 2, call: `opening ${name}` })
+    if (immutable) this.#world.immutable.add(name)
+    else this.#world.immutable.delete(name)
   }
 
   async bind ({ source, target, readOnly }: { source: string, target: string, readOnly: boolean }): Promise<void> {
