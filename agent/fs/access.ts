@@ -49,11 +49,15 @@ export class AccessCache {
     } else {
       this.#attributes.apply(inode, answer.attributes, sent)
     }
-    this.#keep(inode, credential, { asked: wanted, granted: answer.granted, untilMs: this.#clock.nowMs() + this.#attributes.remainingMs(inode) })
+    this.#keep(inode, credential, wanted, answer.granted)
     return verdict(answer.granted, wanted)
   }
 
-  #keep (inode: Inode, credential: Credential, answer: CachedAccess): void {
+  /** The server has shown in another way that it lets the user do this. */
+  grant (inode: Inode, wanted: number, credential: Credential): void { this.#keep(inode, credential, wanted, wanted) }
+
+  #keep (inode: Inode, credential: Credential, asked: number, granted: number): void {
+    const answer: CachedAccess = { asked, granted, untilMs: this.#clock.nowMs() + this.#attributes.remainingMs(inode) }
     const users = inode.access ??= new Map<string, CachedAccess>()
     users.delete(credential.key)
     users.set(credential.key, answer)

@@ -1,6 +1,7 @@
 /**
  * The bytes of a small file, asked for together with the permission to open it: most programs read what they open, and then the answer
- * is there. One round trip less, and two calls leave in one write.
+ * is there. One round trip less, and two calls leave in one write. For most files it also is the question whether the opener may read: then
+ * ACCESS is not asked at all.
  *
  * Owns when that is worth it and when the bytes may be used: by the first read of that descriptor, soon after, and only when nothing
  * says that the file changed since. Close-to-open holds, because the server reads after the OPEN has arrived here. Does not know
@@ -8,10 +9,10 @@
  */
 import { isErrno } from '../base/errno.ts'
 import type { AttributeCache } from './attributes.ts'
-import type { Credential, ReadAnswer } from './backend.ts'
+import type { Attributes, Credential, ReadAnswer } from './backend.ts'
 import type { Clock } from './clock.ts'
 import type { BackendGate } from './gate.ts'
-import type { Inode } from './inodes.ts'
+import { isSameObject, type Inode } from './inodes.ts'
 import type { FileData, OpenFlags } from './operations.ts'
 import type { FilesystemOptions } from './options.ts'
 
@@ -26,6 +27,9 @@ const waitingMax = 64
 const pointsMax = 16
 /** Without points one open in so many tries again. */
 const tryAgainEvery = 32
+/** inode(7): S_IRUSR, and all three of execute. */
+const ownerRead = 0o400
+const anyExecute = 0o111
 
 export class EarlyRead {
   readonly inode: Inode
@@ -35,12 +39,25 @@ export class EarlyRead {
   arrived: Promise<void> | undefined
   answer: ReadAnswer | undefined
   isOver = false
+  /** The server let the opener read, where that means what a granted ACCESS means. */
+  isGranted = false
 
   constructor (inode: Inode, atMs: number) {
     this.inode = inode
     this.version = inode.cached.version
     this.atMs = atMs
   }
+
+  /** It is worth waiting for this answer instead of asking ACCESS. */
+  get mayJudge (): boolean { return canJudge(this.inode.cached.attributes) }
+}
+
+/**
+ * Servers let a file be read also by its owner, whatever the mode, because it may have been open before a chmod, and by who may execute it
+ * (RFC 1813 section 4.4). Where the owner may read anyway and nobody may execute, READ and ACCESS judge alike.
+ */
+function canJudge (attributes: Attributes | undefined): boolean {
+  return attributes !== undefined && (attributes.mode & ownerRead) !== 0 && (attributes.mode & anyExecute) === 0
 }
 
 export class EarlyReads {
@@ -62,7 +79,7 @@ export class EarlyReads {
     this.#isWanted = !noac && !soloWriter && acregminMs > 0
   }
 
-  /** To be called right after ACCESS was sent, so that both leave together. */
+  /** To be called in the turn in which ACCESS is sent, if it is, so that both leave together. */
   begin (inode: Inode, flags: OpenFlags, credential: Credential): EarlyRead | undefined {
     const countBytes = this.#isWanted ? this.#worth(inode, flags) : 0
     if (countBytes === 0 || !this.#mayTry()) return undefined
@@ -75,7 +92,11 @@ export class EarlyReads {
       early.arrived = undefined
       // Whatever is wrong is told to the read itself.
       if (isErrno(answer)) return
-      this.#attributes.apply(inode, answer.attributes, sent)
+      const { attributes } = answer
+      if (attributes !== undefined && isSameObject(inode, attributes)) {
+        this.#attributes.apply(inode, attributes, sent)
+        early.isGranted = canJudge(attributes)
+      }
       if (early.isOver) answer.release()
       else early.answer = answer
     })

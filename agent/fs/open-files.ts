@@ -9,7 +9,7 @@ import { Access, type Credential, type OpenState } from './backend.ts'
 import type { Core } from './core.ts'
 import type { Creations } from './creations.ts'
 import { Listing } from './directories.ts'
-import { EarlyReads } from './early-reads.ts'
+import { type EarlyRead, EarlyReads } from './early-reads.ts'
 import { errorsSeenAtOpen, takeError } from './file-errors.ts'
 import { directoryFlags, type OpenHandle } from './handles.ts'
 import type { Inode } from './inodes.ts'
@@ -162,14 +162,23 @@ export class OpenFiles {
     const isBelieved = !options.cto && !(options.soloWriter && inode.cached.isShared)
     const known = isBelieved && attributes.isFresh(inode) ? access.known(inode, wanted, credential) : 'unknown'
     if (known !== 'unknown') return known ?? await this.#admit(inode, nodeid, flags, caller)
-    const asking = access.ask(inode, wanted, credential)
     const early = this.#early.begin(inode, flags, credential)
-    const opened = await asking ?? await this.#admit(inode, nodeid, flags, caller)
+    const refused = early?.mayJudge === true ? await this.#judgedBy(early, wanted, credential) : await access.ask(inode, wanted, credential)
+    const opened = refused ?? await this.#admit(inode, nodeid, flags, caller)
     if (early === undefined) return opened
     const handle = isErrno(opened) ? undefined : this.#core.handles.get(opened.handle)
     if (handle === undefined) this.#early.drop(early)
     else handle.early = early
     return opened
+  }
+
+  /** A READ that succeeds is the server's permission. Whatever else it answers, ACCESS says what that means. */
+  async #judgedBy (early: EarlyRead, wanted: number, credential: Credential): Promise<Errno | undefined> {
+    const { access } = this.#core
+    await early.arrived
+    if (!early.isGranted) return access.ask(early.inode, wanted, credential)
+    access.grant(early.inode, wanted, credential)
+    return undefined
   }
 
   /** The server has let the caller in. */

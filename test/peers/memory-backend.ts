@@ -135,6 +135,7 @@ export class MemoryServer {
       access: call('access', (handle: RemoteHandle, wanted: number, credential: Credential) => this.#withNode(handle, (node) => ({ granted: wanted & this.#granted(node, credential), attributes: this.#post(node) }))),
       readlink: call('readlink', (handle: RemoteHandle) => this.#withNode(handle, (node) => ({ target: node.target, attributes: this.#post(node) }))),
       read: call('read', (open, offset: number, count: number) => this.#withNode(open.handle as RemoteHandle, (node) => {
+        if (!this.#letsRead(node, (open as { credential: Credential }).credential)) return Errno.EACCES
         const data = Buffer.from(node.data.subarray(offset, offset + count))
         this.leased += 1
         return { data, eof: offset + count >= node.data.length, attributes: this.#post(node), release: () => { this.leased -= 1 } }
@@ -335,6 +336,11 @@ export class MemoryServer {
     const shift = credential.uid === node.uid ? 6 : credential.gid === node.gid || credential.groups.includes(node.gid) ? 3 : 0
     const bits = (node.mode >> shift) & 7
     return ((bits & 4) === 0 ? 0 : 1) | ((bits & 2) === 0 ? 0 : 4 | 8 | 16) | ((bits & 1) === 0 ? 0 : 2 | 32)
+  }
+
+  /** READ goes further than ACCESS, as on real servers: owners, and whoever may execute. */
+  #letsRead (node: Node, credential: Credential): boolean {
+    return credential.uid === node.uid || (this.#granted(node, credential) & (1 | 32)) !== 0
   }
 
   #addName (directory: Node, name: FileName, node: Node): void {

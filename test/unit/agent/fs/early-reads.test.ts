@@ -5,6 +5,9 @@ import type { Opened } from '../../../../agent/fs/operations.ts'
 import { callerOf, good, readOnly, World } from '../../../peers/filesystem-user.ts'
 import { turns } from '../../../peers/manual-clock.ts'
 
+/** Somebody may execute it, so a READ that succeeds does not say that reading is allowed. */
+const judgedByAccess = 0o755
+
 async function opened (options: ConstructorParameters<typeof World>[0] = {}, text = 'small'): Promise<{ world: World, file: Opened }> {
   const world = new World(options)
   world.server.put('/a', text)
@@ -24,7 +27,7 @@ test('a small file is read along with its OPEN, and the first read asks nobody',
 
 test('a read that comes before the answer waits for it, and a second one at once gets its own', async (t) => {
   const world = new World()
-  world.server.put('/a', 'small')
+  world.server.put('/a', 'small', judgedByAccess)
   const nodeid = await world.nodeid('/a')
   const held = world.server.hold('read', 'before')
   const { handle } = good(await world.fs.open(nodeid, readOnly, world.caller))
@@ -99,12 +102,44 @@ test('an OPEN that is refused reads nothing for anybody, and gives the memory ba
   t.is(world.server.leased, 0)
 })
 
+test('the READ is the question whether the opener may read, when mode bits leave no doubt', async (t) => {
+  const { world } = await opened()
+  t.is(world.server.count('access'), 0)
+  for (const mode of [0o755, 0o711, 0o244, 0o654]) {
+    const doubtful = new World()
+    doubtful.server.put('/a', 'small', mode)
+    await doubtful.opened('/a', readOnly)
+    t.is(doubtful.server.count('access'), 1, mode.toString(8))
+  }
+})
+
+test('a READ that servers allow beyond the permission to read opens nothing', async (t) => {
+  for (const [mode, uid] of [[0o744, 1000], [0o711, 1001], [0o044, 1000]] as const) {
+    const world = new World()
+    world.server.enforcesModes = true
+    Object.assign(world.server.put('/a', 'small', mode), { uid: 1000, gid: 1000 })
+    const expected = (mode & (uid === 1000 ? 0o400 : 0o004)) === 0 ? Errno.EACCES : undefined
+    const result = await world.opened('/a', readOnly, callerOf(uid))
+    t.is(typeof result === 'number' ? result : undefined, expected, mode.toString(8))
+  }
+})
+
+test('a mode that changed since the name was looked up is judged as it is now', async (t) => {
+  const world = new World()
+  world.server.enforcesModes = true
+  Object.assign(world.server.put('/a', 'small', 0o644), { uid: 1000 })
+  const nodeid = await world.nodeid('/a')
+  world.server.chmod('/a', 0o200)
+  t.is(await world.fs.open(nodeid, readOnly, callerOf(1000)), Errno.EACCES)
+  t.is(world.server.count('access'), 1)
+})
+
 test('a descriptor closed without a read gives the memory back, answered or not', async (t) => {
   const { world, file } = await opened()
   t.is(world.server.leased, 1)
   await world.close(file.handle)
   t.is(world.server.leased, 0)
-  world.server.put('/b', 'another')
+  world.server.put('/b', 'another', judgedByAccess)
   const nodeid = await world.nodeid('/b')
   const held = world.server.hold('read', 'after')
   const { handle } = good(await world.fs.open(nodeid, readOnly, world.caller))
