@@ -6,7 +6,7 @@
  * While changes of our own are in flight, tokens seen cannot be judged, so they are collected; when the last one has ended, a token
  * that was seen (as "before", or in another answer) and that none of ours made is somebody else's work.
  */
-import type { Attributes, Change, ChangeToken, Credential } from './backend.ts'
+import type { Attributes, Change, ChangeToken, Credential, DataState } from './backend.ts'
 import type { BackendGate } from './gate.ts'
 import type { Clock } from './clock.ts'
 import { Errno, isErrno } from '../base/errno.ts'
@@ -268,7 +268,11 @@ export class AttributeCache {
       return
     }
     const last = cached.attributes
-    if (change.before !== undefined) own.seen.push(change.before)
+    if (change.before !== undefined && cached.isCtimeOurs && last !== undefined && change.beforeData !== undefined && hasSameData(last, change.beforeData)) {
+      // What it was before shows our link, unlink or rename.
+      if (change.before !== last.change) cached.isCtimeOurs = false
+      own.made.add(change.before)
+    } else if (change.before !== undefined) own.seen.push(change.before)
     else if (last === undefined || inode.kind === 'directory' || !hasSameData(last, change.after)) own.isUnknown = true
     own.made.add(change.after.change)
     this.#accept(inode, change.after, sent, this.#clock.nowMs())
@@ -304,6 +308,6 @@ function compareTimes (a: Attributes, b: Attributes): number {
   return a.ctimeSeconds - b.ctimeSeconds || a.ctimeNanoseconds - b.ctimeNanoseconds
 }
 
-function hasSameData (a: Attributes, b: Attributes): boolean {
+function hasSameData (a: DataState, b: DataState): boolean {
   return a.sizeBytes === b.sizeBytes && a.mtimeSeconds === b.mtimeSeconds && a.mtimeNanoseconds === b.mtimeNanoseconds
 }

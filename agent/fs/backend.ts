@@ -62,9 +62,14 @@ export interface AttributeChanges {
   readonly mtime?: TimeChange
 }
 
+/** Size and mtime: while they stay, so do the bytes of a file and the names of a folder. */
+export type DataState = Pick<Attributes, 'sizeBytes' | 'mtimeSeconds' | 'mtimeNanoseconds'>
+
 /** What an operation did to an object it changed: the token before (atomically, if the server says so) and the attributes after. */
 export interface Change {
   readonly before: ChangeToken | undefined
+  /** The part of `before` that speaks of data. */
+  readonly beforeData?: DataState | undefined
   readonly after: Attributes | undefined
 }
 

@@ -71,7 +71,7 @@ export const toOptionalAttributes = (from: Nfs3Attributes | undefined): Attribut
   from === undefined ? undefined : toAttributes(from)
 
 export function toChange ({ before, after }: WccData): Change {
-  return { before: before === undefined ? undefined : changeTokenOf(before), after: toOptionalAttributes(after) }
+  return { before: before === undefined ? undefined : changeTokenOf(before), beforeData: before, after: toOptionalAttributes(after) }
 }
 
 export function toSetAttributes ({ mode, uid, gid, sizeBytes, atime, mtime }: AttributeChanges): SetAttributes {

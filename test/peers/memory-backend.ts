@@ -290,10 +290,11 @@ export class MemoryServer {
 
   #changing (node: Node, change: () => void, isMetadata = false): Change {
     const before = this.#before(node)
+    const beforeData = this.givesBefore ? this.attributesOf(node) : undefined
     change()
     node.ctime = this.#now()
     if (!isMetadata) node.mtime = node.ctime
-    return { before, after: this.#post(node) }
+    return { before, beforeData, after: this.#post(node) }
   }
 
   #withNode<T> (handle: RemoteHandle, work: (node: Node) => T): T | Errno {

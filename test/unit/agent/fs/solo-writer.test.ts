@@ -1,6 +1,8 @@
 /** consistency=solowriter inside the core: what is believed for longer, and that every end of it makes the kernel begin anew. */
 import test from 'ava'
+import { toFileName } from '../../../../agent/base/brands.ts'
 import { Errno } from '../../../../agent/base/errno.ts'
+import { rootNodeid } from '../../../../agent/fs/operations.ts'
 import { MemoryServer } from '../../../peers/memory-backend.ts'
 import { good, readOnly, readWrite, root, World } from '../../../peers/filesystem-user.ts'
 
@@ -35,6 +37,27 @@ test('a stat of a file with set-id bits does send it: the server decides about t
   await world.write(file, 0, 'hello')
   await world.stat('/a')
   t.is(world.server.count('write'), 1)
+})
+
+test('a change right after an unlink or link of ours is not taken for a foreign one, and one of somebody else’s data still is', async (t) => {
+  for (const [between, ended] of [['', 0], ['foreign', 1]] as const) {
+    const server = new MemoryServer()
+    server.put('/a', 'text')
+    const world = new World({ ...solo, server })
+    const file = await world.open('/a')
+    const nodeid = await world.nodeid('/a')
+    good(await world.fs.link(nodeid, rootNodeid, toFileName('b'), root))
+    t.is(await world.fs.unlink(rootNodeid, toFileName('a'), root), undefined)
+    if (between === 'foreign') server.put('/b', 'other and longer')
+    good(await world.fs.setattr(nodeid, undefined, { mode: 0o600 }, root))
+    await world.write(file, 0, 'T')
+    await world.fsync(file)
+    if (between === 'foreign') world.clock.advance(61_000)
+    const { nodeid: now } = good(await world.lookup('/b'))
+    t.like(world.fs.counters(), { soloWriterEnded: ended }, between)
+    t.is(now === nodeid, ended === 0)
+    await world.close(file)
+  }
 })
 
 test('a foreign change gives the file another number, which the old one’s open is sent to, and its descriptors live on', async (t) => {

@@ -34,7 +34,7 @@ test('F15: a server in its grace period that puts changes off gets each of them 
   }
   t.like(await backend.getattr(dir, alice), { sizeBytes: 5 })
   clock.advance(5000)
-  t.deepEqual(await change, { before: undefined, after: undefined })
+  t.like(await change, { before: undefined, after: undefined })
   t.deepEqual(asks(asked), [...Array.from({ length: 6 }, () => 'SETATTR'), 'GETATTR', 'SETATTR'])
 })
 
