@@ -110,7 +110,11 @@ async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine, su
 
 function survive (log: Log): void {
   // Our own bug must not take the node's storage control away; what it hit is one call, which fails or times out.
-  process.on('uncaughtException', (error) => { log('error', { op: 'agent', outcome: 'INTERNAL', stack: error.stack }, error.message) })
+  process.on('uncaughtException', (error: NodeJS.ErrnoException) => {
+    // grpc-js answers a call that its caller reset in the same packet, and Node throws from within: nobody is left to be told.
+    if (error.code === 'ERR_HTTP2_INVALID_STREAM') log('debug', { op: 'call', outcome: 'CANCELLED' }, 'a caller reset its call before it was read')
+    else log('error', { op: 'agent', outcome: 'INTERNAL', stack: error.stack }, error.message)
+  })
   process.on('unhandledRejection', (reason) => { log('error', { op: 'agent', outcome: 'INTERNAL', ...(reason instanceof Error ? { stack: reason.stack } : {}) }, messageOf(reason)) })
   process.on('SIGHUP', () => undefined)
 }
