@@ -5,14 +5,14 @@
  * Owns that choice and nothing else. Every role is loaded only when it is the one, because a Flex `init` must be over in milliseconds
  * and a session must stay small.
  */
-import { isFlexDriver } from '../flex/personality.ts'
+import { isFlexDriver, isKernelDriver } from '../flex/personality.ts'
 
 async function start (args: readonly string[]): Promise<void> {
   // argv[0] keeps the name the process was started by; execPath has symbolic links resolved. Either may be the plugin folder's.
-  const isDriver = isFlexDriver(process.argv0, args) || isFlexDriver(process.execPath, args)
-  if (isDriver || args[0] === 'flex') {
+  const driver = [process.argv0, process.execPath].find((executable) => isFlexDriver(executable, args))
+  if (driver !== undefined || args[0] === 'flex') {
     const { runFlex } = await import('./roles/flex.ts')
-    runFlex(isDriver ? args : args.slice(1))
+    runFlex(driver === undefined ? args.slice(1) : args, driver !== undefined && isKernelDriver(driver) ? 'kernel' : 'general')
   } else if (args[0] === 'session') {
     const { runSessionRole } = await import('./roles/session.ts')
     process.exitCode = await runSessionRole(args.slice(1))

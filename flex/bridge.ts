@@ -4,12 +4,13 @@
  * Owns which call becomes which, how long it may take, and what to do when the agent goes away in between.
  * Does not know how an agent is found or started: `openAgent` is given.
  */
-import { CallError, doorHeader } from '../proto/csi/client.ts'
+import { CallError, doorHeader, unmeasuredHeader } from '../proto/csi/client.ts'
 import type { CallOptions } from '../proto/csi/client.ts'
 import type { MethodName, RequestOf, ResponseOf } from '../proto/csi/types.ts'
 import { messageOf } from '../agent/base/errors.ts'
 import { failure } from './answer.ts'
 import type { FlexReply } from './answer.ts'
+import type { DriverKind } from './callouts.ts'
 import { decodeMount, decodeUnmount } from './decode.ts'
 
 /** An open agent, as much of it as this door uses. */
@@ -49,10 +50,11 @@ async function withAgent (openAgent: OpenAgent, call: (agent: NodeDoor) => Promi
 const detailsOf = (error: unknown): string => error instanceof CallError ? error.details : messageOf(error)
 
 /** mount <mount dir> <json options> */
-export async function mount (args: readonly string[], openAgent: OpenAgent): Promise<FlexReply> {
+export async function mount (args: readonly string[], openAgent: OpenAgent, kind: DriverKind): Promise<FlexReply> {
   try {
-    const request = decodeMount(args)
-    await withAgent(openAgent, async (agent) => await agent.call('Node', 'NodePublishVolume', request, { deadlineMs: mountMs, metadata }))
+    const request = decodeMount(args, kind)
+    const headers = kind === 'kernel' ? { ...metadata, [unmeasuredHeader]: '1' } : metadata
+    await withAgent(openAgent, async (agent) => await agent.call('Node', 'NodePublishVolume', request, { deadlineMs: mountMs, metadata: headers }))
     return { status: 'Success' }
   } catch (error) {
     return failure(detailsOf(error))

@@ -8,7 +8,11 @@ import { failure } from './answer.ts'
 import type { FlexCapabilities, FlexReply } from './answer.ts'
 import type { OpenAgent } from './bridge.ts'
 
+/** `kernel`: the driver whose mounts are all of the kernel's NFS client (`personality.ts`). */
+export type DriverKind = 'general' | 'kernel'
+
 export interface CalloutContext {
+  readonly kind: DriverKind
   readonly args: readonly string[]
   readonly openAgent: OpenAgent
 }
@@ -17,7 +21,8 @@ type Callout = (context: CalloutContext) => FlexReply | Promise<FlexReply>
 /**
  * All five are said, because kubelet's defaults for absent ones are mostly `true`.
  * attach: nothing to attach, and so only init, mount and unmount are ever called. selinuxRelabel, fsGroup: kubelet would walk through
- * the whole share. supportsMetrics: kubelet calls statfs on the mount, which our mounts answer also when the server is away.
+ * the whole share. supportsMetrics: kubelet calls statfs on the mount, which our mounts answer also when the server is away; those of the
+ * kernel's client with `hard` do not, and kubelet would wait for ever.
  * requiresFSResize: a share has no device to resize.
  */
 export const capabilities: FlexCapabilities = {
@@ -25,10 +30,10 @@ export const capabilities: FlexCapabilities = {
 }
 
 export const callouts = {
-  init: () => ({ status: 'Success', capabilities }),
-  mount: async ({ args, openAgent }) => {
+  init: ({ kind }) => ({ status: 'Success', capabilities: kind === 'kernel' ? { ...capabilities, supportsMetrics: false } : capabilities }),
+  mount: async ({ args, openAgent, kind }) => {
     const { mount } = await import('./bridge.ts')
-    return await mount(args, openAgent)
+    return await mount(args, openAgent, kind)
   },
   unmount: async ({ args, openAgent }) => {
     const { unmount } = await import('./bridge.ts')
@@ -37,11 +42,11 @@ export const callouts = {
 } as const satisfies Readonly<Record<string, Callout>>
 
 /** `argv` without the program: the call's name and its arguments. */
-export function callOut (argv: readonly string[], openAgent: OpenAgent): FlexReply | Promise<FlexReply> {
+export function callOut (argv: readonly string[], openAgent: OpenAgent, kind: DriverKind = 'general'): FlexReply | Promise<FlexReply> {
   const [name, ...args] = argv
   if (name === undefined) return failure('no call-out is named; kubelet calls init, mount and unmount')
   const callout: Callout | undefined = Object.hasOwn(callouts, name) ? callouts[name as keyof typeof callouts] : undefined
   // kubelet takes its default way for such a call and never makes it again, which is right: we have nothing to add to it.
   if (callout === undefined) return { status: 'Not supported', message: `call-out ${JSON.stringify(name.slice(0, 100))} is not needed by this driver` }
-  return callout({ args, openAgent })
+  return callout({ args, openAgent, kind })
 }

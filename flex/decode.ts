@@ -7,6 +7,7 @@
 import { createHash } from 'node:crypto'
 import { parseAbsolutePath } from '../agent/base/brands.ts'
 import { VolumeError } from '../agent/base/errors.ts'
+import type { DriverKind } from './callouts.ts'
 import type { NodePublishVolumeRequest, NodeUnpublishVolumeRequest } from '../proto/csi/types.ts'
 
 type Options = Readonly<Record<string, string>>
@@ -71,7 +72,15 @@ function ownerContext (options: Options): Options {
     : { [`${reservedByCsi}pod.name`]: name, [`${reservedByCsi}pod.namespace`]: namespace }
 }
 
-export function decodeMount (args: readonly string[]): Partial<NodePublishVolumeRequest> {
+/** What the second driver is for is not left to be said again. @throws VolumeError when something else is said. */
+function decodeClient (options: Options, kind: DriverKind): Options {
+  if (kind === 'general') return {}
+  const { client = 'kernel' } = options
+  if (client !== 'kernel' && client !== 'auto') refuse('option "client"', `${JSON.stringify(client.slice(0, 50))} contradicts this driver, which mounts with client=kernel`, 'leave it out, or use the driver without "-kernel"')
+  return { client: 'kernel' }
+}
+
+export function decodeMount (args: readonly string[], kind: DriverKind = 'general'): Partial<NodePublishVolumeRequest> {
   const target = decodeTarget(args[0])
   const options = decodeOptions(args[1])
   const entries = Object.entries(options)
@@ -82,7 +91,7 @@ export function decodeMount (args: readonly string[]): Partial<NodePublishVolume
     volumeId: volumeIdOf(target),
     targetPath: target,
     readonly: decodeReadOnly(options),
-    volumeContext: { ...Object.fromEntries(attributes) as Options, ...ownerContext(options) },
+    volumeContext: { ...Object.fromEntries(attributes) as Options, ...decodeClient(options, kind), ...ownerContext(options) },
     secrets: Object.fromEntries(secrets) as Options,
     volumeCapability: {
       // Flex knows no access modes: who may write is said by readwrite alone.

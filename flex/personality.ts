@@ -15,3 +15,11 @@ export function isFlexDriver (executable: string, args: readonly string[]): bool
   const folder = executable.split('/').at(-2) ?? ''
   return /^[^~/]+~[^~/]+$/.test(folder) && !ownRoles.has(args[0] ?? '')
 }
+
+/**
+ * Whether that is the second driver, for `client=kernel` alone. It has a name of its own because capabilities are a driver's, and kubelet must
+ * not ask such a mount for its size: statfs(2) on a hard mount of the kernel's client waits for the server, and kubelet has no deadline there.
+ */
+export function isKernelDriver (executable: string): boolean {
+  return /^[^~/]+~[^~/]+-kernel$/.test(executable.split('/').at(-2) ?? '')
+}

@@ -8,7 +8,7 @@ import { VolumeError } from '../base/errors.ts'
 import { logLevels } from '../observe/log.ts'
 import type { LogLevel } from '../observe/log.ts'
 import { CallError } from '../../proto/csi/client.ts'
-import { defaultDriver } from './flex-driver/driver-name.ts'
+import { defaultDriver, kernelDriverOf } from './flex-driver/driver-name.ts'
 import type { DriverOptions } from './flex-driver/install.ts'
 import type { PlaceOptions } from './places.ts'
 
@@ -34,6 +34,8 @@ export interface ReportOptions extends PlaceOptions { readonly json: boolean }
 export interface DoctorOptions extends ReportOptions { readonly kubeletDir: string }
 export interface FlexDriverOptions extends ReportOptions, DriverOptions {}
 export interface FlexInstallOptions extends FlexDriverOptions {
+  /** Also the driver for `client=kernel`. */
+  readonly kernel: boolean
   /** Seconds between two looks; undefined: install and end. */
   readonly watch?: number
 }
@@ -133,9 +135,13 @@ const withDefaultDriver = <T extends DriverOptions>(options: T): T => options.dr
 
 function addFlexDriver (program: Command, commands: Commands, result: Result): void {
   withDriver(program.command('flex-install').description('Install this binary as FlexVolume driver of the node\'s kubelet, or upgrade it.'))
+    .addOption(new Option('--kernel', 'also install VENDOR/NAME-kernel, the driver for client=kernel, whose mounts kubelet does not ask for statistics').default(false))
     .addOption(new Option('--watch [seconds]', 'keep it in place until ended, looking every 30 seconds unless told, as deploy/flex does').preset('30').argParser(parseSeconds))
-    .action(async (options: FlexInstallOptions) => { result.code = await commands.flexInstall(withDefaultDriver(options)) })
-  withDriver(program.command('flex-uninstall').description('Remove the FlexVolume driver. Mounts that are up stay up.'))
+    .action(async (options: FlexInstallOptions) => {
+      const chosen = withDefaultDriver(options)
+      result.code = await commands.flexInstall(chosen.kernel ? { ...chosen, driver: [...new Set([...chosen.driver, ...chosen.driver.map(kernelDriverOf)])] } : chosen)
+    })
+  withDriver(program.command('flex-uninstall').description('Remove the FlexVolume driver, and the one for client=kernel beside it. Mounts that are up stay up.'))
     .action(async (options: FlexDriverOptions) => { result.code = await commands.flexUninstall(withDefaultDriver(options)) })
 }
 

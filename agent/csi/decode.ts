@@ -126,6 +126,12 @@ export function decodeUnpublish (request: NodeUnpublishVolumeRequest): { volume:
   return { volume: decodeVolumeId(request.volumeId), target: decodePath(request.targetPath, 'target_path') }
 }
 
+/** kubelet calls statfs(2) on a Flex mount itself, without a deadline (k8s MetricsStatFS), and `hard` is a promise to wait. */
+export function requireMeasurable ({ client, target }: VolumeSpec): void {
+  if (client !== 'kernel' || target.options.recovery !== 'hard') return
+  refuse('client', '"kernel" with hard would hold up kubelet\'s statistics for as long as the server is away', 'use the Flex driver of the same name with "-kernel" (`volbridge flex-install --kernel`), or soft in mountOptions, or client=fuse')
+}
+
 /** A path that only says where to look: one that can't be (csi-sanity gives a relative one) holds no volume, which is NOT_FOUND. */
 function decodeLookedAt (text: string, field: string): AbsolutePath {
   if (text === '') refuse(field, 'is missing')

@@ -8,7 +8,7 @@ import { status } from '@grpc/grpc-js'
 import type { NodeCapabilityType, NodeGetVolumeStatsResponse } from '../../proto/csi/types.ts'
 import type { AbsolutePath } from '../base/brands.ts'
 import type { Door, VolumeOperations, VolumeStatistics } from '../volumes/operations.ts'
-import { decodeExpand, decodePublish, decodeStage, decodeStatistics, decodeUnpublish, decodeUnstage, requireWithin } from './decode.ts'
+import { decodeExpand, decodePublish, decodeStage, decodeStatistics, decodeUnpublish, decodeUnstage, requireMeasurable, requireWithin } from './decode.ts'
 import type { ParseSpec } from './decode.ts'
 import { storageHealth, volumeHealth } from './health.ts'
 import { CsiRefusal } from './status.ts'
@@ -78,8 +78,9 @@ export function nodeService ({ volumes, parseSpec, nodeId, kubeletFolders, healt
       await volumes.unstage(unstage)
       return {}
     },
-    NodePublishVolume: async (request, { door }) => {
+    NodePublishVolume: async (request, { door, unmeasured }) => {
       const publish = decodePublish(request, door, parseSpec)
+      if (door === 'flex' && !unmeasured) requireMeasurable(publish.spec)
       requireKubelets(door, publish.target, 'target_path')
       await volumes.publish(publish)
       return {}

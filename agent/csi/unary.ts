@@ -9,13 +9,17 @@ import { within } from '../base/deadline.ts'
 import { VolumeError } from '../base/errors.ts'
 import { csiAnswerMs } from '../base/limits.ts'
 import type { Door } from '../volumes/operations.ts'
-import { doorHeader } from '../../proto/csi/client.ts'
+import { doorHeader, unmeasuredHeader } from '../../proto/csi/client.ts'
 import type { MethodName, RequestOf, ResponseOf, ServiceName } from '../../proto/csi/types.ts'
 import { statusOf, toServiceError } from './status.ts'
 
 const doors: ReadonlyMap<string, Door> = new Map([['csi', 'csi'], ['flex', 'flex'], ['hand', 'hand']])
 
-export interface CallContext { readonly door: Door }
+export interface CallContext {
+  readonly door: Door
+  /** The caller has told kubelet that its mounts are not to be asked for statistics. */
+  readonly unmeasured: boolean
+}
 export interface CallFacts { readonly method: string, readonly door: Door, readonly request: object }
 export interface CallOutcome { readonly code: string, readonly error: unknown }
 /** Told when a call begins; what it returns is told how the call ended, exactly once. */
@@ -57,7 +61,7 @@ function unary (name: string, method: AnyMethod, { observer, door, answerMs = cs
     })
   }
   return (call, callback) => {
-    const context = { door: door ?? doorOf(call) }
+    const context = { door: door ?? doorOf(call), unmeasured: call.metadata.get(unmeasuredHeader).length > 0 }
     const ended = observer({ method: name, door: context.door, request: call.request })
     answer(call, context).then((response) => {
       ended({ code: 'OK', error: undefined })

@@ -6,6 +6,7 @@
 import { answerWith } from '../../flex/answer.ts'
 import type { NodeDoor } from '../../flex/bridge.ts'
 import { callOut } from '../../flex/callouts.ts'
+import type { DriverKind } from '../../flex/callouts.ts'
 
 async function openAgentLazily (): Promise<NodeDoor> {
   const [{ openAgent }, { choosePlaces }, { ownProgram }] = await Promise.all([
@@ -15,6 +16,6 @@ async function openAgentLazily (): Promise<NodeDoor> {
 }
 
 /** Answers one call-out and ends the process. */
-export function runFlex (args: readonly string[]): void {
-  answerWith(() => callOut(args, openAgentLazily))
+export function runFlex (args: readonly string[], kind: DriverKind): void {
+  answerWith(() => callOut(args, openAgentLazily, kind))
 }

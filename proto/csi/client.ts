@@ -28,6 +28,8 @@ export const codeTrailer = 'volbridge-code'
 export const fieldTrailer = 'volbridge-field'
 /** On the agent's own socket a client says which door it is. The CSI socket never looks at it. */
 export const doorHeader = 'volbridge-door'
+/** Said by a Flex driver whose mounts nobody asks for their size: they may be such that the question waits for a dead server. */
+export const unmeasuredHeader = 'volbridge-unmeasured'
 
 export interface CallOptions {
   readonly deadlineMs: number

@@ -110,6 +110,8 @@ function emptyAndRemove (folder: string): void {
   rmdirSync(folder)
 }
 
+export const isOurs = (file: string): boolean => factsOf(file)?.isFile() === true && contains(file, mark)
+
 /** @throws VolumeError CONFLICT for what is not ours to replace. */
 function requireOurs (file: string, facts: Stats): void {
   if (facts.isFile() && contains(file, mark)) return

@@ -9,8 +9,8 @@ import { existsSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { pause } from '../../base/deadline.ts'
 import { VolumeError, messageOf } from '../../base/errors.ts'
-import { driverFile, factsOf, placeDriver, removeDriver, removeLeftOvers, type Deed, type Way } from './driver-files.ts'
-import { parseDriverName, type DriverName } from './driver-name.ts'
+import { driverFile, factsOf, isOurs, placeDriver, removeDriver, removeLeftOvers, type Deed, type Way } from './driver-files.ts'
+import { kernelDriverOf, parseDriverName, type DriverName } from './driver-name.ts'
 import { requireFloor } from './floor.ts'
 import { onHost } from './host-root.ts'
 import { choosePluginFolder, type PluginFolder } from './plugin-folder.ts'
@@ -99,7 +99,8 @@ export function installDrivers (source: string, options: DriverOptions): Install
 
 export function uninstallDrivers (options: DriverOptions): Installation {
   const { folder, plugins, drivers } = planOf(options)
-  const done = drivers.map((driver) => told(folder.path, (): InstalledDriver => {
+  const beside = drivers.map(({ name }) => kernelDriverOf(name)).filter((name) => drivers.every((driver) => driver.name !== name)).map(parseDriverName)
+  const done = [...drivers, ...beside.filter((driver) => isOurs(driverFile(plugins, driver)))].map((driver) => told(folder.path, (): InstalledDriver => {
     const removed = existsSync(plugins) && removeDriver(plugins, driver)
     return { driver: driver.name, path: path.posix.join(folder.path, driver.folder), deed: removed ? 'removed' : 'not installed', way: undefined }
   }))

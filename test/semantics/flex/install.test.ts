@@ -52,6 +52,19 @@ check('several names share one file on disk, and each is a driver', async (t) =>
   t.deepEqual(readdirSync(plugins()), [])
 })
 
+check('--kernel adds the driver for client=kernel; kubelet is not to ask its mounts for statistics; flex-uninstall takes both away', async (t) => {
+  const ran = await install('--kernel')
+  t.is(ran.code, 0, ran.stderr)
+  const initOf = async (name: string): Promise<unknown> => (await flexCall({ file: driver(name), env: {} }, ['init'])).answer.capabilities?.['supportsMetrics']
+  t.is(await initOf('volbridge.io~volbridge/volbridge'), true)
+  t.is(await initOf('volbridge.io~volbridge-kernel/volbridge-kernel'), false)
+  const { answer } = await flexCall({ file: driver('volbridge.io~volbridge-kernel/volbridge-kernel'), env: {} }, ['mount', '/none', '{"client":"fuse"}'])
+  t.regex(answer.message ?? '', /contradicts this driver/)
+  mkdirSync(path.join(plugins(), 'example.org~nfs-kernel'))
+  t.is((await uninstall()).code, 0)
+  t.deepEqual(readdirSync(plugins()), ['example.org~nfs-kernel'])
+})
+
 check('a watcher of the folder never sees a plain name without a whole driver behind it', async (t) => {
   mkdirSync(plugins())
   const whole = lstatSync(binary).size

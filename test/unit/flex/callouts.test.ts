@@ -8,7 +8,7 @@ import { encodeReply, failure } from '../../../flex/answer.ts'
 import type { NodeDoor } from '../../../flex/bridge.ts'
 import { callOut } from '../../../flex/callouts.ts'
 import { decodeMount, decodeUnmount } from '../../../flex/decode.ts'
-import { isFlexDriver } from '../../../flex/personality.ts'
+import { isFlexDriver, isKernelDriver } from '../../../flex/personality.ts'
 import { CallError } from '../../../proto/csi/client.ts'
 import { flexCall } from '../../peers/kubelet.ts'
 import type { FlexDriver } from '../../peers/kubelet.ts'
@@ -34,6 +34,27 @@ test('init states all five capabilities', async (t) => {
 test('a binary in a vendor~driver folder is a Flex driver by its name alone', async (t) => {
   const { answer } = await flexCall({ ...flex, args: ['--no-warnings', main], argv0: '/plugins/volbridge.io~volbridge/volbridge' }, ['init'])
   t.deepEqual(answer as unknown, init)
+})
+
+test('the driver for client=kernel says that its mounts are not to be asked for statistics', async (t) => {
+  for (const name of ['volbridge.io~volbridge-kernel/volbridge-kernel', 'acme~nas-kernel/nas-kernel']) {
+    const { answer } = await flexCall({ ...flex, args: ['--no-warnings', main], argv0: `/plugins/${name}` }, ['init'])
+    t.deepEqual(answer as unknown, { status: 'Success', capabilities: { ...init.capabilities, supportsMetrics: false } })
+  }
+  t.false(isKernelDriver('/plugins/volbridge.io~volbridge/volbridge-kernel'))
+})
+
+test('through it everything is client=kernel, and says so to the agent; another client is refused', async (t) => {
+  const made: Made[] = []
+  t.is((await callOut(['mount', '/a', options()], doorOf(made), 'kernel')).status, 'Success')
+  t.is((await callOut(['mount', '/a', options({ client: 'auto', mountOptions: 'vers=3' })], doorOf(made), 'kernel')).status, 'Success')
+  for (const { request, metadata } of made) {
+    t.like(request, { volumeContext: { client: 'kernel' } })
+    t.like(metadata, { 'volbridge-door': 'flex', 'volbridge-unmeasured': '1' })
+  }
+  const refused = await callOut(['mount', '/a', options({ client: 'fuse' })], doorOf(made), 'kernel')
+  t.is(refused.status, 'Failure')
+  t.regex(refused.message ?? '', /"fuse" contradicts this driver.*without "-kernel"/)
 })
 
 for (const [what, args, status] of [

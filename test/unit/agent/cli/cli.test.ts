@@ -91,6 +91,8 @@ test('the driver is ours unless others are named, and a host root has no slash a
   t.like(await optionsOf(['flex-install']), { driver: ['volbridge.io/volbridge'], hostRoot: '/', watch: undefined })
   t.like(await optionsOf(['flex-install', '--driver', 'a/b', '--driver', 'c/d', '--host-root', '/host/', '--watch']), { driver: ['a/b', 'c/d'], hostRoot: '/host', watch: 30 })
   t.like(await optionsOf(['flex-uninstall', '--host-root', '/']), { hostRoot: '/' })
+  t.like(await optionsOf(['flex-install', '--kernel']), { driver: ['volbridge.io/volbridge', 'volbridge.io/volbridge-kernel'] })
+  t.like(await optionsOf(['flex-install', '--kernel', '--driver', 'a/b', '--driver', 'a/b-kernel']), { driver: ['a/b', 'a/b-kernel'] })
   t.is((await run(['flex-install', '--host-root', 'host'])).code, 2)
 })
 

@@ -87,7 +87,7 @@ test('silent servers are one entry, each reason once; what is wrong with a mount
 
 test('capabilities 7 and 8 and their calls are there only when asked for', (t) => {
   const volumes = new ScriptedVolumes()
-  const context = { door: 'csi' } as const
+  const context = { door: 'csi', unmeasured: false } as const
   const types = (health: boolean): unknown => {
     const node = nodeService({ volumes, parseSpec: parseVolumeSpec, nodeId: 'n', health })
     const answer = node.NodeGetCapabilities?.({}, context) as { capabilities: { rpc: { type: string } }[] }

@@ -72,6 +72,25 @@ test('the plugin names itself, claims what it does, and is ready', async (t) => 
   })
 })
 
+test('Flex takes the kernel\'s client with hard only from a driver whose mounts kubelet does not measure', async (t) => {
+  await withServer({}, async ({ client, volumes }) => {
+    const flex = { ...publish, stagingTargetPath: '' }
+    const call = async (volumeContext: Record<string, string>, more: Record<string, string> = {}): Promise<unknown> =>
+      await client.call('Node', 'NodePublishVolume', { ...flex, volumeContext }, { deadlineMs, metadata: { 'volbridge-door': 'flex', ...more } })
+    for (const hard of [{ client: 'kernel' }, { mountOptions: 'vers=4.1' }, { client: 'kernel', mountOptions: 'hard,vers=3' }]) {
+      const error = await codeOf(call({ server: 'nas', share: '/export', ...hard }))
+      t.regex(error.details, /client "kernel" with hard would hold up kubelet.*flex-install --kernel.*soft in mountOptions/)
+      t.is(error.code, status.INVALID_ARGUMENT)
+    }
+    t.is(volumes.asked.length, 0)
+    await call({ server: 'nas', share: '/export', client: 'kernel' }, { 'volbridge-unmeasured': '1' })
+    await call({ server: 'nas', share: '/export', client: 'kernel', mountOptions: 'soft' })
+    await call({ server: 'nas', share: '/export' })
+    await client.call('Node', 'NodePublishVolume', { ...publish, volumeContext: { server: 'nas', share: '/export', client: 'kernel' } }, { deadlineMs, metadata: { 'volbridge-door': 'hand' } })
+    t.is(volumes.asked.length, 4)
+  })
+})
+
 test('a publish reaches the engine parsed, with the door it came through', async (t) => {
   await withServer({ door: 'csi' }, async ({ client, volumes }) => {
     await client.call('Node', 'NodePublishVolume', publish, { deadlineMs, metadata: { 'volbridge-door': 'flex' } })
