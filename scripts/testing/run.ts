@@ -19,6 +19,8 @@ interface Suite {
   readonly result: 'ava' | 'exit'
   /** Each of these files runs alone, in namespaces of its own. Without it all is one run. */
   readonly files?: string
+  /** Files that mostly wait for other machines, real or not: they run one after the other beside the rest. */
+  readonly beside?: RegExp
   /** A hang, not a figure: of one run of the command. */
   readonly lateMs: number
 }
@@ -33,6 +35,8 @@ const suites: readonly Suite[] = [
     command: ['ava', '--config', 'ava.system.config.js'],
     result: 'ava',
     files: 'test/{semantics,model,conformance,cluster}/**/*.test.ts',
+    // The last sets something for the whole node while it mounts, for a moment.
+    beside: /\/cluster\/|\/vm\/|\/knfsd\.|\/request-limit\./,
     // A cluster takes four on a quiet machine.
     lateMs: 12 * minuteMs
   }
@@ -68,7 +72,7 @@ if (positionals.length > 0 && values.only !== 'system') {
 const isRoot = process.geteuid?.() === 0
 // Short: tests put unix sockets deep below, whose paths may have 107 bytes.
 const runFolder = mkdtempSync(path.join(existsSync('/var/tmp') ? '/var/tmp' : '/tmp', 'vbt-'))
-let running: ChildProcess | undefined
+const running = new Set<ChildProcess>()
 let interrupted = false
 
 const seconds = (startedMs: number): string => `${Math.round((performance.now() - startedMs) / 1000)} s`
@@ -84,7 +88,7 @@ function end (child: ChildProcess): void {
   }
 }
 
-async function runOnce (suite: Suite, file?: string): Promise<Counts> {
+async function runOnce (suite: Suite, file?: string, show: (line: string) => void = console.log): Promise<Counts> {
   const command = [...suite.command, ...file === undefined ? [] : [file]]
   const [program = '', ...args] = suite.files !== undefined && isRoot ? isolated(command) : command
   const child = spawn(program, args, {
@@ -94,7 +98,7 @@ async function runOnce (suite: Suite, file?: string): Promise<Counts> {
     // A TERM that knows Unicode gives the marks that the reader looks for.
     env: { ...process.env, TERM: 'dumb', NO_COLOR: '1', FORCE_COLOR: '0', TMPDIR: runFolder, VOLBRIDGE_TEST_DIR: runFolder, ...values.long ? { VOLBRIDGE_LONG: '1' } : {} }
   })
-  running = child
+  running.add(child)
   let counts = noCounts
   const reader = new ReportReader()
   const isTerminal = process.stderr.isTTY
@@ -102,65 +106,77 @@ async function runOnce (suite: Suite, file?: string): Promise<Counts> {
     createInterface({ input: child.stdout }).on('line', (line) => {
       const { counts: added, isShown } = reader.read(line)
       counts = addCounts(counts, added)
-      if (isShown) console.log(line)
+      if (isShown) show(line)
       else if (isTerminal) process.stderr.write(`\r\u001B[K${file ?? suite.name}: ${formatCounts(counts)}`)
     })
   }
   const { promise, resolve } = Promise.withResolvers<number | null>()
-  child.once('error', (error) => { console.error(`${suite.name}: ${error.message}`) })
+  child.once('error', (error) => { show(`${suite.name}: ${error.message}`) })
   child.once('close', resolve)
   const lateMs = suite.lateMs * (values.long ? longTimes : 1)
   const late = setTimeout(() => {
-    console.log(`${file ?? suite.name}: no end after ${lateMs / minuteMs} minutes, ended by force; who was there:`)
-    for (const line of whoIsInside(child.pid ?? 0)) console.log(`    ${line}`)
+    show(`${file ?? suite.name}: no end after ${lateMs / minuteMs} minutes, ended by force; who was there:`)
+    for (const line of whoIsInside(child.pid ?? 0)) show(`    ${line}`)
     end(child)
     setTimeout(() => { resolve(null) }, endMs).unref()
   }, lateMs)
   const code = await promise
   clearTimeout(late)
   child.stdout?.destroy()
-  running = undefined
+  running.delete(child)
   if (isTerminal) process.stderr.write('\r\u001B[K')
   if (suite.result === 'exit') return { ...noCounts, [code === 0 ? 'passed' : 'failed']: 1 }
   return code !== 0 && counts.failed === 0 ? addCounts(counts, { ...noCounts, failed: 1 }) : counts
 }
 
+/** One file with all it has to say, in one piece: others run beside it. */
+async function runFile (suite: Suite, file: string): Promise<Counts> {
+  const startedMs = performance.now()
+  const lines: string[] = []
+  const counts = await runOnce(suite, file, (line) => { lines.push(line) })
+  for (const line of lines) console.log(line)
+  if (!interrupted) console.log(`${counts.failed === 0 ? 'ok    ' : 'failed'}  ${file}: ${formatCounts(counts)} (${seconds(startedMs)})`)
+  return counts
+}
+
 /**
- * File by file. One that fails is run once more: a failure that comes again is one, a failure that does not is printed as flaky, which is
- * a fault of test or product to be looked into, but no reason to doubt everything else.
+ * File by file, in two lanes. One that fails is run once more when all others are done: a failure that comes again is one, a failure that
+ * does not is printed as flaky, which is a fault of test or product to be looked into, but no reason to doubt everything else.
  */
 async function runFiles (suite: Suite, files: readonly string[]): Promise<Counts> {
   const startedMs = performance.now()
-  let total = noCounts
-  let repeated = 0
-  for (const file of files) {
-    if (interrupted) break
-    if (!values.long && performance.now() - startedMs > suiteMs) {
-      console.log(`failed  ${file}: not run, ${suite.name} has taken more than ${suiteMs / minuteMs} minutes`)
-      total = addCounts(total, { ...noCounts, failed: 1 })
-      continue
-    }
-    const fileMs = performance.now()
-    let counts = await runOnce(suite, file)
-    if (counts.failed > 0 && !interrupted && repeated < repeatedFilesAtMost) {
-      repeated += 1
-      console.log(`once more ${file}: ${formatCounts(counts)} (${seconds(fileMs)})`)
-      const again = await runOnce(suite, file)
-      if (again.failed === 0) {
-        console.log(`flaky: failed, then passed: ${file}`)
-        counts = again
+  const results = new Map<string, Counts>()
+  const runLane = async (lane: readonly string[]): Promise<void> => {
+    for (const file of lane) {
+      if (interrupted) return
+      if (values.long || performance.now() - startedMs < suiteMs) {
+        results.set(file, await runFile(suite, file))
+      } else {
+        console.log(`failed  ${file}: not run, ${suite.name} has taken more than ${suiteMs / minuteMs} minutes`)
+        results.set(file, { ...noCounts, failed: 1 })
       }
     }
-    console.log(`${counts.failed === 0 ? 'ok    ' : 'failed'}  ${file}: ${formatCounts(counts)} (${seconds(fileMs)})`)
-    total = addCounts(total, counts)
   }
-  return total
+  const isBeside = (file: string): boolean => suite.beside?.test(file) === true
+  await Promise.all([runLane(files.filter(isBeside)), runLane(files.filter((file) => !isBeside(file)))])
+  const failed = [...results].filter(([, { failed }]) => failed > 0).map(([file]) => file)
+  if (failed.length <= repeatedFilesAtMost && performance.now() - startedMs < suiteMs) {
+    for (const file of failed) {
+      if (interrupted) break
+      console.log(`once more: ${file}`)
+      const again = await runFile(suite, file)
+      if (again.failed > 0) continue
+      console.log(`flaky: failed, then passed: ${file}`)
+      results.set(file, again)
+    }
+  }
+  return [...results.values()].reduce(addCounts, noCounts)
 }
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     interrupted = true
-    if (running !== undefined) end(running)
+    for (const child of running) end(child)
   })
 }
 
