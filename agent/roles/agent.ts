@@ -108,11 +108,18 @@ async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine, su
   return reason
 }
 
+/**
+ * Thrown by Node from within, with no place to catch it; nobody is left to be told. A call that its caller reset in the same packet is still
+ * answered by grpc-js; and where nghttp2 writes to a connection in the tick in which that is closed, js_stream_socket.js asserts.
+ */
+function isOfGoneCaller ({ code, stack = '' }: NodeJS.ErrnoException): boolean {
+  return code === 'ERR_HTTP2_INVALID_STREAM' || (code === 'ERR_INTERNAL_ASSERTION' && stack.includes('JSStreamSocket.doWrite'))
+}
+
 function survive (log: Log): void {
   // Our own bug must not take the node's storage control away; what it hit is one call, which fails or times out.
   process.on('uncaughtException', (error: NodeJS.ErrnoException) => {
-    // grpc-js answers a call that its caller reset in the same packet, and Node throws from within: nobody is left to be told.
-    if (error.code === 'ERR_HTTP2_INVALID_STREAM') log('debug', { op: 'call', outcome: 'CANCELLED' }, 'a caller reset its call before it was read')
+    if (isOfGoneCaller(error)) log('debug', { op: 'call', outcome: 'CANCELLED' }, `a caller went in the middle of its call: ${error.message.split('\n', 1)[0]}`)
     else log('error', { op: 'agent', outcome: 'INTERNAL', stack: error.stack }, error.message)
   })
   process.on('unhandledRejection', (reason) => { log('error', { op: 'agent', outcome: 'INTERNAL', ...(reason instanceof Error ? { stack: reason.stack } : {}) }, messageOf(reason)) })

@@ -138,5 +138,5 @@ testNeeding('root', 'fuse')('malformed frames and messages on any socket end the
   const sessions = async (): Promise<readonly string[]> => (await processesOf(node.runtime)).filter((line) => line.includes(' session '))
   for (const endMs = monotonicMs() + 180_000; (await sessions()).length > 0 && monotonicMs() < endMs;) await pause(500)
   t.deepEqual([mountsBelow(node.folder), await sessions()], [[], []])
-  t.deepEqual(node.agentLog.split('\n').filter((line) => line.includes('"op":"agent"') || line.includes('password') || line.length > 20_000).map((line) => line.slice(0, 500)), [], 'no failure of the agent itself, nothing secret, no endless line')
+  t.deepEqual(node.agentLog.split('\n').filter((line) => line.includes('"op":"agent"') || line.length > 20_000).map((line) => line.slice(0, 500)), [], 'no failure of the agent itself, no endless line')
 })
