@@ -5,10 +5,12 @@
  */
 import type { StatusResponse, StatusTrend, StatusTrouble, StatusUsage, StatusVolume } from '../../proto/csi/types.ts'
 import { VolumeError } from '../base/errors.ts'
+import { inSlices } from '../base/slices.ts'
 import { parseAbsolutePath } from '../base/brands.ts'
 import type { AbsolutePath } from '../base/brands.ts'
 import type { VolumeOperations, VolumeView } from '../volumes/operations.ts'
 import { decodePath } from './decode.ts'
+import { sliceItems } from './large-answer.ts'
 import { statisticsMs } from './node.ts'
 import type { RegistrationState } from './registration.ts'
 import type { Implementation } from './unary.ts'
@@ -107,13 +109,15 @@ export async function statusReport ({ volumes, version, driverName, nodeId, upti
   // Looked at again: a server that has just left that question open is not healthy.
   const views = await volumes.list()
   const registered = registration()
+  const encoded: StatusVolume[] = []
+  await inSlices(views, sliceItems, (slice) => { for (const view of slice) encoded.push(encodeVolume(view, usages.get(view.key) ?? null)) })
   return {
     version, driverName, nodeId,
     pid: process.pid,
     uptimeMs: `${Math.round(uptimeMs())}`,
     registration: registered?.phase ?? '',
     registrationError: registered?.error ?? '',
-    volumes: views.map((view) => encodeVolume(view, usages.get(view.key) ?? null)),
+    volumes: encoded,
     timeMs: `${Date.now()}`,
     trends: trends?.() ?? [],
     troubles: troubles?.() ?? [],

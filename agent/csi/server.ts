@@ -10,6 +10,7 @@ import type { Services } from '../../proto/csi/load.ts'
 import type { ServiceName } from '../../proto/csi/types.ts'
 import { within } from '../base/deadline.ts'
 import { acceptAnyAuthority } from './authority/front.ts'
+import { takingEncoded } from './large-answer.ts'
 import { toHandlers } from './unary.ts'
 import type { Implementation, UnaryOptions } from './unary.ts'
 import { listenUnix } from './unix-listener.ts'
@@ -40,8 +41,8 @@ export class RpcServer {
       'grpc.keepalive_timeout_ms': 20_000
     })
     for (const name of Object.keys(implementations) as ServiceName[]) {
-      const handlers = toHandlers(implementations[name] ?? {}, options.unary)
-      this.#grpc.addService(options.services[name], handlers)
+      const service = takingEncoded(options.services[name])
+      this.#grpc.addService(service, toHandlers(implementations[name] ?? {}, service, options.unary))
     }
   }
 

@@ -4,13 +4,14 @@
  * Owns the way from a grpc-js handler to a plain async function and back. Does not know what the calls mean.
  */
 import { status } from '@grpc/grpc-js'
-import type { ServerUnaryCall, UntypedServiceImplementation, handleUnaryCall } from '@grpc/grpc-js'
+import type { ServerUnaryCall, ServiceDefinition, UntypedServiceImplementation, handleUnaryCall } from '@grpc/grpc-js'
 import { within } from '../base/deadline.ts'
 import { VolumeError } from '../base/errors.ts'
 import { csiAnswerMs } from '../base/limits.ts'
 import type { Door } from '../volumes/operations.ts'
 import { doorHeader, unmeasuredHeader } from '../../proto/csi/client.ts'
 import type { MethodName, RequestOf, ResponseOf, ServiceName } from '../../proto/csi/types.ts'
+import { encodeInSlices } from './large-answer.ts'
 import { statusOf, toServiceError } from './status.ts'
 
 const doors: ReadonlyMap<string, Door> = new Map([['csi', 'csi'], ['flex', 'flex'], ['hand', 'hand']])
@@ -52,7 +53,7 @@ function patienceMs (call: ServerUnaryCall<object, object>, answerMs: number): n
   return Math.max(1, Math.min(answerMs, left - Math.min(1000, Math.max(100, left / 5))))
 }
 
-function unary (name: string, method: AnyMethod, { observer, door, answerMs = csiAnswerMs }: UnaryOptions): handleUnaryCall<object, object> {
+function unary (name: string, method: AnyMethod, serialize: (answer: object) => Buffer, { observer, door, answerMs = csiAnswerMs }: UnaryOptions): handleUnaryCall<object, object> {
   const answer = async (call: ServerUnaryCall<object, object>, context: CallContext): Promise<object> => {
     const patience = patienceMs(call, answerMs)
     return await within(patience, Promise.resolve(method(call.request, context)), () => {
@@ -63,7 +64,7 @@ function unary (name: string, method: AnyMethod, { observer, door, answerMs = cs
   return (call, callback) => {
     const context = { door: door ?? doorOf(call), unmeasured: call.metadata.get(unmeasuredHeader).length > 0 }
     const ended = observer({ method: name, door: context.door, request: call.request })
-    answer(call, context).then((response) => {
+    answer(call, context).then(async (response) => await encodeInSlices(response, serialize)).then((response) => {
       ended({ code: 'OK', error: undefined })
       callback(null, response)
     }, (error: unknown) => {
@@ -74,8 +75,8 @@ function unary (name: string, method: AnyMethod, { observer, door, answerMs = cs
   }
 }
 
-/** grpc-js handlers for an implementation. */
-export function toHandlers<S extends ServiceName> (implementation: Implementation<S>, options: UnaryOptions): UntypedServiceImplementation {
+/** grpc-js handlers for an implementation of `service`, which has to take answers that are encoded already. */
+export function toHandlers<S extends ServiceName> (implementation: Implementation<S>, service: ServiceDefinition, options: UnaryOptions): UntypedServiceImplementation {
   const methods = Object.entries(implementation) as [string, AnyMethod][]
-  return Object.fromEntries(methods.map(([name, method]) => [name, unary(name, method, options)]))
+  return Object.fromEntries(methods.map(([name, method]) => [name, unary(name, method, (answer) => service[name]?.responseSerialize(answer) ?? Buffer.alloc(0), options)]))
 }

@@ -8,7 +8,7 @@ import { HostError } from '../base/errors.ts'
 import type { MountFlags } from '../base/volume-spec.ts'
 import type { HostCallOptions, HostCalls } from './host-calls.ts'
 import { callNames, MNT, MS, type HostOp } from './host-program.ts'
-import { readMountinfo, type Mountinfo } from './mountinfo.ts'
+import { parseMountinfo, type Mountinfo } from './mountinfo.ts'
 import { sameNamespaces, type NodeNamespaces } from './namespaces.ts'
 
 export type PathKind = 'folder' | 'file' | 'symlink' | 'other' | 'missing' | 'orphan'
@@ -62,6 +62,7 @@ export class Mounts {
   readonly #namespaces: NodeNamespaces
   /** Run before every program: enters the node's namespaces when the agent lives in a container. */
   readonly #before: readonly HostOp[]
+  #last: { readonly text: string, readonly mounts: Mountinfo } = { text: '', mounts: [] }
 
   constructor (calls: HostCalls, namespaces: NodeNamespaces = sameNamespaces()) {
     this.#calls = calls
@@ -71,7 +72,10 @@ export class Mounts {
 
   /** What is mounted where these calls mount. */
   async mountinfo (): Promise<Mountinfo> {
-    return await readMountinfo(this.#namespaces.mountinfo)
+    const text = await readFile(this.#namespaces.mountinfo, 'utf8')
+    // Asked for each volume's statistics; on a node with a thousand mounts reading it costs little and parsing it milliseconds.
+    if (text !== this.#last.text) this.#last = { text, mounts: parseMountinfo(text) }
+    return this.#last.mounts
   }
 
   /** What the kernel's NFS client counts, where these calls mount. */

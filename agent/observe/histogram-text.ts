@@ -3,6 +3,7 @@
  *
  * Owns that form and the choice of bounds that are worth a time series each. Does not know what is measured.
  */
+import { inSlices } from '../base/slices.ts'
 import type { LatencyView } from '../volumes/operations.ts'
 
 export interface HistogramRow extends LatencyView { readonly labels: Readonly<Record<string, string>> }
@@ -16,14 +17,20 @@ function lineOf (name: string, labels: Readonly<Record<string, string>>, value: 
   return `${name}{${Object.entries(labels).map(([key, text]) => `${key}="${escapeValue(text)}"`).join(',')}} ${value}`
 }
 
+const linesOf = (name: string, { labels, count, sumSeconds, buckets }: HistogramRow): readonly string[] => [
+  ...buckets.filter(({ upToSeconds }) => shownSeconds.has(upToSeconds)).map((bucket) => lineOf(`${name}_bucket`, { le: `${bucket.upToSeconds}`, ...labels }, bucket.count)),
+  lineOf(`${name}_bucket`, { le: '+Inf', ...labels }, count),
+  lineOf(`${name}_sum`, labels, sumSeconds),
+  lineOf(`${name}_count`, labels, count)
+]
+
+/** Rows that are turned into text before others have a turn. */
+const sliceRows = 200
+
 /** Empty without rows. */
-export function histogramText (name: string, help: string, rows: readonly HistogramRow[]): string {
+export async function histogramText (name: string, help: string, rows: readonly HistogramRow[]): Promise<string> {
   if (rows.length === 0) return ''
-  const lines = rows.flatMap(({ labels, count, sumSeconds, buckets }) => [
-    ...buckets.filter(({ upToSeconds }) => shownSeconds.has(upToSeconds)).map((bucket) => lineOf(`${name}_bucket`, { le: `${bucket.upToSeconds}`, ...labels }, bucket.count)),
-    lineOf(`${name}_bucket`, { le: '+Inf', ...labels }, count),
-    lineOf(`${name}_sum`, labels, sumSeconds),
-    lineOf(`${name}_count`, labels, count)
-  ])
-  return `# HELP ${name} ${help}\n# TYPE ${name} histogram\n${lines.join('\n')}\n`
+  const parts: string[] = []
+  await inSlices(rows, sliceRows, (slice) => { parts.push(slice.flatMap((row) => linesOf(name, row)).join('\n')) })
+  return `# HELP ${name} ${help}\n# TYPE ${name} histogram\n${parts.join('\n')}\n`
 }

@@ -4,6 +4,7 @@
  * Owns the names, with units, and their labels, all bounded by the number of volumes on the node. Does not know who listens.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { inSlices } from '../base/slices.ts'
 import type { DataLoss, VolumeHealthState, VolumeView } from '../volumes/operations.ts'
 import { histogramText } from './histogram-text.ts'
 
@@ -51,6 +52,10 @@ function callMetrics (registers: Registry[]): CallMetrics {
   }
 }
 
+/** A scrape of many sessions takes a second, and calls come in between. */
+const sliceSessions = 20
+const sliceVolumes = 200
+
 type LabelName = 'session' | 'operation' | 'errno' | 'name' | 'volume' | 'state' | 'door' | 'client' | 'source'
 
 function sessionCounters (registers: Registry[]): (view: VolumeView, session: string) => void {
@@ -81,35 +86,39 @@ function sessionCounters (registers: Registry[]): (view: VolumeView, session: st
 }
 
 /** Volumes of one key share a session: its figures appear once, under a label of its own, and `volbridge_volume_info` joins the two. */
-function sessionMetrics (registers: Registry[], sessions: ReadonlyMap<string, VolumeView>): void {
+async function sessionMetrics (registers: Registry[], sessions: ReadonlyMap<string, VolumeView>): Promise<void> {
   const count = sessionCounters(registers)
   const level = new Gauge({ name: 'volbridge_session_level', help: 'Current values of the session, by name.', labelNames: ['session', 'name'], registers })
-  for (const [session, view] of sessions) {
-    count(view, session)
-    for (const [name, value] of Object.entries(view.gauges)) level.set({ session, name }, value)
-  }
+  await inSlices([...sessions], sliceSessions, (slice) => {
+    for (const [session, view] of slice) {
+      count(view, session)
+      for (const [name, value] of Object.entries(view.gauges)) level.set({ session, name }, value)
+    }
+  })
 }
 
-function latencyText (sessions: ReadonlyMap<string, VolumeView>): string {
+async function latencyText (sessions: ReadonlyMap<string, VolumeView>): Promise<string> {
   const rows = [...sessions].flatMap(([session, { latency }]) => Object.entries(latency).map(([operation, times]) => ({ labels: { session, operation }, ...times })))
-  return histogramText('volbridge_session_request_duration_seconds', 'Time to answer a request of the kernel, by operation.', rows)
+  return await histogramText('volbridge_session_request_duration_seconds', 'Time to answer a request of the kernel, by operation.', rows)
 }
 
 /** Enough of the key to tell sessions apart, and bounded by the shares of the node. */
 const sessionOf = ({ key }: VolumeView): string => key.slice(0, 16)
 
-function volumeMetrics (registers: Registry[], views: readonly VolumeView[]): void {
+async function volumeMetrics (registers: Registry[], views: readonly VolumeView[]): Promise<void> {
   const health = new Gauge({ name: 'volbridge_volume_health', help: '1 for the state the volume is in.', labelNames: ['volume', 'state'], registers })
   const info = new Gauge({ name: 'volbridge_volume_info', help: 'One per volume; session names what serves it.', labelNames: ['volume', 'door', 'client', 'source', 'session'], registers })
   const targets = new Gauge({ name: 'volbridge_volume_targets', help: 'Pod folders the volume is mounted at.', labelNames: ['volume'], registers })
   const mounts = new Gauge({ name: 'volbridge_mounts', help: 'Volumes by door, client and state.', labelNames: ['door', 'client', 'state'], registers })
-  for (const view of views) {
-    const { volume, door, client, source } = view
-    for (const each of states) health.set({ volume, state: each }, each === view.health.state ? 1 : 0)
-    info.set({ volume, door, client, source, session: sessionOf(view) }, 1)
-    targets.set({ volume }, view.targets.length)
-    mounts.inc({ door, client, state: view.state })
-  }
+  await inSlices(views, sliceVolumes, (slice) => {
+    for (const view of slice) {
+      const { volume, door, client, source } = view
+      for (const each of states) health.set({ volume, state: each }, each === view.health.state ? 1 : 0)
+      info.set({ volume, door, client, source, session: sessionOf(view) }, 1)
+      targets.set({ volume }, view.targets.length)
+      mounts.inc({ door, client, state: view.state })
+    }
+  })
 }
 
 /** Volumes come and go, and a session counts from its own start: each scrape begins from nothing and disturbs no other. */
@@ -118,9 +127,16 @@ async function volumesText (views: readonly VolumeView[], losses: readonly DataL
   const lost = new Gauge({ name: 'volbridge_lost_bytes', help: 'Written bytes that the last unmount of a share could not save.', labelNames: ['source'], registers: [registry] })
   for (const { source, bytes } of losses) lost.inc({ source }, bytes)
   const sessions = new Map(views.map((view) => [sessionOf(view), view]))
-  sessionMetrics([registry], sessions)
-  volumeMetrics([registry], views)
-  return `${await registry.metrics()}\n${latencyText(sessions)}`
+  await sessionMetrics([registry], sessions)
+  await volumeMetrics([registry], views)
+  return `${await registryText(registry)}\n${await latencyText(sessions)}`
+}
+
+/** As `registry.metrics()`, which makes all of it in one go. */
+async function registryText (registry: Registry): Promise<string> {
+  const texts: Promise<string>[] = []
+  await inSlices(registry.getMetricsAsArray().map(({ name }) => name), 1, ([name = '']) => { texts.push(registry.getSingleMetricAsString(name)) })
+  return `${(await Promise.all(texts)).join('\n\n')}\n`
 }
 
 export function createMetrics ({ version, list, losses, registered }: MetricsOptions): Metrics {
