@@ -47,7 +47,16 @@ async function withAgent (openAgent: OpenAgent, call: (agent: NodeDoor) => Promi
   }
 }
 
-const detailsOf = (error: unknown): string => error instanceof CallError ? error.details : messageOf(error)
+/** gRPC's status for "no such method". */
+const UNIMPLEMENTED = 12
+
+/** What the transport says is for programmers: an operator is told whom it is about. */
+function detailsOf (error: unknown): string {
+  if (!(error instanceof CallError)) return messageOf(error)
+  if (error.agentAnswered) return error.details
+  if (error.code === UNIMPLEMENTED) return `the node's agent does not know this call, it is of another version (${error.details}): restart it with the version of this driver`
+  return `the node's agent does not answer (${error.details}); \`volbridge doctor\` looks at it, and its log says more (STATE-DIR/agent.log, or that of its pod)`
+}
 
 /** mount <mount dir> <json options> */
 export async function mount (args: readonly string[], openAgent: OpenAgent, kind: DriverKind): Promise<FlexReply> {

@@ -82,10 +82,11 @@ export function decodeCapability (capability: VolumeCapability | null): DecodedC
   return { mountFlags: capability.mount.mountFlags, mountGroup: decodeMountGroup(capability.mount.volumeMountGroup), readOnly, exclusive: mode === 'SINGLE_NODE_SINGLE_WRITER' }
 }
 
+/** Shown on terminals, and through Flex whoever writes the options chooses it. */
 function decodeOwner (context: StringMap): string | undefined {
   const name = context['csi.storage.k8s.io/pod.name']
   const namespace = context['csi.storage.k8s.io/pod.namespace']
-  return name === undefined || namespace === undefined ? undefined : `${namespace}/${name}`.slice(0, 512)
+  return name === undefined || namespace === undefined ? undefined : `${namespace}/${name}`.slice(0, 512).replaceAll(/\p{Cc}/gu, '?')
 }
 
 export function decodeStage (request: NodeStageVolumeRequest, door: Door, parseSpec: ParseSpec): StageRequest {

@@ -17,6 +17,8 @@ export interface Bench {
   readonly failing: Options | undefined
   /** Installs the driver into a plugin folder; cases of the prober need it. */
   readonly install: ((folder: string) => Promise<void>) | undefined
+  /** How many pods "at once" are. */
+  readonly crowd: number
 }
 
 export interface Case {

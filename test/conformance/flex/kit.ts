@@ -20,6 +20,8 @@ export interface KitOptions {
   readonly options?: Options
   readonly failing?: Options
   readonly install?: (folder: string) => Promise<void>
+  /** Pods at once: 20, or as many as a slow machine can start before kubelet's patience ends. */
+  readonly crowd?: number
 }
 
 export interface Result {
@@ -31,7 +33,7 @@ export interface Result {
 
 export const allCases: readonly Case[] = [...calls, ...mounting, ...probing]
 
-export async function runCase (each: Case, { driver, folder, env, options, failing, install }: KitOptions): Promise<Result> {
+export async function runCase (each: Case, { driver, folder, env, options, failing, install, crowd = 20 }: KitOptions): Promise<Result> {
   const { title } = each
   const given = { options, failing, install }
   const missing = each.needs.filter((need) => given[need] === undefined)
@@ -39,7 +41,7 @@ export async function runCase (each: Case, { driver, folder, env, options, faili
   const begun = performance.now()
   mkdirSync(folder, { recursive: true })
   const scratch = mkdtempSync(path.join(folder, 'case-'))
-  const bench: Bench = { plugin: new Plugin(driver, path.join(scratch, 'kubelet'), env), scratch, options, failing, install }
+  const bench: Bench = { plugin: new Plugin(driver, path.join(scratch, 'kubelet'), env), scratch, options, failing, install, crowd }
   try {
     await each.run(bench)
     rmSync(path.join(scratch, 'kubelet'), { recursive: true, force: true })

@@ -1,5 +1,5 @@
 /**
- * The kit as a program: `node test/conformance/flex/main.ts --driver PATH [--options JSON] [--failing JSON] [--folder DIR] [--env JSON] [--only TEXT]`.
+ * The kit as a program: `node test/conformance/flex/main.ts --driver PATH [--options JSON] [--failing JSON] [--folder DIR] [--env JSON] [--crowd N] [--only TEXT]`.
  *
  * Owns arguments and output: a line a case, a count, exit code 1 when one failed. `--install COMMAND` runs by /bin/sh with the plugin folder as $1.
  */
@@ -15,7 +15,7 @@ import type { Options } from './kubelet.ts'
 const { values } = parseArgs({
   options: {
     driver: { type: 'string' }, options: { type: 'string' }, failing: { type: 'string' }, folder: { type: 'string' }, env: { type: 'string' },
-    install: { type: 'string' }, only: { type: 'string', default: '' }
+    install: { type: 'string' }, crowd: { type: 'string', default: '20' }, only: { type: 'string', default: '' }
   }
 })
 if (values.driver === undefined || !/^[^~/]+~[^~/]+$/.test(path.basename(path.dirname(path.resolve(values.driver))))) {
@@ -30,6 +30,7 @@ const env = parsed(values.env)
 const { install } = values
 const kit: KitOptions = {
   driver: path.resolve(values.driver),
+  crowd: Math.max(1, Number(values.crowd)),
   folder: values.folder ?? mkdtempSync(path.join(tmpdir(), 'flex-conformance-')),
   ...options === undefined ? {} : { options },
   ...failing === undefined ? {} : { failing },

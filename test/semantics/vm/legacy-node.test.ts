@@ -80,7 +80,7 @@ for (const [name, options] of [['FUSE', fuse], ['the kernel\'s client', kernel]]
   check(`the conformance kit passes in there, with ${name}`, async (t) => {
     t.timeout(kitMs)
     const { code, output } = await node.run(
-      `/kit/node --no-warnings /kit/main.ts --driver ${driver} --folder /tmp/kit --options '${JSON.stringify(options())}'`, kitMs)
+      `/kit/node --no-warnings /kit/main.ts --driver ${driver} --folder /tmp/kit --crowd 4 --options '${JSON.stringify(options())}'`, kitMs)
     t.log(output.trimEnd())
     t.is(code, 0, output)
     t.regex(output, /[1-9]\d* passed, 0 failed/)

@@ -215,6 +215,14 @@ test('a failure of the agent becomes a Failure with its sentence', async (t) => 
   t.deepEqual(reply, failure('server nas does not answer'))
 })
 
+test('what is no agent of this version is told in an operator\'s words', async (t) => {
+  for (const [code, words] of [[12, /does not know this call, it is of another version.*restart it/], [14, /agent does not answer \(boom\); `volbridge doctor`/], [13, /agent does not answer/]] as const) {
+    const reply = await callOut(['unmount', '/a'], doorOf([], () => { throw new CallError('x', code, 'boom', { agentAnswered: false }) }))
+    t.is(reply.status, 'Failure')
+    t.regex(reply.message ?? '', words)
+  }
+})
+
 test('a call lost with its agent is made once more, a second loss is a Failure', async (t) => {
   const made: Made[] = []
   let losses = 1

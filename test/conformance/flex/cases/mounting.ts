@@ -106,7 +106,7 @@ async function endBySignal (bench: Bench): Promise<void> {
 
 async function manyAtOnce (bench: Bench): Promise<void> {
   const { plugin } = bench
-  const pods = Array.from({ length: 20 }, (_, n) => `many-${n}`)
+  const pods = Array.from({ length: bench.crowd }, (_, n) => `many-${n}`)
   const mounted = await Promise.all(pods.map(async (pod) => await plugin.setUp(volumeOf(bench, pod))))
   const unmounted = await Promise.all(pods.map(async (pod) => await plugin.tearDown(pod, 'data')))
   for (const [n, pod] of pods.entries()) {
@@ -166,7 +166,7 @@ export const cases: readonly Case[] = [
   needing('two pods share what they share, and one leaves without harm to the other', twoPods),
   needing('no process shows a secret after the call', hideSecrets),
   needing('SIGTERM in the middle is answered with one JSON, and leaves nothing that unmount does not take away', endBySignal),
-  needing('20 pods at once are mounted and unmounted', manyAtOnce),
+  needing('a crowd of pods at once is mounted and unmounted', manyAtOnce),
   { title: 'a mount that fails leaves its folder empty, unmounted and removable', needs: ['failing'], run: failClean },
   needing('a dead mount is replaced by mount and taken away by unmount', replaceDead)
 ]

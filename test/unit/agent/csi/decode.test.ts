@@ -113,6 +113,8 @@ test('a volume that kubelet has not staged and not marked as inline is refused w
 test('the pod is named by what kubelet adds to the attributes', (t) => {
   const context = { server: 'nas', share: '/x', 'csi.storage.k8s.io/pod.name': 'web', 'csi.storage.k8s.io/pod.namespace': 'shop' }
   t.is(decodePublish(publish({ volumeContext: context }), 'csi', parseVolumeSpec).owner, 'shop/web')
+  const forged = { ...context, 'csi.storage.k8s.io/pod.name': '\u001b[2Jweb\n' }
+  t.is(decodePublish(publish({ volumeContext: forged }), 'csi', parseVolumeSpec).owner, 'shop/?[2Jweb?')
 })
 
 test('an expansion without a range asks for nothing', (t) => {
