@@ -8,11 +8,14 @@ import { WireError } from '../../agent/base/errors.ts'
 
 export class XdrReader {
   readonly #buffer: Buffer
+  /** Numbers are read through it: one call each, where Buffer's methods are functions of their own that check once more. */
+  readonly #view: DataView
   readonly #end: number
   #offset: number
 
   constructor (buffer: Buffer, start = 0, end = buffer.length) {
     this.#buffer = buffer
+    this.#view = new DataView(buffer.buffer, buffer.byteOffset, buffer.length)
     this.#offset = start
     this.#end = end
   }
@@ -30,24 +33,24 @@ export class XdrReader {
   }
 
   /** unsigned int, section 4.2. */
-  uint32 (): number { return this.#buffer.readUInt32BE(this.#advance(4)) }
+  uint32 (): number { return this.#view.getUint32(this.#advance(4)) }
   /** int, section 4.1. */
-  int32 (): number { return this.#buffer.readInt32BE(this.#advance(4)) }
+  int32 (): number { return this.#view.getInt32(this.#advance(4)) }
   /** unsigned hyper, section 4.5: ids and cookies. */
-  uint64 (): bigint { return this.#buffer.readBigUInt64BE(this.#advance(8)) }
+  uint64 (): bigint { return this.#view.getBigUint64(this.#advance(8)) }
 
   /** unsigned hyper that is a size or an offset: refused above 2^53. */
   size64 (): number {
     const at = this.#advance(8)
-    const high = this.#buffer.readUInt32BE(at)
+    const high = this.#view.getUint32(at)
     if (high > 0x1f_ffff) throw new WireError('INVALID', `size at ${at} is above 2^53`)
-    return high * 0x1_0000_0000 + this.#buffer.readUInt32BE(at + 4)
+    return high * 0x1_0000_0000 + this.#view.getUint32(at + 4)
   }
 
   /** unsigned hyper that is a quantity nobody seeks to: values above 2^53-1 are cut to it. */
   clamped64 (): number {
     const at = this.#advance(8)
-    return Math.min(this.#buffer.readUInt32BE(at) * 0x1_0000_0000 + this.#buffer.readUInt32BE(at + 4), Number.MAX_SAFE_INTEGER)
+    return Math.min(this.#view.getUint32(at) * 0x1_0000_0000 + this.#view.getUint32(at + 4), Number.MAX_SAFE_INTEGER)
   }
 
   /** bool, section 4.4: anything but 0 and 1 is refused. */

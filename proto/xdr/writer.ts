@@ -10,6 +10,7 @@ const padding = Buffer.alloc(3)
 
 export class XdrWriter {
   #buffer: Buffer
+  #view: DataView
   #offset = 0
   /** Start of the bytes not yet in #parts. */
   #start = 0
@@ -18,6 +19,7 @@ export class XdrWriter {
 
   constructor (capacityBytes = 256) {
     this.#buffer = Buffer.allocUnsafe(capacityBytes)
+    this.#view = viewOf(this.#buffer)
   }
 
   /** Bytes written so far, payloads included. */
@@ -28,6 +30,7 @@ export class XdrWriter {
     if (at + bytes > this.#buffer.length) {
       this.#seal()
       this.#buffer = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, bytes + 256))
+      this.#view = viewOf(this.#buffer)
       this.#start = 0
       this.#offset = bytes
       return 0
@@ -46,25 +49,25 @@ export class XdrWriter {
 
   uint32 (value: number): void {
     const at = this.#advance(4)
-    this.#buffer.writeUInt32BE(value >>> 0, at)
+    this.#view.setUint32(at, value)
   }
 
   int32 (value: number): void {
     const at = this.#advance(4)
-    this.#buffer.writeInt32BE(value | 0, at)
+    this.#view.setInt32(at, value)
   }
 
   uint64 (value: bigint): void {
     const at = this.#advance(8)
-    this.#buffer.writeBigUInt64BE(value, at)
+    this.#view.setBigUint64(at, value)
   }
 
   /** unsigned hyper from a size or offset. */
   size64 (value: number): void {
     if (!Number.isSafeInteger(value) || value < 0) throw new WireError('INVALID', `${value} is not a size below 2^53`)
     const at = this.#advance(8)
-    this.#buffer.writeUInt32BE(Math.floor(value / 0x1_0000_0000), at)
-    this.#buffer.writeUInt32BE(value % 0x1_0000_0000, at + 4)
+    this.#view.setUint32(at, Math.floor(value / 0x1_0000_0000))
+    this.#view.setUint32(at + 4, value % 0x1_0000_0000)
   }
 
   bool (value: boolean): void { this.uint32(value ? 1 : 0) }
@@ -128,4 +131,8 @@ export class XdrWriter {
     this.#seal()
     return this.#parts
   }
+}
+
+function viewOf (buffer: Buffer): DataView {
+  return new DataView(buffer.buffer, buffer.byteOffset, buffer.length)
 }
