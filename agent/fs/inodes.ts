@@ -13,6 +13,7 @@ import type { State } from './state.ts'
 import type { CachedAttributes } from './attributes.ts'
 import type { CachedAccess } from './access.ts'
 import type { FileErrors } from './file-errors.ts'
+import type { Ahead } from './lookup-ahead.ts'
 
 /** A removed but open object: where its other name is, and who removed it. */
 export interface SillyName {
@@ -58,6 +59,8 @@ export class Inode {
   names: Map<FileName, Nodeid> | undefined
   /** entries.ts: `names` has every name of this folder; one that is not there does not exist. */
   hasAllNames = false
+  /** lookup-ahead.ts */
+  ahead: Ahead | undefined
   /** directories.ts: the listing that began last */
   listed: Positions | undefined
   /** dirty-file.ts */
@@ -83,8 +86,11 @@ export function isSameObject (inode: Inode, attributes: Attributes): boolean {
   return inode.kind === attributes.kind && (inode.fileid === attributes.fileid || inode.fileid === unknownFileid)
 }
 
-/** Long enough for a reply that names the inode to reach the kernel and be remembered. */
-const idleMs = 1_000
+/**
+ * Long enough for a reply that names the inode to reach the kernel and be remembered, and for what a listing brought to be looked up: attributes
+ * are believed as long (nfs(5) acregmin).
+ */
+const idleMs = 3_000
 
 export class InodeTable {
   readonly #state: State

@@ -8,6 +8,7 @@ import type { MaybePromise } from '../base/maybe-promise.ts'
 import type { Attributes, Credential, DirectoryEntry, Found, RemoteHandle } from './backend.ts'
 import type { Core } from './core.ts'
 import type { Inode } from './inodes.ts'
+import { LookupAhead } from './lookup-ahead.ts'
 import type { Caller, Entry, NoEntry, Nodeid } from './operations.ts'
 
 /** What a listing knows about one of its pages. */
@@ -15,8 +16,12 @@ interface PageFacts { readonly version: number, readonly sent: number, readonly 
 
 export class Lookups {
   readonly #core: Core
+  readonly #ahead: LookupAhead
 
-  constructor (core: Core) { this.#core = core }
+  constructor (core: Core) {
+    this.#core = core
+    this.#ahead = new LookupAhead(core, (directory, listed, page) => this.#noteListed(directory, listed, page))
+  }
 
   lookup (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<Entry | NoEntry | Errno> {
     const { attributes, backend, inodes, options, soft } = this.#core
@@ -95,6 +100,13 @@ export class Lookups {
 
   /** An entry of a READDIRPLUS page; undefined when the page is no longer to be trusted about it. */
   ofListing (directory: Inode, listed: DirectoryEntry, page: PageFacts): Entry | undefined {
+    const inode = this.#noteListed(directory, listed, page)
+    if (inode === undefined) return undefined
+    const entry = this.entry(directory, inode)
+    return isErrno(entry) ? undefined : entry
+  }
+
+  #noteListed (directory: Inode, listed: DirectoryEntry, page: PageFacts): Inode | undefined {
     const { names } = this.#core
     if (listed.handle === undefined || listed.attributes === undefined) return undefined
     // A name that we made or removed after the page was read must not come back.
@@ -102,8 +114,7 @@ export class Lookups {
     const inode = this.#intern(listed.handle, listed.attributes, page.sent, page.receivedMs)
     inode.where ??= { parent: directory, name: listed.name }
     names.put(directory, listed.name, inode.nodeid)
-    const entry = this.entry(directory, inode)
-    return isErrno(entry) ? undefined : entry
+    return inode
   }
 
   #intern (handle: RemoteHandle, known: Attributes, sent: number, receivedMs?: number): Inode {
@@ -119,7 +130,9 @@ export class Lookups {
       const isKept = this.#core.names.get(directory, name) === 0 && options.lookupCache === 'all'
       return { nodeid: 0, entryTtlMs: isKept ? attributes.remainingMs(directory) : 0 }
     }
-    return isErrno(inode) ? inode : this.entry(directory, inode)
+    if (isErrno(inode)) return inode
+    this.#ahead.asked(directory, credential)
+    return this.entry(directory, inode)
   }
 
   #noteMissing (directory: Inode, name: FileName, isQuiet: boolean, credential: Credential): void {
@@ -144,6 +157,7 @@ export class Lookups {
     const inode = inodes.get(nodeid)
     if (inode === undefined || !attributes.isFresh(inode)) return undefined
     const entry = this.entry(directory, inode)
+    if (directory.ahead !== undefined) directory.ahead.hits += 1
     return isErrno(entry) ? undefined : entry
   }
 

@@ -34,7 +34,7 @@ export interface FilesystemOptions {
   readonly commitDelayMs: number
   readonly writesInFlightMax: number
   readonly namesMax: number
-  /** Inodes without a kernel reference that are kept for a reply that is still on its way. */
+  /** Inodes without a kernel reference that are kept for a reply that is still on its way, or because a listing brought them (about 1 KiB each). */
   readonly idleInodesMax: number
 }
 
@@ -57,5 +57,5 @@ export const defaultOptions: FilesystemOptions = {
   // 16 x 1 MiB covers 100 ms of round trip at 160 MB/s and leaves call slots to other files.
   writesInFlightMax: 16,
   namesMax: 65_536,
-  idleInodesMax: 4_096
+  idleInodesMax: 8_192
 }

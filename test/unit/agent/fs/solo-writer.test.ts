@@ -163,7 +163,7 @@ test('old numbers go when the kernel forgets them, and the object with the last'
   t.is(new Set(numbers).size, 4)
   const inodes = world.fs.gauges().inodes
   for (const nodeid of numbers) world.fs.forget(nodeid, world.state.lookups.get(nodeid) ?? 0)
-  world.clock.advance(2_000)
+  world.clock.advance(4_000)
   world.fs.forget(1, 0)
   t.true(world.fs.gauges().inodes < inodes)
   t.is(world.fs.gauges().inodes, 1)

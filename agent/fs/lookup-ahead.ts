@@ -1,0 +1,105 @@
+/**
+ * Programs that know names beforehand (git, make, rsync) look up one after the other in a folder. After some of these LOOKUPs the folder
+ * is listed with attributes, and most of the others are answered from the caches: an entry of a listing costs a fraction of a LOOKUP.
+ *
+ * Owns when that is worth it and how much is listed: in portions, never more entries than a fixed multiple of the LOOKUPs asked, and no
+ * further when few of them are used. Does not know what the caches make of an entry (lookups.ts): it is believed as after an `ls -l`.
+ */
+import { isErrno } from '../base/errno.ts'
+import { badCookie, type Credential, type DirectoryEntry } from './backend.ts'
+import type { Core } from './core.ts'
+import type { Inode } from './inodes.ts'
+
+/** A walk along a path, or a program with few files, does not begin it. */
+const askedMin = 32
+/** LOOKUPs further apart than this on average are not a row of them. */
+const rowMs = 1_000
+/** At worst, when no entry is used, the server does about twice the work. */
+const entriesPerLookup = 8
+/** About 160 entries: other calls wait for no more. */
+const pageBytes = 32 * 1024
+/** From so many entries on one lookup in ten must have been answered by them. */
+const judgedAfter = 2_048
+const hitsWanted = 0.1
+
+/** What a folder remembers of it. */
+export class Ahead {
+  asked = 0
+  sinceMs: number
+  lastMs: number
+  listed = 0
+  hits = 0
+  cookie = 0n
+  verifier = ''
+  isRunning = false
+  isOver = false
+
+  constructor (nowMs: number) {
+    this.sinceMs = nowMs
+    this.lastMs = nowMs
+  }
+}
+
+/** What is known about a page of a listing: see lookups.ts. */
+interface PageFacts { readonly version: number, readonly sent: number, readonly receivedMs: number }
+type Note = (directory: Inode, listed: DirectoryEntry, page: PageFacts) => unknown
+
+export class LookupAhead {
+  readonly #core: Core
+  readonly #note: Note
+  readonly #isWanted: boolean
+
+  constructor (core: Core, note: Note) {
+    const { noac, lookupCache, acregminMs, acdirminMs } = core.options
+    this.#core = core
+    this.#note = note
+    this.#isWanted = !noac && lookupCache !== 'none' && acregminMs > 0 && acdirminMs > 0
+  }
+
+  /** A name of this folder was asked for, and is there. */
+  asked (directory: Inode, credential: Credential): void {
+    if (!this.#isWanted) return
+    const nowMs = this.#core.clock.nowMs()
+    const ahead = directory.ahead === undefined || nowMs - directory.ahead.lastMs > rowMs ? new Ahead(nowMs) : directory.ahead
+    directory.ahead = ahead
+    ahead.lastMs = nowMs
+    ahead.asked += 1
+    if (ahead.asked < askedMin || ahead.isRunning || ahead.isOver || !mayList(ahead)) return
+    if (ahead.asked === askedMin && nowMs - ahead.sinceMs > rowMs) {
+      directory.ahead = undefined
+      return
+    }
+    ahead.isRunning = true
+    void this.#list(directory, ahead, credential)
+  }
+
+  async #list (directory: Inode, ahead: Ahead, credential: Credential): Promise<void> {
+    const { attributes, backend, clock } = this.#core
+    while (mayList(ahead)) {
+      const version = directory.cached.own === undefined ? directory.cached.version : -1
+      const sent = attributes.stamp()
+      const { cookie, verifier } = ahead
+      const page = await backend.readdir(directory.handle, { cookie, cookieVerifier: verifier, replyBytes: pageBytes, withAttributes: true }, credential)
+      // Nobody asked for this: whatever is wrong, the LOOKUPs find out themselves.
+      if (page === badCookie || isErrno(page)) {
+        ahead.isOver = true
+        break
+      }
+      const isQuiet = version === directory.cached.version
+      attributes.apply(directory, page.directory, sent)
+      const facts = { version: isQuiet ? directory.cached.version : -1, sent, receivedMs: clock.nowMs() }
+      for (const entry of page.entries) if (entry.name !== '.' && entry.name !== '..') this.#note(directory, entry, facts)
+      const last = page.entries.at(-1)
+      ahead.listed += page.entries.length
+      ahead.verifier = page.cookieVerifier
+      ahead.isOver = page.eof || last === undefined || last.cookie === cookie
+      if (ahead.isOver) break
+      ahead.cookie = last?.cookie ?? cookie
+    }
+    ahead.isRunning = false
+  }
+}
+
+function mayList ({ asked, listed, hits }: Ahead): boolean {
+  return listed < asked * entriesPerLookup && (listed < judgedAfter || hits >= hitsWanted * (hits + asked))
+}
