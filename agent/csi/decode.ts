@@ -65,7 +65,7 @@ interface DecodedCapability extends SpecExtras { readonly readOnly: boolean, rea
 function decodeMountGroup (text: string): number | undefined {
   if (text === '') return undefined
   const group = Number(text)
-  if (!/^\d{1,10}$/.test(text) || group > 0xfffffffe) refuse('volume_capability.mount.volume_mount_group', `${JSON.stringify(text)} is not a group id`)
+  if (!/^\d{1,10}$/.test(text) || group > 0xfffffffe) refuse('volume_capability.mount.volume_mount_group', `${JSON.stringify(text.slice(0, 100))} is not a group id`)
   return group
 }
 
@@ -143,8 +143,15 @@ function decodeLookedAt (text: string, field: string): AbsolutePath {
   }
 }
 
+/** It says nothing that the volume's path does not, and kubelet leaves it out; a wrong one is a caller's mistake all the same. */
+function checkStaging (text: string): void {
+  if (text !== '') decodePath(text, 'staging_target_path')
+}
+
 export function decodeStatistics (request: NodeGetVolumeStatsRequest): { volume: VolumeId, path: AbsolutePath } {
-  return { volume: decodeVolumeId(request.volumeId), path: decodeLookedAt(request.volumePath, 'volume_path') }
+  const found = { volume: decodeVolumeId(request.volumeId), path: decodeLookedAt(request.volumePath, 'volume_path') }
+  checkStaging(request.stagingTargetPath)
+  return found
 }
 
 /** Both paths are optional: the volume may only have been tried there. */
@@ -154,10 +161,18 @@ export function decodeVolumeHealth (request: NodeGetVolumeHealthRequest): { volu
   return { volume, paths: given.filter(([, text]) => text !== '').map(([field, text]) => decodePath(text, field)) }
 }
 
+/** CSI: neither bound may be negative, and 0 is none. */
+function decodeCapacity ({ requiredBytes, limitBytes }: NonNullable<NodeExpandVolumeRequest['capacityRange']>): bigint {
+  const [required, limit] = [BigInt(requiredBytes), BigInt(limitBytes)]
+  if (required < 0n) refuse('capacity_range.required_bytes', `is negative (${required})`)
+  if (limit < 0n) refuse('capacity_range.limit_bytes', `is negative (${limit})`)
+  if (limit > 0n && limit < required) refuse('capacity_range', `asks for at least ${required} bytes and at most ${limit}`)
+  return required
+}
+
 export function decodeExpand (request: NodeExpandVolumeRequest): { volume: VolumeId, path: AbsolutePath, requiredBytes: bigint } {
-  return {
-    volume: decodeVolumeId(request.volumeId),
-    path: decodeLookedAt(request.volumePath, 'volume_path'),
-    requiredBytes: BigInt(request.capacityRange?.requiredBytes ?? '0')
-  }
+  const found = { volume: decodeVolumeId(request.volumeId), path: decodeLookedAt(request.volumePath, 'volume_path') }
+  checkStaging(request.stagingTargetPath)
+  if (request.volumeCapability !== null) decodeCapability(request.volumeCapability)
+  return { ...found, requiredBytes: request.capacityRange === null ? 0n : decodeCapacity(request.capacityRange) }
 }

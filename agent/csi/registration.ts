@@ -16,6 +16,9 @@ import type { Services } from '../../proto/csi/load.ts'
 import { RpcServer } from './server.ts'
 import type { CallObserver } from './unary.ts'
 
+/** It is shown in logs, in `status` and on /readyz. */
+const reasonLengthMax = 1000
+
 export interface RegistrationState {
   readonly phase: 'waiting' | 'registered' | 'refused'
   /** kubelet's or the system's words when refused. */
@@ -106,7 +109,7 @@ export class Registration {
       Registration: {
         GetInfo: () => ({ type: 'CSIPlugin', name: driverName, endpoint, supportedVersions }),
         NotifyRegistrationStatus: ({ pluginRegistered, error }) => {
-          this.#become(pluginRegistered ? { phase: 'registered', error: '' } : { phase: 'refused', error: error === '' ? 'kubelet gave no reason' : error })
+          this.#become(pluginRegistered ? { phase: 'registered', error: '' } : { phase: 'refused', error: error === '' ? 'kubelet gave no reason' : error.slice(0, reasonLengthMax) })
           if (!pluginRegistered) this.#refused.abort()
           return {}
         }

@@ -70,7 +70,7 @@ export function observeCalls (log: Log, metrics: CallMetrics): (call: ObservedCa
         ...(outcome.error === undefined ? {} : { arguments: redact(request, `${method}Request`) }),
         ...errorFields(outcome.error, level)
       }
-      log(level, fields, outcome.error instanceof Error ? outcome.error.message : undefined)
+      log(level, fields, outcome.error instanceof Error ? shortened(outcome.error.message) : undefined)
       metrics.ended(method, outcome.code, door, ms / 1000)
     }
   }

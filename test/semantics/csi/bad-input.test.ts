@@ -69,6 +69,9 @@ const capabilities: readonly Row[] = [
   ['no access mode', { volumeCapability: { ...mount(), accessMode: null } }, 'INVALID_ARGUMENT', 'volume_capability.access_mode'],
   ['an access mode from the future', { volumeCapability: { ...mount(), accessMode: { mode: 99 } } }, 'INVALID_ARGUMENT', 'volume_capability.access_mode'],
   ['a group by name', { volumeCapability: mount({ volumeMountGroup: 'staff' }) }, 'INVALID_ARGUMENT', 'volume_capability.mount.volume_mount_group'],
+  ['a group below zero', { volumeCapability: mount({ volumeMountGroup: '-1' }) }, 'INVALID_ARGUMENT', 'volume_capability.mount.volume_mount_group'],
+  ['a group beyond 32 bits', { volumeCapability: mount({ volumeMountGroup: '4294967295' }) }, 'INVALID_ARGUMENT', 'volume_capability.mount.volume_mount_group'],
+  ['a group of 64 KiB', { volumeCapability: mount({ volumeMountGroup: '1'.repeat(65_536) }) }, 'INVALID_ARGUMENT', 'volume_capability.mount.volume_mount_group'],
   ['a mount flag that is none', { volumeCapability: mount({ mountFlags: ['hard', 'sofft'] }) }, 'INVALID_ARGUMENT', 'mountOptions: "'],
   ['mount flags that contradict each other', { volumeCapability: mount({ mountFlags: ['hard', 'soft'] }) }, 'INVALID_ARGUMENT', 'mountOptions: "'],
   ['a mount flag of 64 KiB', { volumeCapability: mount({ mountFlags: ['x'.repeat(65_536)] }) }, 'INVALID_ARGUMENT', 'mountOptions: "']
@@ -82,6 +85,15 @@ const contexts: readonly Row[] = [
   ['a subDir that climbs', context((good) => ({ ...good, subDir: 'a/../../b' })), 'INVALID_ARGUMENT', 'subDir'],
   ['an attribute that is none', context((good) => ({ ...good, sahre: '/x' })), 'INVALID_ARGUMENT', 'volume attributes: "sahre"'],
   ['an attribute of 64 KiB', context((good) => ({ ...good, server: 'h'.repeat(65_536) })), 'INVALID_ARGUMENT', 'server'],
+  ['another type of volume', context((good) => ({ ...good, type: 'smb' })), 'INVALID_ARGUMENT', 'type'],
+  ['a client that is none', context((good) => ({ ...good, client: 'userspace' })), 'INVALID_ARGUMENT', 'client'],
+  ['a client that does not speak the version', context((good) => ({ ...good, client: 'fuse', mountOptions: 'vers=4.1' })), 'INVALID_ARGUMENT', 'mountOptions: "'],
+  ['a consistency that is none', context((good) => ({ ...good, consistency: 'eventual' })), 'INVALID_ARGUMENT', 'consistency'],
+  ['permissions that are none', context((good) => ({ ...good, mountPermissions: 'rwx' })), 'INVALID_ARGUMENT', 'mountPermissions'],
+  ['a share with ..', context((good) => ({ ...good, share: '/a/../b' })), 'INVALID_ARGUMENT', 'share'],
+  ['a subDir with a name of 300 bytes', context((good) => ({ ...good, subDir: 'n'.repeat(300) })), 'INVALID_ARGUMENT', 'subDir'],
+  ['a port that is none', context((good) => ({ ...good, mountOptions: 'port=70000' })), 'INVALID_ARGUMENT', 'mountOptions: "'],
+  ['times that contradict each other', context((good) => ({ ...good, mountOptions: 'acregmin=60,acregmax=3' })), 'INVALID_ARGUMENT', 'mountOptions: "'],
   ['an attribute with NUL', context((good) => ({ ...good, share: '/a\0b' })), 'INVALID_ARGUMENT', 'share']
 ]
 
@@ -94,8 +106,14 @@ const tables: Readonly<Partial<Record<Method, readonly Row[]>>> = {
     ['a staging path where nothing is staged', ({ node }) => ({ stagingTargetPath: `${node.kubelet}/plugins/other` }), 'FAILED_PRECONDITION', 'staging_target_path']
   ],
   NodeUnpublishVolume: [...ids, ...paths('targetPath', 'target_path'), ...outside('targetPath', 'target_path')],
-  NodeGetVolumeStats: [...ids, ...paths('volumePath', 'volume_path', 'NOT_FOUND'), ['a volume that is not there', {}, 'NOT_FOUND', 'volume_path']],
-  NodeExpandVolume: [...ids, ...paths('volumePath', 'volume_path', 'NOT_FOUND'), ['a volume that is not there', {}, 'NOT_FOUND', 'volume_path']],
+  NodeGetVolumeStats: [...ids, ...paths('volumePath', 'volume_path', 'NOT_FOUND'), ...paths('stagingTargetPath', 'staging_target_path').slice(1), ['a volume that is not there', {}, 'NOT_FOUND', 'volume_path']],
+  NodeExpandVolume: [
+    ...ids, ...paths('volumePath', 'volume_path', 'NOT_FOUND'), ...paths('stagingTargetPath', 'staging_target_path').slice(1), ...capabilities.slice(1, 8),
+    ['fewer than no bytes', { capacityRange: { requiredBytes: '-1', limitBytes: '0' } }, 'INVALID_ARGUMENT', 'capacity_range.required_bytes'],
+    ['a limit below zero', { capacityRange: { requiredBytes: '1', limitBytes: '-9223372036854775808' } }, 'INVALID_ARGUMENT', 'capacity_range.limit_bytes'],
+    ['more than the limit', { capacityRange: { requiredBytes: '2', limitBytes: '1' } }, 'INVALID_ARGUMENT', 'capacity_range'],
+    ['a volume that is not there', {}, 'NOT_FOUND', 'volume_path']
+  ],
   NodeGetVolumeHealth: [...ids, ...paths('volumePublishPath', 'volume_publish_path').slice(1), ...paths('stagingTargetPath', 'staging_target_path').slice(1), ['a volume that is not there', {}, 'NOT_FOUND', 'volume_id']]
 }
 
