@@ -114,9 +114,8 @@ export class Connection {
     }
     if (this.#isFlushScheduled) return
     this.#isFlushScheduled = true
-    // When everything that is readable now was looked at: the calls of waiting requests and those that follow from the replies just read
-    // leave in one write(2), which costs more than making them.
-    setImmediate(this.#flush)
+    // After the microtasks of this turn, so that every continuation of the replies just read adds its call first.
+    process.nextTick(this.#flush)
   }
 
   /**
