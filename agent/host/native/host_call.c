@@ -320,21 +320,30 @@ static int run_beneath (const char *base, const char *sub, uint32_t flags) {
   int root = open(base, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (root < 0) return errno;
   int fd = open_beneath(root, sub);
-  if (fd < 0) return errno;
-  if (flags != BENEATH_BIND) {
+  int result = fd < 0 ? errno : 0;
+  if (result == 0 && flags != BENEATH_BIND) {
     held.tree = (int)syscall(SYS_open_tree, fd, "", TREE_CLONE | TREE_EMPTY_PATH | O_CLOEXEC);
-    return held.tree < 0 ? errno : 0;
+    if (held.tree < 0) result = errno;
+  } else if (result == 0) {
+    char from[32], to[32];
+    fd_path(from, fd);
+    fd_path(to, root);
+    if (mount(from, to, NULL, MS_BIND, NULL) != 0) result = errno;
   }
-  char from[32], to[32];
-  fd_path(from, fd);
-  fd_path(to, root);
-  return mount(from, to, NULL, MS_BIND, NULL) == 0 ? 0 : errno;
+  if (fd >= 0) close(fd);
+  close(root);
+  return result;
 }
 
 /* Back to where we came from, with the folder that was found. What else was mounted in between goes with the child. */
 static int run_attach (void) {
   if (setns(held.home, CLONE_NEWNS) != 0) return errno;
-  return syscall(SYS_move_mount, held.tree, "", held.target, "", MOVE_FROM_FD | MOVE_TO_FD) == 0 ? 0 : errno;
+  int result = syscall(SYS_move_mount, held.tree, "", held.target, "", MOVE_FROM_FD | MOVE_TO_FD) == 0 ? 0 : errno;
+  /* Our answer may arrive before we are gone: an unmount right after it must not find the mount busy. */
+  close(held.tree);
+  close(held.target);
+  close(held.home);
+  return result;
 }
 
 static int run_syncfs (const char *path) {
