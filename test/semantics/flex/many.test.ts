@@ -61,6 +61,7 @@ async function traces (): Promise<object> {
 const rounds = isLong ? 1000 : 30
 
 check(`${rounds} rounds of mount and unmount leave no process, mount, descriptor or file behind`, async (t) => {
+  t.timeout(300_000 + rounds * 10_000)
   const stays = await kubelet.flexMount(flex, target('stays'), inFolder('stays'))
   t.is(stays?.answer.status, 'Success', stays?.answer.message)
   const round = async (n: number): Promise<void> => {
@@ -89,6 +90,7 @@ check(`${rounds} rounds of mount and unmount leave no process, mount, descriptor
 
 const long = isLong ? check : skipped
 long('100 pods with different shares are mounted at once, and unmounted at once', async (t) => {
+  t.timeout(1_200_000)
   const pods = Array.from({ length: 100 }, (_, n) => n)
   const mounted = await Promise.all(pods.map(async (n) => await kubelet.flexMount(flex, target(`many-${n}`), inFolder(`dir-${n}`))))
   t.deepEqual(mounted.map((result) => result?.answer), pods.map(() => ({ status: 'Success' })))
