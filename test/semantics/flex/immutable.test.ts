@@ -47,7 +47,7 @@ async function mount (pod: string): Promise<string> {
   return target(pod)
 }
 
-check('a pod whose mount went missing cannot write to the node\'s disk, and kubelet\'s unmount gives the folder back', async (t) => {
+check('a pod whose mount went missing cannot write to the node’s disk, and kubelet’s unmount gives the folder back', async (t) => {
   const pod = await mount('bare')
   writeFileSync(path.join(pod, 'through'), 'x')
   await shell(`umount ${pod}`)
