@@ -13,9 +13,9 @@ import type { DescriptorAddon } from './addon.ts'
  * writes of 4 KiB: peak resident memory 350 → 240 MB, a tenth more time of the processor.
  * Both are read at every collection, so they may be set while the process runs; `createMemoryRelease` says why that is needed.
  */
-export function keepHeapSmall (): void {
+export function keepHeapSmall (growingPercent = 200): void {
   setFlagsFromString('--semi-space-growth-factor=1')
-  setFlagsFromString('--heap-growing-percent=200')
+  setFlagsFromString(`--heap-growing-percent=${growingPercent}`)
 }
 
 /**

@@ -35,6 +35,8 @@ const graceMs = 5000
 const handoverMs = 10_000
 const idleLookMs = 1000
 const agentCgroup = 'volbridge-agent'
+/** A look at fifty sessions every few seconds leaves garbage and nothing that hurries: half of what lives is enough to run ahead. */
+const heapGrowingPercent = 50
 
 const contender = ({ leaveWhenIdle, csiEndpoint }: AgentOptions): Contender => ({ version, stays: leaveWhenIdle === undefined || csiEndpoint !== undefined })
 
@@ -176,7 +178,7 @@ async function serveHere (options: AgentOptions, places: Places, { log, troubles
 /** `volbridge agent`. @throws VolumeError when it can't start. */
 export async function runAgent (options: AgentOptions, places: Places): Promise<number> {
   requireRoot()
-  keepHeapSmall()
+  keepHeapSmall(heapGrowingPercent)
   await makePlaces(places)
   const troubles = new Troubles()
   const log = troubles.watch(openLog({ level: options.logLevel, file: options.logFile }))
