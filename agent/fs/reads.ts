@@ -62,12 +62,25 @@ export class FileReader {
     return data ?? this.read(handle, 0, count)
   }
 
+  /** Nearly always one request and its whole answer. */
   async #readPlain (inode: Inode, open: OpenState, offset: number, count: number): Promise<FileData | Errno> {
+    if (count <= this.#backend.capabilities.readBytesMax) {
+      const sent = this.#attributes.stamp()
+      const answer = await this.#backend.read(open, offset, count)
+      if (isErrno(answer)) {
+        this.#attributes.noteFailure(inode, answer)
+        return answer
+      }
+      this.#attributes.apply(inode, answer.attributes, sent)
+      const bytes = answer.data.length
+      if (bytes === count || answer.eof) return { parts: bytes === 0 ? [] : [answer.data], bytes, release: () => { answer.release() } }
+      const rest = await this.#readSpan(inode, open, offset + bytes, offset + count)
+      if (!isErrno(rest)) return together({ parts: [answer.data, ...rest.parts], bytes: bytes + rest.bytes, releases: [() => { answer.release() }, ...rest.releases] })
+      answer.release()
+      return rest
+    }
     const data = await this.#readSpan(inode, open, offset, offset + count)
-    if (isErrno(data)) return data
-    const [only] = data.releases
-    const release = data.releases.length === 1 && only !== undefined ? only : () => { for (const free of data.releases) free() }
-    return { parts: data.parts, bytes: data.bytes, release }
+    return isErrno(data) ? data : together(data)
   }
 
   async #readAround (inode: Inode, open: OpenState, wanted: Wanted, gaps: [number, number][]): Promise<FileData | Errno> {
@@ -161,6 +174,10 @@ export class FileReader {
     }
     return whole
   }
+}
+
+function together ({ parts, bytes, releases }: ServerData): FileData {
+  return { parts, bytes, release: () => { for (const free of releases) free() } }
 }
 
 interface Wanted { readonly own: readonly OwnRange[], readonly offset: number, readonly end: number, readonly localEnd: number }
