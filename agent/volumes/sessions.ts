@@ -92,6 +92,9 @@ export class Session {
   }
 }
 
+/** Where a hundred sessions end at once, a killed one waits seconds for its turn to die. An unmount must still answer within ten. */
+const killedMs = 4000
+
 export class Sessions {
   readonly #options: SessionsOptions
 
@@ -156,7 +159,7 @@ export class Sessions {
    * @throws VolumeError INTERNAL when it survives SIGKILL (D state).
    */
   async end (id: ProcessId | undefined, socketPath: string | undefined, endsByItself: boolean): Promise<void> {
-    const gone = id === undefined || await endProcess(id, { waitMs: endsByItself ? 500 : 0, termMs: 300, killMs: 700 })
+    const gone = id === undefined || await endProcess(id, { waitMs: endsByItself ? 500 : 0, termMs: 300, killMs: killedMs })
     if (socketPath !== undefined) await unlink(socketPath).catch(() => undefined)
     /* Stays as long as another session is in it. */
     if (this.#options.cgroup !== undefined) await removeOwnCgroup(this.#options.cgroup, this.#options.node?.cgroups)
