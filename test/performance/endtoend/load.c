@@ -1,8 +1,8 @@
 /*
  * Load for the end-to-end benchmark: T threads work on the files f0 … f(N-1) of a folder, each on its share, once.
- *   load stat|create|durable|read FOLDER THREADS FILES    → operations per second and latency percentiles in microseconds, one line
- * stat: stat(2). create: open(O_CREAT|O_EXCL), write 4 KiB, close. durable: the same with
- * fsync before the close, which is what close means on a network file system. read: open, read 4 KiB, close. Ends with 1 at the first error.
+ *   load stat|create|exclusive|durable|read FOLDER THREADS FILES    → operations per second and latency percentiles in microseconds, one line
+ * stat: stat(2). create: open(O_CREAT|O_TRUNC), write 4 KiB, close. exclusive: the same with O_EXCL. durable: with fsync before
+ * the close, which is what close means on a network file system. read: open, read 4 KiB, close. Ends with 1 at the first error.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -31,8 +31,9 @@ static int one (const char *path) {
     struct stat facts;
     return stat(path, &facts);
   }
-  int creates = mode[0] == 'c' || mode[0] == 'd';
-  int fd = open(path, creates ? O_CREAT | O_EXCL | O_WRONLY : O_RDONLY, 0644);
+  int creates = mode[0] != 'r';
+  int how = mode[0] == 'e' ? O_CREAT | O_EXCL | O_WRONLY : O_CREAT | O_TRUNC | O_WRONLY;
+  int fd = open(path, creates ? how : O_RDONLY, 0644);
   if (fd < 0) return -1;
   memset(block, 'x', sizeof block);
   ssize_t bytes = creates ? write(fd, block, sizeof block) : read(fd, block, sizeof block);

@@ -42,7 +42,7 @@ async function fio (folder: string, mode: 'randread' | 'randwrite'): Promise<Sam
 const largeMegabytes = 1024
 const smallFiles = 4000
 
-async function createRun (load: string, mode: 'create' | 'durable', folder: string): Promise<Sample> {
+async function createRun (load: string, mode: 'create' | 'exclusive' | 'durable', folder: string): Promise<Sample> {
   mkdirSync(folder)
   return await loadRun(load, mode, folder, smallFiles)
 }
@@ -74,6 +74,12 @@ export const workloadsWith = (load: string): readonly Workload[] => [
     name: 'create', title: 'create + write 4 KiB + close, 4 threads', unit: '/s',
     run: async (folder, tag) => await createRun(load, 'create', path.join(folder, tag)),
     // A close on the mount answers when the file is on the server's disk: so must the folder's.
+    yardstick: async (folder, tag) => await createRun(load, 'durable', path.join(folder, tag))
+  },
+  {
+    // Two calls to the server instead of one: NFSv3 sets the attributes of a file made exclusively afterwards.
+    name: 'exclusive', title: 'the same with O_EXCL, as cp and tar create', unit: '/s',
+    run: async (folder, tag) => await createRun(load, 'exclusive', path.join(folder, tag)),
     yardstick: async (folder, tag) => await createRun(load, 'durable', path.join(folder, tag))
   },
   {
