@@ -13,6 +13,7 @@ import { Kubelet, type CsiVolume } from '../../peers/kubelet.ts'
 import { missing } from '../../peers/needs.ts'
 import { testNeeding } from '../../peers/testing.ts'
 import { TestNode, mountsBelow, processesOf, shell } from '../endtoend/node.ts'
+import { repeating } from './repeating.ts'
 
 const needs = ['root', 'fuse', 'ganesha'] as const
 const check = testNeeding(...needs)
@@ -45,12 +46,12 @@ const volumeOn = (where: Ganesha, handle: string, subDir: string): CsiVolume =>
 const volumeOf = (n: number): CsiVolume => volumeOn(server, `pv-${n}`, `dir-${n % many}`)
 
 async function up (volume: CsiVolume, pod = 'pod'): Promise<string> {
-  await kubelet.stage(node.csiSocket, driver, volume)
-  return await kubelet.publish(node.csiSocket, driver, volume, pod, volume.handle)
+  await repeating(async () => await kubelet.stage(node.csiSocket, driver, volume))
+  return await repeating(async () => await kubelet.publish(node.csiSocket, driver, volume, pod, volume.handle))
 }
 async function down ({ handle }: CsiVolume, pod = 'pod'): Promise<void> {
-  await kubelet.unpublish(node.csiSocket, handle, kubelet.csiTarget(pod, handle))
-  await kubelet.unstage(node.csiSocket, driver, handle)
+  await repeating(async () => { await kubelet.unpublish(node.csiSocket, handle, kubelet.csiTarget(pod, handle)) })
+  await repeating(async () => { await kubelet.unstage(node.csiSocket, driver, handle) })
 }
 const sessions = async (): Promise<readonly string[]> => (await processesOf(node.runtime)).filter((line) => line.includes(' session '))
 const agentKibibytes = (): number => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${node.agentPid}/status`, 'utf8'))?.[1])
@@ -140,7 +141,8 @@ if (isLong) {
     const volume = volumeOf(0)
     await kubelet.stage(node.csiSocket, driver, volume)
     const pair = async (n: number): Promise<void> => {
-      await kubelet.unpublish(node.csiSocket, volume.handle, await kubelet.publish(node.csiSocket, driver, volume, `pod-${n % 7}`, 'pv'))
+      const target = await repeating(async () => await kubelet.publish(node.csiSocket, driver, volume, `pod-${n % 7}`, 'pv'))
+      await repeating(async () => { await kubelet.unpublish(node.csiSocket, volume.handle, target) })
     }
     const samples: { readonly kibibytes: number, readonly descriptors: number, readonly mounts: number }[] = []
     for (let part = 0; part < 10; part++) {

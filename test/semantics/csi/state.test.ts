@@ -15,6 +15,7 @@ import { Kubelet, type CsiVolume } from '../../peers/kubelet.ts'
 import { missing } from '../../peers/needs.ts'
 import { testNeeding } from '../../peers/testing.ts'
 import { TestNode, mountsBelow, processesOf, shell } from '../endtoend/node.ts'
+import { repeating } from './repeating.ts'
 
 const needs = ['root', 'fuse', 'ganesha'] as const
 const check = testNeeding(...needs)
@@ -47,15 +48,15 @@ class Scene {
 
   async up (): Promise<void> {
     for (const volume of this.volumes) {
-      await this.kubelet.stage(this.node.csiSocket, driver, volume)
-      await this.kubelet.publish(this.node.csiSocket, driver, volume, `pod-${volume.handle}`, 'pv')
+      await repeating(async () => await this.kubelet.stage(this.node.csiSocket, driver, volume))
+      await repeating(async () => await this.kubelet.publish(this.node.csiSocket, driver, volume, `pod-${volume.handle}`, 'pv'))
     }
   }
 
   async down (): Promise<void> {
     for (const volume of this.volumes) {
-      await this.kubelet.unpublish(this.node.csiSocket, volume.handle, this.target(volume))
-      await this.kubelet.unstage(this.node.csiSocket, driver, volume.handle)
+      await repeating(async () => { await this.kubelet.unpublish(this.node.csiSocket, volume.handle, this.target(volume)) })
+      await repeating(async () => { await this.kubelet.unstage(this.node.csiSocket, driver, volume.handle) })
     }
   }
 
