@@ -64,10 +64,10 @@ const bad: readonly Bad[] = [
   { what: 'hard and soft', change: (g) => ({ ...g, mountOptions: `${g['mountOptions'] ?? ''},hard,soft` }), code: status.INVALID_ARGUMENT, says: /hard.*soft|soft.*hard/s },
   { what: 'an unknown mount option', change: (g) => ({ ...g, mountOptions: 'frobnicate' }), code: status.INVALID_ARGUMENT, says: /frobnicate/ },
   { what: 'Kerberos', change: (g) => ({ ...g, mountOptions: 'sec=krb5p' }), code: status.INVALID_ARGUMENT, says: /krb5p/ },
-  /* Skipped where there is one: it then asks the server. */
+  /* Skipped where there is one: it then asks the server. Soft, because Flex refuses hard before it looks at the kernel. */
   ...hasKernelNfs
     ? []
-    : [{ what: 'the kernel\'s client on a kernel that has none', change: (g: Record<string, string>) => ({ ...g, client: 'kernel' }), code: status.FAILED_PRECONDITION, says: /client: this kernel has no NFS client; use client=fuse/ }],
+    : [{ what: 'the kernel\'s client on a kernel that has none', change: (g: Record<string, string>) => ({ ...g, client: 'kernel', mountOptions: `${g['mountOptions'] ?? ''},soft` }), code: status.FAILED_PRECONDITION, says: /client: this kernel has no NFS client; use client=fuse/ }],
   { what: 'NFSv4 with the own client', change: (g) => ({ ...g, client: 'fuse', mountOptions: 'vers=4.1' }), code: status.INVALID_ARGUMENT, says: /4\.1/ },
   { what: 'permissions that are not octal', change: (g) => ({ ...g, mountPermissions: '0999' }), code: status.INVALID_ARGUMENT, says: /mountPermissions.*0999/s },
   { what: 'an unknown type', change: (g) => ({ ...g, type: 'smb' }), code: status.INVALID_ARGUMENT, says: /type.*smb/s },
