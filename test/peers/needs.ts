@@ -28,6 +28,9 @@ export const vmFolder = path.resolve('build/vm')
 /** Where scripts/setup puts it. */
 export const csiSanity = path.resolve('build/tools/csi-sanity-v5.6.0')
 
+/** The service manager, where Debian has it and where it looks for itself, and its command: to be carried into a virtual machine, not to be run here. */
+export const systemdPrograms = ['/lib/systemd/systemd', '/usr/bin/systemctl'] as const
+
 function canOpen (file: string): boolean {
   try {
     accessSync(file, constants.R_OK | constants.W_OK)
@@ -51,6 +54,7 @@ const probes = {
   qemu: () => ['qemu-system-x86_64', 'busybox', 'cpio'].every((name) => findProgram(name) !== undefined) && existsSync(path.join(vmFolder, 'kernel/boot'))
     ? undefined
     : 'needs qemu-system-x86, busybox-static, cpio and a kernel for it (scripts/setup vm)',
+  systemd: () => systemdPrograms.every((file) => existsSync(file)) ? undefined : 'needs systemd (apt: systemd)',
   kubernetes: () => areProgramsBuilt() ? undefined : 'needs Kubernetes (scripts/setup kubernetes)',
   containerd: () => ['etcd', 'containerd', 'busybox', 'openssl'].every((name) => findProgram(name) !== undefined) ? undefined : 'needs etcd and containerd (apt: etcd-server containerd busybox-static openssl)',
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined

@@ -82,6 +82,7 @@ export function buildImage (folder: string, { modules, files }: ImageContents): 
   symlinkSync('busybox', path.join(root, 'bin/sh'))
   put('init', path.join(import.meta.dirname, 'init.sh'))
   chmodSync(path.join(root, 'init'), 0o755)
+  put('line.sh', path.join(import.meta.dirname, 'line.sh'))
   const known = findModules(unpacked.modules)
   const list = ['network' as const, ...modules].flatMap((set) => modulesOf[set])
   for (const name of list) {
