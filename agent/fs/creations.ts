@@ -65,6 +65,7 @@ export class Creations {
     const sentDirectory = attributes.begin(directory)
     const sentInode = attributes.begin(inode)
     const answer = await backend.link(inode.handle, directory.handle, newName, caller.credential)
+    names.expectNews(directory, newName)
     attributes.end(directory, isErrno(answer) ? undefined : answer.directory, sentDirectory)
     attributes.end(inode, isErrno(answer) ? undefined : { before: undefined, after: answer.attributes }, sentInode)
     if (isErrno(answer)) {
@@ -101,6 +102,7 @@ export class Creations {
     const { attributes, names } = this.#core
     const sent = attributes.begin(directory)
     const made = await call()
+    names.expectNews(directory, name)
     attributes.end(directory, isErrno(made) ? undefined : made.directory, sent)
     if (isErrno(made)) {
       this.#noteFailure(directory, name, made)

@@ -51,6 +51,11 @@ export class NameCache {
     if (directory.names.size === 0) this.#directories.delete(directory)
   }
 
+  /** The kernel is about to hear what the name leads to. A notice about what it was would overtake that, or come after and take a new folder away. */
+  expectNews (directory: Inode, name: FileName): void {
+    if (directory.names?.delete(name) === true) this.#count -= 1
+  }
+
   /**
    * We made this folder just now, so every name it gets is ours or makes its change token a foreign one: until something is not known
    * about it any more, a name that is not here does not exist. Saves one LOOKUP for every file that is unpacked or copied into it.
@@ -69,13 +74,13 @@ export class NameCache {
   }
 
   /**
-   * Forgets all names of a folder that somebody else changed, and has the kernel forget them. Names of folders are left to the
-   * kernel's timeout: dropping the name of somebody's working directory would make getcwd(2) fail.
+   * Forgets all names of a folder that somebody else changed, and has the kernel look them up again. Where the kernel would drop them,
+   * names of folders are left to its timeout: they may be working directories.
    */
   clearForeign (directory: Inode): void {
     let notices = 0
     for (const [name, nodeid] of directory.names ?? []) {
-      if (nodeid !== 0 && this.#inodes.get(nodeid)?.kind === 'directory') continue
+      if (nodeid !== 0 && !this.#invalidator.keepsUsers && this.#inodes.get(nodeid)?.kind === 'directory') continue
       this.#invalidator.entry(directory.nodeid, name)
       notices += 1
       if (notices >= noticesMax) break

@@ -128,6 +128,8 @@ export interface FilesystemOperations {
 export interface Invalidator {
   /** Drops attributes and, when `lengthBytes` is not 0, cached pages from `offsetBytes` (length -1: to the end). */
   inode (nodeid: Nodeid, offsetBytes: number, lengthBytes: number): void
-  /** Drops a name, positive or negative. */
+  /** The name, positive or negative, is looked up again at its next use. */
   entry (parent: Nodeid, name: FileName): void
+  /** Whoever uses the object behind such a name goes on; otherwise a working directory there would be gone (getcwd(2) fails with ENOENT). */
+  readonly keepsUsers: boolean
 }

@@ -112,7 +112,7 @@ export class FuseConnection {
       log,
       now,
       onReady: (negotiated) => {
-        this.#notifier.open()
+        this.#notifier.open(negotiated.canExpireNames)
         ready.resolve(negotiated)
       }
     })

@@ -33,6 +33,7 @@ export class Notifier implements Invalidator {
   #unknown = 0
   #failed = 0
   #isOpen = false
+  #keepsUsers = false
 
   constructor (device: Pick<FuseDevice, 'notify' | 'notified'>) { this.#device = device }
 
@@ -52,9 +53,12 @@ export class Notifier implements Invalidator {
     this.#pump()
   }
 
+  get keepsUsers (): boolean { return this.#keepsUsers }
+
   /** The kernel has answered INIT's reply: from now on it knows something that can be invalidated. */
-  open (): void {
+  open (canExpireNames: boolean): void {
     this.#isOpen = true
+    this.#keepsUsers = canExpireNames
     this.#pump()
   }
 
@@ -84,7 +88,7 @@ export class Notifier implements Invalidator {
       this.#inodes.delete(nodeid)
     }
     for (const [key, { parent, name }] of this.#entries) {
-      if (!this.#submit(encodeInvalEntry(parent, name))) return
+      if (!this.#submit(encodeInvalEntry(parent, name, this.#keepsUsers))) return
       this.#entries.delete(key)
     }
   }

@@ -114,6 +114,8 @@ export interface Negotiated {
   readonly maxWriteBytes: number
   /** The kernel repeats unanswered requests to a successor (FUSE_NOTIFY_RESEND). */
   readonly canResend: boolean
+  /** The kernel can look a name up again without dropping it (FUSE_EXPIRE_ONLY). */
+  readonly canExpireNames: boolean
 }
 
 const pageBytes = 4096
@@ -173,6 +175,7 @@ export function negotiate (init: InitIn, wishes: InitWishes): Negotiated {
     minor,
     flags,
     maxWriteBytes,
-    canResend: offers(init, 'HAS_RESEND')
+    canResend: offers(init, 'HAS_RESEND'),
+    canExpireNames: offers(init, 'HAS_EXPIRE_ONLY')
   }
 }

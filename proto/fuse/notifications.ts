@@ -1,7 +1,7 @@
 /*
  * Messages to the kernel that answer nothing, kernel include/uapi/linux/fuse.h: a fuse_out_header with unique 0 and the code as error
  *   INVAL_INODE (2) => ino:u64 off:s64 len:s64      off < 0: attributes only; len <= 0: to the end of the file
- *   INVAL_ENTRY (3) => parent:u64 namelen:u32 flags:u32 name NUL
+ *   INVAL_ENTRY (3) => parent:u64 namelen:u32 flags:u32 name NUL     flags 1, FUSE_EXPIRE_ONLY: look it up again, but don't drop it
  *   RESEND (7)      => nothing: the kernel sends every unanswered request again, bit 63 of unique set
  */
 
@@ -24,10 +24,14 @@ export function encodeInvalInode (nodeid: number, offsetBytes: number, lengthByt
   return message
 }
 
-export function encodeInvalEntry (parent: number, name: string): Buffer {
+/** Only for kernels that offer HAS_EXPIRE_ONLY (Linux 6.2). */
+const FUSE_EXPIRE_ONLY = 1
+
+export function encodeInvalEntry (parent: number, name: string, isExpiryOnly: boolean): Buffer {
   const message = frame('INVAL_ENTRY', 16 + name.length + 1)
   message.writeBigUInt64LE(BigInt(parent), 16)
   message.writeUInt32LE(name.length, 24)
+  message.writeUInt32LE(isExpiryOnly ? FUSE_EXPIRE_ONLY : 0, 28)
   message.write(name, 32, 'latin1')
   return message
 }

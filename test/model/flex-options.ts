@@ -48,7 +48,7 @@ export function mutate (good: FlexOptions, random: Random): string {
 }
 
 /** Attributes in any case, as csi-driver-nfs takes them, and without the white space that YAML leaves around a text. */
-const known = /^(?:server|share|subdir|client|consistency|mountoptions|mountpermissions|type|ondelete|kubernetes\.io\/.*|[^/]*\.k8s\.io\/.*)$/i
+const known = /^(?:server|share|subdir|client|consistency|mountoptions|mountpermissions|type|ondelete|kubernetes\.io\/.*|[^/]*\.k8s\.io\/.*)$/is
 
 /** Why this must never be mounted, or undefined when it may. Stricter rules may refuse more. */
 export function whyNever (json: string): string | undefined {

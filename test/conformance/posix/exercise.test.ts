@@ -12,6 +12,7 @@ import { missing } from '../../peers/needs.ts'
 import { testNeeding } from '../../peers/testing.ts'
 import { TestNode } from '../../semantics/endtoend/node.ts'
 import { CallingUser, compileCaller } from './judge.ts'
+import { chooseSeed } from '../../model/seed.ts'
 
 const check = testNeeding('root', 'fuse', 'ganesha', 'gcc')
 const steps = Number(process.env['VOLBRIDGE_EXERCISE_STEPS'] ?? '1000')
@@ -218,8 +219,7 @@ const shapes: readonly (Shape & { readonly what: string })[] = [
 for (const shape of shapes) {
   check(`random calls on one file agree with a model of it: ${shape.what}`, async (t) => {
     t.timeout(600_000)
-    const seed = Number(process.env['VOLBRIDGE_SEED'] ?? Math.floor(Math.random() * 2 ** 31))
-    t.log(`seed ${seed}`)
+    const seed = chooseSeed((line) => { t.log(line) })
     await new Exercise(t, `exercised-${shapes.indexOf(shape)}`, shape, seed).run()
   })
 }

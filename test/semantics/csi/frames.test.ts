@@ -1,6 +1,6 @@
 /**
  * Bytes that no client would send, on the sockets of the packed agent: HTTP/2 frames and gRPC messages changed, cut, doubled, in any order, and
- * plain noise. FRAMES_SEED repeats a run. The agent must be the same process afterwards, serve others all the while, and keep nothing.
+ * plain noise. VOLBRIDGE_SEED repeats a run. The agent must be the same process afterwards, serve others all the while, and keep nothing.
  */
 import { mkdirSync, readFileSync, readdirSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -13,9 +13,9 @@ import { Kubelet } from '../../peers/kubelet.ts'
 import { testNeeding } from '../../peers/testing.ts'
 import { emptyMessage, frame, literals, preface, requestFields, settings } from '../../unit/agent/csi/authority/raw-client.ts'
 import { TestNode, mountsBelow, processesOf } from '../endtoend/node.ts'
+import { chooseSeed } from '../../model/seed.ts'
 
 const rounds = process.env['VOLBRIDGE_LONG'] === '1' ? 20_000 : 600
-const seed = Number(process.env['FRAMES_SEED'] ?? Date.now() % 1_000_000)
 const captured = readFileSync('test/fixtures/http2/grpc-go-socket-path-authority.bin')
 /** Connections at once: more than kubelet ever has, fewer than the agent may have. */
 const atOnce = 8
@@ -110,7 +110,7 @@ class Noise {
 
 testNeeding('root', 'fuse')('malformed frames and messages on any socket end their connection at most: the agent answers others all the while, and keeps nothing', async (t) => {
   t.timeout(rounds * 100 + 280_000)
-  t.log(`FRAMES_SEED=${seed}`)
+  const seed = chooseSeed((line) => { t.log(line) })
   const node = new TestNode()
   t.teardown(async () => { await node.close() })
   await node.startAgent(['--csi-health'])

@@ -1,7 +1,7 @@
 /**
  * Random sequences of CSI calls on the packed agent with real mounts of a real server: valid, repeated, out of order, at once, the agent
  * killed in between. After every batch what was answered, what mountinfo shows and what the journal holds must agree with the reference.
- * SEQUENCES_SEED repeats a run, SEQUENCES_ROUNDS says how many.
+ * VOLBRIDGE_SEED repeats a run, SEQUENCES_ROUNDS says how many.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -23,10 +23,10 @@ import { Ganesha } from '../../peers/ganesha.ts'
 import { Kubelet } from '../../peers/kubelet.ts'
 import { testNeeding } from '../../peers/testing.ts'
 import { TestNode, mountsBelow, type MountEntry } from '../endtoend/node.ts'
+import { chooseSeed } from '../../model/seed.ts'
 
 const isLong = process.env['VOLBRIDGE_LONG'] === '1'
 const rounds = Number(process.env['SEQUENCES_ROUNDS'] ?? (isLong ? 1000 : 40))
-const firstSeed = Number(process.env['SEQUENCES_SEED'] ?? Date.now() % 1_000_000)
 const kills = isLong ? 0.1 : 0.04
 const batches = 9
 /** A smaller sequence is looked for so many times: each try has a node of its own. */
@@ -224,7 +224,7 @@ const failureOf = async (work: Promise<unknown>): Promise<Error | undefined> => 
 
 testNeeding('root', 'fuse', 'ganesha')('random sequences of calls, repeated, out of order, at once, with the agent killed in between: answers, mountinfo and journal agree', async (t) => {
   t.timeout(isLong ? 7_200_000 : 290_000)
-  t.log(`SEQUENCES_SEED=${firstSeed}`)
+  const firstSeed = chooseSeed((line) => { t.log(line) })
   const ganesha = await Ganesha.start()
   t.teardown(async () => { await ganesha.close() })
   for (const name of Object.values(folderOf)) {
@@ -246,5 +246,5 @@ testNeeding('root', 'fuse', 'ganesha')('random sequences of calls, repeated, out
   let tries = 0
   const fails = async (sequence: readonly Batch[]): Promise<boolean> => tries++ < shrinkTriesMax && await failureOf(withWorld(ganesha, async (world) => { await world.run(sequence) })) !== undefined
   const smallest = await shrink(sequenceOf(failed.seed), fails)
-  t.fail(`SEQUENCES_SEED=${failed.seed} SEQUENCES_ROUNDS=1: ${failed.error.message}\nas short as it still fails:\n${smallest.map((batch) => JSON.stringify(batch)).join('\n')}`)
+  t.fail(`VOLBRIDGE_SEED=${failed.seed} SEQUENCES_ROUNDS=1: ${failed.error.message}\nas short as it still fails:\n${smallest.map((batch) => JSON.stringify(batch)).join('\n')}`)
 })

@@ -1,7 +1,6 @@
 /**
  * The Flex door in numbers: many rounds, many pods at once, many bad option objects, all through the packed binary in the plugin folder.
  */
-import { randomInt } from 'node:crypto'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import path from 'node:path'
@@ -15,6 +14,7 @@ import { flexCall, Kubelet, type FlexDriver } from '../../peers/kubelet.ts'
 import { missing } from '../../peers/needs.ts'
 import { skipped, testNeeding } from '../../peers/testing.ts'
 import { binary, mountsBelow, processesOf, shell, TestNode } from '../endtoend/node.ts'
+import { chooseSeed } from '../../model/seed.ts'
 
 const needs = ['root', 'fuse', 'ganesha'] as const
 const check = testNeeding(...needs)
@@ -108,8 +108,7 @@ const objects = isLong ? 600 : 40
 
 check(`${objects} option objects changed at random: one JSON each, and a mount only where there may be one`, async (t) => {
   t.timeout(objects * 20_000)
-  const seed = Number(process.env['VOLBRIDGE_SEED'] ?? randomInt(2 ** 31))
-  t.log(`VOLBRIDGE_SEED=${seed}`)
+  const seed = chooseSeed((line) => { t.log(line) })
   const random = randomOf(seed)
   // A share of another name is not there, and a wrong port refuses at once.
   const good = { 'kubernetes.io/readwrite': 'rw', ...inFolder('changed'), mountOptions: `${server.mountOptions},soft,timeo=10,retrans=1,retry=0` }

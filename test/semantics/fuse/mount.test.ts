@@ -229,6 +229,29 @@ test('invalidation reaches attributes, pages and names that may still be believe
   t.is(mount.connection.counters()['fuseNotificationsFailed'], 0)
 })
 
+test('who works in a folder whose name is called back stays there, and the name is looked up again', async (t) => {
+  const { memory, mount } = await mounted(t, { ttlMs: 3_600_000 })
+  if (!mount.connection.invalidator.keepsUsers) {
+    t.pass('this kernel has no FUSE_EXPIRE_ONLY (Linux 6.2): such names are left to their time')
+    return
+  }
+  const inside = spawn('sh', ['-c', 'mkdir "$1/folder" && cd "$1/folder" && echo there && read -r line && /bin/pwd', 'sh', mount.path], { stdio: ['pipe', 'pipe', 'inherit'] })
+  let said = ''
+  inside.stdout.setEncoding('utf8').on('data', (text: string) => { said += text })
+  await until(() => said === 'there\n', 'a working directory')
+  const lookups = (): number => memory.calls.filter((call) => call === 'lookup').length
+  const before = lookups()
+  mount.connection.invalidator.entry(1, toFileName('folder'))
+  await until(() => mount.connection.gauges()['fuseNotificationsWaiting'] === 0, 'written')
+  inside.stdin.end('go on\n')
+  await until(() => inside.exitCode !== null, 'the end of the shell')
+  t.is(said, `there\n${join(mount.path, 'folder')}\n`)
+  t.is(mount.connection.counters()['fuseNotifications'], 1)
+  t.is(lookups(), before)
+  await output('stat', [join(mount.path, 'folder')])
+  t.is(lookups(), before + 1)
+})
+
 test('invalidating a page that a pending READ holds blocks nobody else, and ends with the READ', async (t) => {
   const { memory, mount } = await mounted(t, { ttlMs: 60_000 })
   const inode = memory.plant('slow', Buffer.alloc(4096, 'a'))

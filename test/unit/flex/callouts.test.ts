@@ -12,6 +12,7 @@ import { isFlexDriver, isKernelDriver } from '../../../flex/personality.ts'
 import { CallError } from '../../../proto/csi/client.ts'
 import { flexCall } from '../../peers/kubelet.ts'
 import type { FlexDriver } from '../../peers/kubelet.ts'
+import { chooseSeed } from '../../model/seed.ts'
 
 const main = path.resolve('agent/main.ts')
 const flex: FlexDriver = { file: process.execPath, args: ['--no-warnings', main, 'flex'] }
@@ -242,8 +243,7 @@ test('a reply is one line of JSON, also with a message of many lines and bytes',
 })
 
 test('random options never end in anything but a decoded request or a named refusal', (t) => {
-  const seed = Number(process.env['SEED'] ?? Date.now() % 1e9)
-  t.log(`seed ${seed}`)
+  const seed = chooseSeed((line) => { t.log(line) })
   let state = seed
   const random = (below: number): number => { state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0; return (state >>> 8) % below }
   const valid = options({ 'kubernetes.io/secret/k': 'dmFsdWU=', subDir: 'x', client: 'fuse' })

@@ -1,5 +1,3 @@
-import { randomInt } from 'node:crypto'
-import process from 'node:process'
 import test from 'ava'
 import { decodePublish } from '../../../agent/csi/decode.ts'
 import { statusOf } from '../../../agent/csi/status.ts'
@@ -11,6 +9,7 @@ import { CallError } from '../../../proto/csi/client.ts'
 import type { NodePublishVolumeRequest } from '../../../proto/csi/types.ts'
 import { randomOf } from '../../model/exercise.ts'
 import { mutate, whyNever, type FlexOptions } from '../../model/flex-options.ts'
+import { chooseSeed } from '../../model/seed.ts'
 
 const good: FlexOptions = {
   'kubernetes.io/fsType': '', 'kubernetes.io/readwrite': 'rw', 'kubernetes.io/pvOrVolumeName': 'data', 'kubernetes.io/pod.name': 'web', 'kubernetes.io/pod.namespace': 'shop',
@@ -32,8 +31,7 @@ const agent: NodeDoor = {
 }
 
 test('10,000 option objects changed at random: one JSON each, a message for each refusal, and nothing is taken that should not be', async (t) => {
-  const seed = Number(process.env['VOLBRIDGE_SEED'] ?? randomInt(2 ** 31))
-  t.log(`VOLBRIDGE_SEED=${seed}`)
+  const seed = chooseSeed((line) => { t.log(line) })
   const random = randomOf(seed)
   let taken = 0
   for (let n = 0; n < 10_000; n++) {

@@ -231,6 +231,38 @@ test('in a folder that we made, a foreign name is found when the folder is asked
   t.false(isErrno(await world.lookup('/own/b')))
 })
 
+test('a name that we make ourselves is never called back, whatever else the answer says about its folder', async (t) => {
+  const world = new World()
+  // As nfs-ganesha answers MKDIR: how the folder was before is left out.
+  world.server.givesBefore = false
+  world.server.put('/other', 'x')
+  await world.nodeid('/other')
+  t.is(await world.lookup('/d'), Errno.ENOENT)
+  t.is(await world.lookup('/r'), Errno.ENOENT)
+  good(await world.fs.mkdir(rootNodeid, toFileName('d'), 0o755, root))
+  t.deepEqual(world.notices.flatMap(({ kind, name }) => kind === 'entry' ? [name] : []), [toFileName('other'), toFileName('r')])
+  world.notices.length = 0
+  t.is(await world.lookup('/r'), Errno.ENOENT)
+  const flags = { noReplace: false, exchange: false, whiteout: false }
+  t.is(await world.fs.rename(rootNodeid, toFileName('d'), rootNodeid, toFileName('r'), flags, root), undefined)
+  t.false(world.notices.some(({ name }) => name === toFileName('r')))
+})
+
+test('names of folders are called back only where the kernel leaves those alone who work in them', async (t) => {
+  for (const kernelKeepsUsers of [true, false]) {
+    const world = new World({ kernelKeepsUsers })
+    world.server.put('/file', 'x')
+    good(await world.fs.mkdir(rootNodeid, toFileName('folder'), 0o755, root))
+    await world.nodeid('/file')
+    await world.nodeid('/folder')
+    world.server.put('/foreign', 'x')
+    world.clock.advance(61_000)
+    t.false(isErrno(await world.lookup('/foreign')))
+    const told = world.notices.flatMap(({ kind, name }) => kind === 'entry' ? [name] : []).sort()
+    t.deepEqual(told, (kernelKeepsUsers ? ['file', 'folder'] : ['file']).map((name) => toFileName(name)), String(kernelKeepsUsers))
+  }
+})
+
 test('in a folder that we made, one name that is not known for sure ends the knowledge about all', async (t) => {
   const { world, folder, asked } = await ownFolder()
   world.server.put('/own/a', 'foreign')

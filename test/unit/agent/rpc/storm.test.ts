@@ -10,6 +10,7 @@ import { newCounters } from '../../../../agent/rpc/events.ts'
 import { Reconnector } from '../../../../agent/rpc/reconnector.ts'
 import { RecordPool } from '../../../../agent/rpc/record-pool.ts'
 import { randomOf } from '../../../model/exercise.ts'
+import { chooseSeed } from '../../../model/seed.ts'
 
 const clients = 3_000
 const endpoint = { address: '192.0.2.1', port: 2049 }
@@ -49,8 +50,7 @@ interface Outage {
 
 /** Connections that arrived at the server, by millisecond, and when each client had its own again. */
 async function storm (t: ExecutionContext, { downMs, kind }: Outage): Promise<{ arrivals: number[], backMs: number[] }> {
-  const seed = Math.floor(Math.random() * 2 ** 31)
-  t.log(`seed ${seed}`)
+  const seed = chooseSeed((line) => { t.log(line) })
   const random = randomOf(seed)
   const clock = new SimulatedClock()
   const arrivals: number[] = []

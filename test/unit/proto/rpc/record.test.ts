@@ -1,7 +1,9 @@
-import { randomBytes, randomInt } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import test from 'ava'
 import { WireError } from '../../../../agent/base/errors.ts'
 import { RecordFramer, type RecordMemory } from '../../../../proto/rpc/record.ts'
+import { randomOf } from '../../../model/exercise.ts'
+import { chooseSeed } from '../../../model/seed.ts'
 
 const recordBytesMax = 1 << 20
 
@@ -56,20 +58,22 @@ for (const chunkBytes of [1, 3, 4, 5, 1000, 2048, 8191, 65_536, 1 << 22]) {
 }
 
 test('records in any fragments and any chunks come out whole', (t) => {
+  const random = randomOf(chooseSeed((line) => { t.log(line) }))
+  const below = (end: number): number => Math.floor(random() * end)
   for (let round = 0; round < 200; round++) {
     const { push, records, leased } = framerWithBooks()
-    const sent = Array.from({ length: 10 }, () => randomBytes(randomInt(0, round % 10 === 0 ? 200_000 : 5000)))
+    const sent = Array.from({ length: 10 }, () => randomBytes(below(round % 10 === 0 ? 200_000 : 5000)))
     const stream = Buffer.concat(sent.map((record) => {
       const fragments: number[] = []
-      for (let left = record.length; left > 0 && randomInt(4) > 0 && fragments.length < 20;) {
-        const bytes = randomInt(left + 1)
+      for (let left = record.length; left > 0 && below(4) > 0 && fragments.length < 20;) {
+        const bytes = below(left + 1)
         fragments.push(bytes)
         left -= bytes
       }
       return framed(record, fragments)
     }))
     for (let at = 0; at < stream.length;) {
-      const end = at + 1 + randomInt(20_000)
+      const end = at + 1 + below(20_000)
       push(stream.subarray(at, end))
       at = end
     }

@@ -5,6 +5,7 @@ import { HpackDecoder } from '../../../../../agent/csi/authority/hpack.ts'
 import { AuthorityRewriter } from '../../../../../agent/csi/authority/rewriter.ts'
 import { frame, framesOf, literals, preface, requestFields, settings } from './raw-client.ts'
 import type { Frame } from './raw-client.ts'
+import { chooseSeed } from '../../../../model/seed.ts'
 
 const socketPath = '/var/lib/kubelet/plugins/x/csi.sock'
 const captured = readFileSync('test/fixtures/http2/grpc-go-socket-path-authority.bin')
@@ -122,8 +123,7 @@ for (const [what, bytes] of [
 }
 
 test('captured bytes that were changed are rewritten or refused, and nothing else happens', (t) => {
-  const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31))
-  t.log(`seed ${seed}`)
+  const seed = chooseSeed((line) => { t.log(line) })
   let state = seed
   const random = (below: number): number => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0
