@@ -195,7 +195,6 @@ export class AttributeCache {
     if (known === undefined) return undefined
     // Every caller hands these to the kernel.
     inode.cached.isNewsToKernel = false
-    inode.cached.sentBack = undefined
     const file = inode.file
     const sizeBytes = Math.max(known.sizeBytes, file === undefined ? 0 : file.endBytes)
     const nlink = inode.isRemoved ? 0 : inode.silly === undefined ? known.nlink : Math.max(0, known.nlink - 1)

@@ -21,6 +21,8 @@ import type { SillyRename } from './silly-rename.ts'
 
 /** inode(7) */
 const OWNER_READ = 0o400
+/** Callers remembered per file that were sent to look its name up again: more than open one file at one moment. */
+const sentBackMax = 1_024
 
 export class OpenFiles {
   readonly #core: Core
@@ -261,13 +263,16 @@ export class OpenFiles {
  * The answer to OPEN has no attributes, and the kernel would go on with the size it has: an append would land in the middle of what
  * another node wrote, a read would end too early. A notice would come too late and does not change the size. After ESTALE the kernel walks
  * the path once more and asks for every name (fs/namei.c, do_filp_open), which brings the attributes; then it opens again. A caller
- * that comes without having looked (a reopen through /proc) is let in the second time. The same for whoever comes with an old number.
+ * The same for whoever comes with an old number. Nobody is sent back twice: the kernel would hand the second ESTALE to the program. So in
+ * are let a caller that has not looked (a reopen through /proc), and one whose file was changed once more while it looked.
  */
 function isSentBack (inode: Inode, nodeid: Nodeid, caller: Caller): boolean {
   const { cached } = inode
-  if ((!cached.isNewsToKernel && inode.nodeid === nodeid) || inode.kind !== 'file') return false
+  if (inode.kind !== 'file' || cached.sentBack?.delete(caller.pid) === true) return false
+  if (!cached.isNewsToKernel && inode.nodeid === nodeid) return false
   const sent = cached.sentBack ??= new Set<number>()
-  if (sent.delete(caller.pid)) return false
+  // Whoever never came again was killed, or found another file: it must not stay here for ever.
+  if (sent.size >= sentBackMax) sent.clear()
   sent.add(caller.pid)
   return true
 }

@@ -126,7 +126,11 @@ export class Removals {
       names.delete(target.directory, target.name)
       return answer
     }
-    if (moved !== undefined && moved === replaced) return undefined
+    if (moved !== undefined && moved === replaced) {
+      // rename(2) of one object to a name it has: nothing has happened.
+      names.put(target.directory, target.name, moved.nodeid)
+      return undefined
+    }
     this.#noteGone(source)
     if (moved === undefined) names.delete(target.directory, target.name)
     if (replaced !== undefined && replaced.silly === undefined) this.#noteUnlinked(replaced)

@@ -182,3 +182,22 @@ check('renames over a file that is held open never let another mount find its na
   t.true(Number(await looking) > 10)
   t.is((await node.unmount(theirs)).code, 0)
 })
+
+check('a file that another mount changes all the time can always be opened', async (t) => {
+  t.timeout(110_000)
+  t.is(await writer.call('put busy x'), 'ok 1')
+  let isOver = false
+  const changing = (async (): Promise<void> => {
+    const fd = /^ok (\d+)/.exec(await writer.call('open busy WRONLY|SYNC 0644'))?.[1]
+    for (let round = 0; !isOver; round++) t.regex(await writer.call(`pwrite ${fd} ${'y'.repeat(round % 9 + 1)} ${round % 50}`), /^ok/)
+    await writer.call(`close ${fd}`)
+  })()
+  const refused: string[] = []
+  for (let round = 0; round < 400; round++) {
+    const answer = await reader.call('get busy')
+    if (!answer.startsWith('ok ')) refused.push(`${round}: ${answer}`)
+  }
+  isOver = true
+  await changing
+  t.deepEqual(refused, [])
+})

@@ -75,6 +75,20 @@ test('an open that finds a foreign change sends the kernel back to look, once, s
   t.false(isErrno(await world.fs.open(nodeid, readWrite, root)))
 })
 
+test('an open is sent back once at most, also when the file changes again while the name is looked up', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'old')
+  const nodeid = await world.nodeid('/a')
+  for (let round = 0; round < 3; round++) {
+    world.server.put('/a', `changed ${round}`)
+    t.is(await world.fs.open(nodeid, readWrite, root), Errno.ESTALE)
+    good(await world.lookup('/a'))
+    world.server.put('/a', `changed once more ${round}`)
+    t.false(isErrno(await world.fs.open(nodeid, readWrite, root)))
+    good(await world.stat('/a'))
+  }
+})
+
 test('an unchanged file keeps its pages across opens, also after own writes', async (t) => {
   const world = new World()
   world.server.put('/a', 'old')
@@ -246,6 +260,14 @@ test('a name that we make ourselves is never called back, whatever else the answ
   const flags = { noReplace: false, exchange: false, whiteout: false }
   t.is(await world.fs.rename(rootNodeid, toFileName('d'), rootNodeid, toFileName('r'), flags, root), undefined)
   t.false(world.notices.some(({ name }) => name === toFileName('r')))
+})
+
+test('in a folder that we made, a name that was renamed to itself is still there', async (t) => {
+  const { world, folder, asked } = await ownFolder()
+  good(await world.fs.mkdir(folder, toFileName('a'), 0o755, root))
+  t.is(await world.fs.rename(folder, toFileName('a'), folder, toFileName('a'), { noReplace: false, exchange: false, whiteout: false }, root), undefined)
+  t.false(isErrno(await world.lookup('/own/a')))
+  t.is(asked(), 0)
 })
 
 test('names of folders are called back only where the kernel leaves those alone who work in them', async (t) => {
