@@ -37,7 +37,13 @@ export interface DescriptorAddon {
   trimMemory: () => void
 }
 
-export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon, LaunchAddon {}
+/** native/busy_poll.c. */
+export interface BusyPollAddon {
+  /** Short waits of the event loop are spent awake from now on; false where that cannot help (one CPU). At most 1,000. */
+  startBusyPoll: (microsecondsMax: number) => boolean
+}
+
+export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon, LaunchAddon, BusyPollAddon {}
 
 /** Loads the addon, from the source tree or unpacked from the binary, once in a process. */
 export function loadAddon (): Addon {

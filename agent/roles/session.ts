@@ -18,6 +18,11 @@ import { version } from './version.ts'
 
 /** The agent starts us with /dev/fuse there. */
 const fuseFd = 3
+/**
+ * How long the loop stays awake for the next request or reply. A call to a server on the same rack and the next call of the same
+ * program come within it; a server further away than that is slept for (native/busy_poll.c).
+ */
+const busyPollMicroseconds = 100
 
 /** The same form as the agent's lines. Its standard error is a file of the agent's choosing. */
 function jsonLog (): Log {
@@ -56,6 +61,7 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
   // Memory that this process needs to write dirty pages back must not wait for dirty pages to be written back.
   addon.becomeIoFlusher()
   keepHeapSmall()
+  addon.startBusyPoll(busyPollMicroseconds)
   const end = await runSession({
     socketPath, version, log,
     leave: leave.signal,

@@ -1,0 +1,132 @@
+/*
+ * Busy polling of the event loop: a wait that will probably be over in a moment is spent awake.
+ *
+ * Falling asleep and being woken costs this thread and whoever wakes it more than most requests do, most of all in a virtual machine,
+ * where a sleeping CPU is woken by leaving the guest. A program that makes one call after the other pays it twice per call.
+ *
+ * Owns when it is worth it, by three rules. Only while most of the last waits were short: an idle connection, a distant server or a
+ * disk that takes its time are slept for. Never longer than the maximum. And not for 0.3 s after the thread was kept from running
+ * while it polled: then others want this CPU, or the quota of its cgroup is used up. Does not know what is waited for.
+ *
+ * The kernel's haltpoll governor does the same for a whole CPU (drivers/cpuidle/governors/haltpoll.c); it cannot spare us the two
+ * switches between tasks.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <uv.h>
+
+#include "addon.h"
+
+enum {
+  /* Share of short waits, moving average of eight, in 1/256. Polling begins at a half. */
+  share_one = 256,
+  share_needed = 128,
+  share_weight = 8,
+  microseconds_max = 1000
+};
+
+/* Longer between two looks: something else had the CPU. Shorter than a time slice, longer than an interrupt. */
+static const uint64_t stolen_ns = 1000 * 1000;
+static const uint64_t respect_ns = 300 * 1000 * 1000;
+
+struct busy_poll {
+  uv_prepare_t prepare; /* before the loop waits */
+  uv_check_t check;     /* after it */
+  int handles;
+  uint64_t longest_ns, short_ns;
+  uint64_t began_ns; /* of the present wait; 0: the loop does not wait this time */
+  uint64_t resume_ns;
+  int share;
+  napi_async_cleanup_hook_handle cleanup;
+};
+
+static void before_wait(uv_prepare_t *handle) {
+  struct busy_poll *self = handle->data;
+  self->began_ns = 0;
+  if (uv_backend_timeout(handle->loop) == 0) return;
+  uint64_t began = uv_hrtime();
+  self->began_ns = began;
+  if (self->share < share_needed || began < self->resume_ns) return;
+  struct pollfd ready = { uv_backend_fd(handle->loop), POLLIN, 0 };
+  for (uint64_t last = began;;) {
+    if (poll(&ready, 1, 0) != 0) return; /* An error is the loop's own poll's to report. */
+    uint64_t now = uv_hrtime();
+    if (now - last > stolen_ns) {
+      self->resume_ns = now + respect_ns;
+      return;
+    }
+    if (now - began >= self->longest_ns) return;
+    last = now;
+  }
+}
+
+static void after_wait(uv_check_t *handle) {
+  struct busy_poll *self = handle->data;
+  if (self->began_ns == 0) return;
+  int was_short = uv_hrtime() - self->began_ns <= self->short_ns ? share_one : 0;
+  self->share += (was_short - self->share) / share_weight;
+}
+
+static void on_closed(uv_handle_t *handle) {
+  struct busy_poll *self = handle->data;
+  if (--self->handles > 0) return;
+  napi_async_cleanup_hook_handle cleanup = self->cleanup;
+  free(self);
+  napi_remove_async_cleanup_hook(cleanup);
+}
+
+static void on_environment_ends(napi_async_cleanup_hook_handle handle, void *data) {
+  struct busy_poll *self = data;
+  uv_close((uv_handle_t *)&self->prepare, on_closed);
+  uv_close((uv_handle_t *)&self->check, on_closed);
+}
+
+/* With one CPU whoever is to make the event would have to wait for us. */
+static bool has_several_cpus(void) {
+  cpu_set_t cpus;
+  return sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1;
+}
+
+/* startBusyPoll(microsecondsMax): for as long as the environment lives. Answers whether it does; call it once. */
+static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value argument, answer = NULL;
+  int64_t microseconds;
+  uv_loop_t *loop;
+  if (napi_get_cb_info(env, info, &count, &argument, NULL, NULL) != napi_ok || count < 1 ||
+      napi_get_value_int64(env, argument, &microseconds) != napi_ok || microseconds < 1 || microseconds > microseconds_max) {
+    napi_throw_type_error(env, "ERR_INVALID_ARG", "startBusyPoll(microseconds), 1 to 1000");
+    return NULL;
+  }
+  struct busy_poll *self = NULL;
+  if (has_several_cpus() && napi_get_uv_event_loop(env, &loop) == napi_ok) self = calloc(1, sizeof *self);
+  if (self != NULL && napi_add_async_cleanup_hook(env, on_environment_ends, self, &self->cleanup) != napi_ok) {
+    free(self);
+    self = NULL;
+  }
+  if (self != NULL) {
+    self->longest_ns = (uint64_t)microseconds * 1000;
+    /* A wait that was slept through would have been shorter awake: measured, about half. */
+    self->short_ns = 2 * self->longest_ns;
+    self->handles = 2;
+    self->prepare.data = self->check.data = self;
+    /* None of these calls can fail for a loop that lives. The handles must not keep it alive. */
+    uv_prepare_init(loop, &self->prepare);
+    uv_check_init(loop, &self->check);
+    uv_prepare_start(&self->prepare, before_wait);
+    uv_check_start(&self->check, after_wait);
+    uv_unref((uv_handle_t *)&self->prepare);
+    uv_unref((uv_handle_t *)&self->check);
+  }
+  napi_get_boolean(env, self != NULL, &answer);
+  return answer;
+}
+
+napi_status register_busy_poll(napi_env env, napi_value exports) {
+  napi_value function;
+  RETURN_IF_FAILED(napi_create_function(env, "startBusyPoll", NAPI_AUTO_LENGTH, start_busy_poll, NULL, &function));
+  return napi_set_named_property(env, exports, "startBusyPoll", function);
+}
