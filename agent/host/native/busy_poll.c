@@ -14,16 +14,15 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <uv.h>
 
 #include "addon.h"
 
 enum {
-  /* Share of short waits, moving average of eight, in 1/256. Polling begins at a half. */
+  /* Share of short waits, moving average of eight, in 1/256. Three of four: a program that waits for a distant server alternates. */
   share_one = 256,
-  share_needed = 128,
+  share_needed = 192,
   share_weight = 8,
   microseconds_max = 1000
 };
@@ -37,37 +36,57 @@ struct busy_poll {
   uv_check_t check;     /* after it */
   int handles;
   uint64_t longest_ns, short_ns;
-  uint64_t began_ns; /* of the present wait; 0: the loop does not wait this time */
+  bool waits;             /* the loop waits this time */
+  uint64_t polled_ns;     /* of this wait, in vain when gave_up */
+  bool gave_up;
+  uint64_t idle_ns;       /* what the loop had slept before */
   uint64_t resume_ns;
   int share;
   napi_async_cleanup_hook_handle cleanup;
 };
 
+static void learn(struct busy_poll *self, bool was_short) {
+  self->share += ((was_short ? share_one : 0) - self->share) / share_weight;
+}
+
 static void before_wait(uv_prepare_t *handle) {
   struct busy_poll *self = handle->data;
-  self->began_ns = 0;
-  if (uv_backend_timeout(handle->loop) == 0) return;
+  self->waits = uv_backend_timeout(handle->loop) != 0;
+  if (!self->waits) return;
+  self->polled_ns = 0;
+  self->gave_up = false;
+  self->idle_ns = uv_metrics_idle_time(handle->loop);
+  if (self->share < share_needed) return;
   uint64_t began = uv_hrtime();
-  self->began_ns = began;
-  if (self->share < share_needed || began < self->resume_ns) return;
+  if (began < self->resume_ns) return;
   struct pollfd ready = { uv_backend_fd(handle->loop), POLLIN, 0 };
   for (uint64_t last = began;;) {
-    if (poll(&ready, 1, 0) != 0) return; /* An error is the loop's own poll's to report. */
+    int found = poll(&ready, 1, 0); /* An error is the loop's own poll's to report. */
     uint64_t now = uv_hrtime();
+    self->polled_ns = now - began;
+    if (found != 0) return;
     if (now - last > stolen_ns) {
       self->resume_ns = now + respect_ns;
       return;
     }
-    if (now - began >= self->longest_ns) return;
+    if (self->polled_ns >= self->longest_ns) {
+      self->gave_up = true;
+      return;
+    }
     last = now;
   }
 }
 
+/*
+ * Callbacks have run since the wait ended, so the clock does not tell how long it was: the loop's own account of its sleep does. A poll in vain
+ * was wrong, however soon after it the event came; when that has become usual, waits that are short asleep must not begin it at once again.
+ */
 static void after_wait(uv_check_t *handle) {
   struct busy_poll *self = handle->data;
-  if (self->began_ns == 0) return;
-  int was_short = uv_hrtime() - self->began_ns <= self->short_ns ? share_one : 0;
-  self->share += (was_short - self->share) / share_weight;
+  if (!self->waits) return;
+  uint64_t slept_ns = uv_metrics_idle_time(handle->loop) - self->idle_ns;
+  learn(self, !self->gave_up && self->polled_ns + slept_ns <= self->short_ns);
+  if (self->gave_up && self->share < share_needed) self->resume_ns = uv_hrtime() + respect_ns;
 }
 
 static void on_closed(uv_handle_t *handle) {
@@ -84,12 +103,6 @@ static void on_environment_ends(napi_async_cleanup_hook_handle handle, void *dat
   uv_close((uv_handle_t *)&self->check, on_closed);
 }
 
-/* With one CPU whoever is to make the event would have to wait for us. */
-static bool has_several_cpus(void) {
-  cpu_set_t cpus;
-  return sched_getaffinity(0, sizeof cpus, &cpus) == 0 && CPU_COUNT(&cpus) > 1;
-}
-
 /* startBusyPoll(microsecondsMax): for as long as the environment lives. Answers whether it does; call it once. */
 static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
   size_t count = 1;
@@ -102,7 +115,8 @@ static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
     return NULL;
   }
   struct busy_poll *self = NULL;
-  if (has_several_cpus() && napi_get_uv_event_loop(env, &loop) == napi_ok) self = calloc(1, sizeof *self);
+  /* With one CPU whoever is to make the event would have to wait for us. */
+  if (uv_available_parallelism() > 1 && napi_get_uv_event_loop(env, &loop) == napi_ok) self = calloc(1, sizeof *self);
   if (self != NULL && napi_add_async_cleanup_hook(env, on_environment_ends, self, &self->cleanup) != napi_ok) {
     free(self);
     self = NULL;
@@ -113,7 +127,8 @@ static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
     self->short_ns = 2 * self->longest_ns;
     self->handles = 2;
     self->prepare.data = self->check.data = self;
-    /* None of these calls can fail for a loop that lives. The handles must not keep it alive. */
+    /* Node does this too. None of these calls can fail for a loop that lives. The handles must not keep it alive. */
+    uv_loop_configure(loop, UV_METRICS_IDLE_TIME);
     uv_prepare_init(loop, &self->prepare);
     uv_check_init(loop, &self->check);
     uv_prepare_start(&self->prepare, before_wait);
