@@ -53,8 +53,6 @@ export class CachedAttributes {
   isNewsToKernel = false
   /** Somebody else changed it during our life: it is nobody's alone. */
   isShared = false
-  /** Who was sent to look the name up again for that reason (open-files.ts). */
-  sentBack: Set<number> | undefined
   refreshing: { readonly version: number, readonly result: Promise<Attributes | Errno> } | undefined
 }
 
@@ -62,10 +60,10 @@ export class AttributeCache {
   readonly #clock: Clock
   readonly #options: FilesystemOptions
   readonly #backend: BackendGate
-  readonly #onForeignChange: (inode: Inode) => void
+  readonly #onForeignChange: (inode: Inode, isGuess: boolean) => void
   #order = 0
 
-  constructor (parts: { clock: Clock, options: FilesystemOptions, backend: BackendGate, onForeignChange: (inode: Inode) => void }) {
+  constructor (parts: { clock: Clock, options: FilesystemOptions, backend: BackendGate, onForeignChange: (inode: Inode, isGuess: boolean) => void }) {
     this.#clock = parts.clock
     this.#options = parts.options
     this.#backend = parts.backend
@@ -284,13 +282,13 @@ export class AttributeCache {
       this.#foreign(inode)
     } else if (own.isUnknown) {
       cached.pagesToken = undefined
-      if (inode.kind === 'directory') this.#foreign(inode)
+      if (inode.kind === 'directory') this.#foreign(inode, true)
     } else if (cached.pagesToken !== undefined) {
       cached.pagesToken = now !== undefined && own.made.has(cached.pagesToken) && own.made.has(now) ? now : undefined
     }
   }
 
-  #foreign (inode: Inode): void {
+  #foreign (inode: Inode, isGuess = false): void {
     inode.cached.version += 1
     inode.cached.pagesToken = undefined
     inode.cached.isNewsToKernel = true
@@ -298,7 +296,7 @@ export class AttributeCache {
     // What came with this news was to be believed for as long as a solo writer may.
     if (this.#options.soloWriter) inode.cached.ttlMs = Math.min(inode.cached.ttlMs, this.#lifetimes(inode)[0])
     inode.access = undefined
-    this.#onForeignChange(inode)
+    this.#onForeignChange(inode, isGuess)
   }
 }
 

@@ -65,7 +65,7 @@ export class Creations {
     const sentDirectory = attributes.begin(directory)
     const sentInode = attributes.begin(inode)
     const answer = await backend.link(inode.handle, directory.handle, newName, caller.credential)
-    names.expectNews(directory, newName)
+    if (!isErrno(answer)) names.expectNews(directory, newName)
     attributes.end(directory, isErrno(answer) ? undefined : answer.directory, sentDirectory)
     attributes.end(inode, isErrno(answer) ? undefined : { before: undefined, after: answer.attributes }, sentInode)
     if (isErrno(answer)) {
@@ -102,14 +102,18 @@ export class Creations {
     const { attributes, names } = this.#core
     const sent = attributes.begin(directory)
     const made = await call()
-    names.expectNews(directory, name)
+    if (!isErrno(made)) names.expectNews(directory, name)
     attributes.end(directory, isErrno(made) ? undefined : made.directory, sent)
     if (isErrno(made)) {
       this.#noteFailure(directory, name, made)
       return made
     }
     const inode = await this.#lookups.adopt(made, sent, credential)
-    if (isErrno(inode)) return inode
+    if (isErrno(inode)) {
+      // It is there, and not known: in a folder that we made it must not count as missing.
+      names.delete(directory, name)
+      return inode
+    }
     inode.where = { parent: directory, name }
     names.put(directory, name, inode.nodeid)
     return inode

@@ -74,14 +74,17 @@ export class NameCache {
   }
 
   /**
-   * Forgets all names of a folder that somebody else changed, and has the kernel look them up again. Where the kernel would drop them,
-   * names of folders are left to its timeout: they may be working directories.
+   * Forgets all names of a folder that somebody else changed, and has the kernel look them up again. Names of folders may be working
+   * directories, and missing ones may have become such a moment ago: they only expire. Where the kernel can't do that, those of folders are left
+   * to their time, and so they are when nobody knows whether there was a change (`isGuess`): nfs-ganesha's MKDIR leaves it open every time.
    */
-  clearForeign (directory: Inode): void {
+  clearForeign (directory: Inode, isGuess: boolean): void {
+    const { canExpire } = this.#invalidator
     let notices = 0
     for (const [name, nodeid] of directory.names ?? []) {
-      if (nodeid !== 0 && !this.#invalidator.keepsUsers && this.#inodes.get(nodeid)?.kind === 'directory') continue
-      this.#invalidator.entry(directory.nodeid, name)
+      const isFolder = nodeid !== 0 && this.#inodes.get(nodeid)?.kind === 'directory'
+      if (isFolder && (isGuess || !canExpire)) continue
+      this.#invalidator.entry(directory.nodeid, name, isFolder || nodeid === 0 ? 'expire' : 'drop')
       notices += 1
       if (notices >= noticesMax) break
     }

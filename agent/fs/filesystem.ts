@@ -169,8 +169,8 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
     clock,
     options,
     backend,
-    onForeignChange: (inode) => {
-      noteForeignChange(inode, names, invalidator)
+    onForeignChange: (inode, isGuess) => {
+      noteForeignChange(inode, isGuess, names, invalidator)
       solo?.end(inode)
     }
   })
@@ -188,8 +188,8 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
 }
 
 /** Somebody else changed it: what the kernel holds of it must go. */
-function noteForeignChange (inode: Inode, names: NameCache, invalidator: Invalidator): void {
-  if (inode.kind === 'directory') names.clearForeign(inode)
+function noteForeignChange (inode: Inode, isGuess: boolean, names: NameCache, invalidator: Invalidator): void {
+  if (inode.kind === 'directory') names.clearForeign(inode, isGuess)
   if (!inode.cached.hasPages) return
   for (const nodeid of [inode.nodeid, ...inode.formerNodeids]) invalidator.inode(nodeid, 0, -1)
   // With somebody reading, pages come back at once; without, there are none until the next open.

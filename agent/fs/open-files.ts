@@ -17,12 +17,14 @@ import type { Lookups } from './lookups.ts'
 import type { Metadata } from './metadata.ts'
 import type { Caller, Entry, FileData, HandleId, ListingSink, Nodeid, Opened, OpenFlags } from './operations.ts'
 import { FileReader } from './reads.ts'
+import { SentBack } from './sent-back.ts'
 import type { SillyRename } from './silly-rename.ts'
 
 /** inode(7) */
 const OWNER_READ = 0o400
-/** Callers remembered per file that were sent to look its name up again: more than open one file at one moment. */
-const sentBackMax = 1_024
+
+/** What an open brings with it; a caller who has looked the name up again for it is let in. */
+interface Opening { readonly nodeid: Nodeid, readonly flags: OpenFlags, readonly mayBeSentBack: boolean }
 
 export class OpenFiles {
   readonly #core: Core
@@ -32,6 +34,7 @@ export class OpenFiles {
   readonly #silly: SillyRename
   readonly #reader: FileReader
   readonly #early: EarlyReads
+  readonly #sentBack: SentBack
 
   constructor (core: Core, parts: { lookups: Lookups, creations: Creations, metadata: Metadata, silly: SillyRename }) {
     this.#core = core
@@ -40,19 +43,31 @@ export class OpenFiles {
     this.#metadata = parts.metadata
     this.#silly = parts.silly
     this.#early = new EarlyReads(core)
+    this.#sentBack = new SentBack(core.clock)
     this.#reader = new FileReader({ backend: core.backend, attributes: core.attributes, packer: core.writeback.packer, early: this.#early })
   }
 
-  open (nodeid: Nodeid, flags: OpenFlags, caller: Caller): Promise<Opened | Errno> | Errno {
+  open (nodeid: Nodeid, flags: OpenFlags, caller: Caller): MaybePromise<Opened | Errno> {
+    const opened = this.#attempt(nodeid, flags, caller, !this.#sentBack.takeBack(caller.pid))
+    return opened instanceof Promise ? opened.then((answer) => this.#noted(answer, caller)) : this.#noted(opened, caller)
+  }
+
+  #attempt (nodeid: Nodeid, flags: OpenFlags, caller: Caller, mayBeSentBack: boolean): MaybePromise<Opened | Errno> {
     const inode = this.#core.inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
     if (inode.kind === 'directory' && flags.write) return Errno.EISDIR
-    return this.#opening(inode, () => this.#open(inode, nodeid, flags, caller))
+    return this.#opening(inode, () => this.#open(inode, { nodeid, flags, mayBeSentBack }, caller))
+  }
+
+  #noted<T> (answer: T | Errno, caller: Caller): T | Errno {
+    if (answer === Errno.ESTALE) this.#sentBack.note(caller.pid)
+    return answer
   }
 
   async create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): Promise<{ entry: Entry, opened: Opened } | Errno> {
     const made = await this.#creations.create(parent, name, mode, { kind: exclusive ? 'exclusive' : 'unchecked' }, caller)
-    if (isErrno(made)) return made
+    // Something that is no file has got the name since the kernel looked. After ESTALE it looks again, and follows a link or says EISDIR.
+    if (isErrno(made)) return this.#noted(made === Errno.EEXIST && !exclusive ? Errno.ESTALE : made, caller)
     const { inode, entry } = made
     const opened = await this.#opening(inode, async () => {
       if (!exclusive && !looksNew(entry, mode | (this.#core.options.mountGroup === undefined ? 0 : 0o060))) {
@@ -157,16 +172,16 @@ export class OpenFiles {
     return opened
   }
 
-  async #open (inode: Inode, nodeid: Nodeid, flags: OpenFlags, caller: Caller): Promise<Opened | Errno> {
+  async #open (inode: Inode, how: Opening, caller: Caller): Promise<Opened | Errno> {
     const { access, attributes, options } = this.#core
     const { credential } = caller
-    const wanted = accessWanted(flags)
+    const wanted = accessWanted(how.flags)
     const isBelieved = !options.cto && !(options.soloWriter && inode.cached.isShared)
     const known = isBelieved && attributes.isFresh(inode) ? access.known(inode, wanted, credential) : 'unknown'
-    if (known !== 'unknown') return known ?? await this.#admit(inode, nodeid, flags, caller)
-    const early = this.#early.begin(inode, flags, credential)
+    if (known !== 'unknown') return known ?? await this.#admit(inode, how, caller)
+    const early = this.#early.begin(inode, how.flags, credential)
     const refused = early?.mayJudge === true ? await this.#judgedBy(early, wanted, credential) : await access.ask(inode, wanted, credential)
-    const opened = refused ?? await this.#admit(inode, nodeid, flags, caller)
+    const opened = refused ?? await this.#admit(inode, how, caller)
     if (early === undefined) return opened
     const handle = isErrno(opened) ? undefined : this.#core.handles.get(opened.handle)
     if (handle === undefined) this.#early.drop(early)
@@ -184,10 +199,11 @@ export class OpenFiles {
   }
 
   /** The server has let the caller in. */
-  async #admit (inode: Inode, nodeid: Nodeid, flags: OpenFlags, caller: Caller): Promise<Opened | Errno> {
+  async #admit (inode: Inode, how: Opening, caller: Caller): Promise<Opened | Errno> {
     const { options } = this.#core
     const { credential } = caller
-    if (isSentBack(inode, nodeid, caller)) return Errno.ESTALE
+    const { nodeid, flags } = how
+    if (how.mayBeSentBack && mustLookAgain(inode, nodeid)) return Errno.ESTALE
     if (flags.truncate) {
       const failure = await this.#metadata.change(inode, { sizeBytes: 0 }, credential)
       if (failure !== undefined) return failure
@@ -261,21 +277,10 @@ export class OpenFiles {
 
 /**
  * The answer to OPEN has no attributes, and the kernel would go on with the size it has: an append would land in the middle of what
- * another node wrote, a read would end too early. A notice would come too late and does not change the size. After ESTALE the kernel walks
- * the path once more and asks for every name (fs/namei.c, do_filp_open), which brings the attributes; then it opens again. A caller
- * The same for whoever comes with an old number. Nobody is sent back twice: the kernel would hand the second ESTALE to the program. So in
- * are let a caller that has not looked (a reopen through /proc), and one whose file was changed once more while it looked.
+ * another node wrote, a read would end too early. A notice would come too late and does not change the size. After ESTALE the kernel looks the
+ * name up again, which brings the attributes; then it opens again. The same for whoever comes with an old number.
  */
-function isSentBack (inode: Inode, nodeid: Nodeid, caller: Caller): boolean {
-  const { cached } = inode
-  if (inode.kind !== 'file' || cached.sentBack?.delete(caller.pid) === true) return false
-  if (!cached.isNewsToKernel && inode.nodeid === nodeid) return false
-  const sent = cached.sentBack ??= new Set<number>()
-  // Whoever never came again was killed, or found another file: it must not stay here for ever.
-  if (sent.size >= sentBackMax) sent.clear()
-  sent.add(caller.pid)
-  return true
-}
+const mustLookAgain = ({ cached, kind, nodeid: present }: Inode, nodeid: Nodeid): boolean => kind === 'file' && (cached.isNewsToKernel || present !== nodeid)
 
 /** The ACCESS bits that open(2) needs. The kernel's client asks for both bits of writing too (fs/nfs/dir.c, nfs_access_calc_mask). */
 function accessWanted (flags: OpenFlags): number {

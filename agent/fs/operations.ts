@@ -128,8 +128,11 @@ export interface FilesystemOperations {
 export interface Invalidator {
   /** Drops attributes and, when `lengthBytes` is not 0, cached pages from `offsetBytes` (length -1: to the end). */
   inode (nodeid: Nodeid, offsetBytes: number, lengthBytes: number): void
-  /** The name, positive or negative, is looked up again at its next use. */
-  entry (parent: Nodeid, name: FileName): void
-  /** Whoever uses the object behind such a name goes on; otherwise a working directory there would be gone (getcwd(2) fails with ENOENT). */
-  readonly keepsUsers: boolean
+  /**
+   * The name, positive or negative, is looked up again at its next use. `drop`: it leaves the kernel's tree, also under whoever works there
+   * (getcwd(2) fails with ENOENT). `expire`: it stays until then; an answer to an older LOOKUP may renew it for its time.
+   */
+  entry (parent: Nodeid, name: FileName, how: 'drop' | 'expire'): void
+  /** The kernel knows `expire`; elsewhere names are dropped. */
+  readonly canExpire: boolean
 }

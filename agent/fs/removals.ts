@@ -117,7 +117,7 @@ export class Removals {
     const sentFrom = attributes.begin(source.directory)
     const sentTo = isOneFolder ? sentFrom : attributes.begin(target.directory)
     const answer = await backend.rename(source.directory.handle, source.name, target.directory.handle, target.name, credential)
-    names.expectNews(target.directory, target.name)
+    if (!isErrno(answer)) names.expectNews(target.directory, target.name)
     attributes.end(source.directory, isErrno(answer) ? undefined : answer.from, sentFrom)
     if (!isOneFolder) attributes.end(target.directory, isErrno(answer) ? undefined : answer.to, sentTo)
     if (isErrno(answer)) {

@@ -35,6 +35,6 @@ export class SoloWriter {
     if (inode.kind !== 'file') return
     this.#inodes.renumber(inode)
     const { where } = inode
-    if (where !== undefined) this.#invalidator.entry(where.parent.nodeid, where.name)
+    if (where !== undefined) this.#invalidator.entry(where.parent.nodeid, where.name, 'drop')
   }
 }

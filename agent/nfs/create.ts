@@ -6,7 +6,7 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { FileName } from '../base/brands.ts'
-import { type Errno, isErrno } from '../base/errno.ts'
+import { Errno, isErrno } from '../base/errno.ts'
 import type { AttributeChanges, CreateMode, Credential, Made, RemoteHandle } from '../fs/backend.ts'
 import type { CreateHow } from '../../proto/nfs3/create.ts'
 import type { MadeOk } from '../../proto/nfs3/made.ts'
@@ -46,7 +46,8 @@ export async function createFile (asker: Asker, request: CreateRequest, complete
   if (how.kind !== 'exclusive') {
     const result = await create({ kind: how.kind, attributes: toSetAttributes(attributes) })
     if (isErrno(result)) return result
-    return result.ok ? await complete(result.value) : errnoOf[result.status]
+    // RFC 1813 leaves open what a server says of a name that is a folder or a link: Linux EXIST, nfs-ganesha BADTYPE.
+    return result.ok ? await complete(result.value) : result.status === 'NFS3ERR_BADTYPE' ? Errno.EEXIST : errnoOf[result.status]
   }
   const result = await create({ kind: 'exclusive', verifier: verifiers.next() })
   if (isErrno(result)) return result

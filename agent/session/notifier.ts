@@ -27,13 +27,13 @@ export interface NotifierCounters {
 export class Notifier implements Invalidator {
   readonly #device: Pick<FuseDevice, 'notify' | 'notified'>
   readonly #inodes = new Map<Nodeid, Range>()
-  readonly #entries = new Map<string, { readonly parent: Nodeid, readonly name: FileName }>()
+  readonly #entries = new Map<string, { readonly parent: Nodeid, readonly name: FileName, readonly isExpiryOnly: boolean }>()
   #underWay = 0
   #written = 0
   #unknown = 0
   #failed = 0
   #isOpen = false
-  #keepsUsers = false
+  #canExpire = false
 
   constructor (device: Pick<FuseDevice, 'notify' | 'notified'>) { this.#device = device }
 
@@ -48,17 +48,19 @@ export class Notifier implements Invalidator {
     this.#pump()
   }
 
-  entry (parent: Nodeid, name: FileName): void {
-    this.#entries.set(`${parent}/${name}`, { parent, name })
+  entry (parent: Nodeid, name: FileName, how: 'drop' | 'expire'): void {
+    const key = `${parent}/${name}`
+    const isExpiryOnly = this.#canExpire && how === 'expire' && this.#entries.get(key)?.isExpiryOnly !== false
+    this.#entries.set(key, { parent, name, isExpiryOnly })
     this.#pump()
   }
 
-  get keepsUsers (): boolean { return this.#keepsUsers }
+  get canExpire (): boolean { return this.#canExpire }
 
   /** The kernel has answered INIT's reply: from now on it knows something that can be invalidated. */
   open (canExpireNames: boolean): void {
     this.#isOpen = true
-    this.#keepsUsers = canExpireNames
+    this.#canExpire = canExpireNames
     this.#pump()
   }
 
@@ -87,8 +89,8 @@ export class Notifier implements Invalidator {
       if (!this.#submit(encodeInvalInode(nodeid, offsetBytes, lengthBytes))) return
       this.#inodes.delete(nodeid)
     }
-    for (const [key, { parent, name }] of this.#entries) {
-      if (!this.#submit(encodeInvalEntry(parent, name, this.#keepsUsers))) return
+    for (const [key, { parent, name, isExpiryOnly }] of this.#entries) {
+      if (!this.#submit(encodeInvalEntry(parent, name, isExpiryOnly))) return
       this.#entries.delete(key)
     }
   }

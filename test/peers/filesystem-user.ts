@@ -47,8 +47,8 @@ export class World {
   readonly arena: MemoryArena
   caller = root
 
-  constructor (options: Partial<FilesystemOptions> & { server?: MemoryServer, arenaBytes?: number, blockBytes?: number, kernelKeepsUsers?: boolean, onShared?: (path: string) => void } = {}) {
-    const { server = new MemoryServer(), arenaBytes = 8 * 1024 * 1024, blockBytes = 64 * 1024, kernelKeepsUsers = true, onShared = () => undefined, ...rest } = options
+  constructor (options: Partial<FilesystemOptions> & { server?: MemoryServer, arenaBytes?: number, blockBytes?: number, kernelCanExpire?: boolean, onShared?: (path: string) => void } = {}) {
+    const { server = new MemoryServer(), arenaBytes = 8 * 1024 * 1024, blockBytes = 64 * 1024, kernelCanExpire = true, onShared = () => undefined, ...rest } = options
     this.server = server
     this.arena = new MemoryArena(arenaBytes, blockBytes)
     this.fs = new Filesystem({
@@ -56,7 +56,7 @@ export class World {
       state: this.state,
       arena: this.arena,
       invalidator: {
-        keepsUsers: kernelKeepsUsers,
+        canExpire: kernelCanExpire,
         inode: (nodeid, offset, length) => { this.notices.push({ kind: 'inode', nodeid, offset, length }) },
         entry: (nodeid, name) => { this.notices.push({ kind: 'entry', nodeid, name }) }
       },

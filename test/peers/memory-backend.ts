@@ -157,6 +157,7 @@ export class MemoryServer {
         if (present === undefined) return this.#make(directory, name, this.#newNode('file', attributes.mode ?? 0o644, credential, attributes.gid))
         if (how.kind !== 'unchecked') return Errno.EEXIST
         if (present.kind === 'directory') return Errno.EISDIR
+        if (present.kind !== 'file') return Errno.EEXIST
         if (attributes.sizeBytes !== undefined) this.#changing(present, () => { this.#truncate(present, attributes.sizeBytes ?? 0) })
         return { ...this.#found(present), directory: { before: this.#before(directory), after: this.#post(directory) } }
       })) as Backend['create'],

@@ -218,12 +218,12 @@ test('invalidation reaches attributes, pages and names that may still be believe
   memory.plant('late', Buffer.from('now'))
   t.regex(await see(), /^before6\n.*No such file/)
   mount.connection.invalidator.inode(inode.nodeid, 0, -1)
-  mount.connection.invalidator.entry(1, toFileName('late'))
-  mount.connection.invalidator.entry(1, toFileName('never heard of'))
+  mount.connection.invalidator.entry(1, toFileName('late'), 'drop')
+  mount.connection.invalidator.entry(1, toFileName('never heard of'), 'drop')
   await until(() => mount.connection.gauges()['fuseNotificationsWaiting'] === 0, 'written')
   t.is(await see(), 'afterwards10\nnow')
   memory.uproot('late')
-  mount.connection.invalidator.entry(1, toFileName('late'))
+  mount.connection.invalidator.entry(1, toFileName('late'), 'drop')
   await until(() => mount.connection.gauges()['fuseNotificationsWaiting'] === 0, 'written')
   t.regex(await see(), /No such file/)
   t.is(mount.connection.counters()['fuseNotificationsFailed'], 0)
@@ -231,7 +231,7 @@ test('invalidation reaches attributes, pages and names that may still be believe
 
 test('who works in a folder whose name is called back stays there, and the name is looked up again', async (t) => {
   const { memory, mount } = await mounted(t, { ttlMs: 3_600_000 })
-  if (!mount.connection.invalidator.keepsUsers) {
+  if (!mount.connection.invalidator.canExpire) {
     t.pass('this kernel has no FUSE_EXPIRE_ONLY (Linux 6.2): such names are left to their time')
     return
   }
@@ -241,7 +241,7 @@ test('who works in a folder whose name is called back stays there, and the name 
   await until(() => said === 'there\n', 'a working directory')
   const lookups = (): number => memory.calls.filter((call) => call === 'lookup').length
   const before = lookups()
-  mount.connection.invalidator.entry(1, toFileName('folder'))
+  mount.connection.invalidator.entry(1, toFileName('folder'), 'expire')
   await until(() => mount.connection.gauges()['fuseNotificationsWaiting'] === 0, 'written')
   inside.stdin.end('go on\n')
   await until(() => inside.exitCode !== null, 'the end of the shell')

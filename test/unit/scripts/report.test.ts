@@ -1,5 +1,5 @@
 import test from 'ava'
-import { addCounts, formatCounts, noCounts, ReportReader } from '../../../scripts/testing/report.ts'
+import { addCounts, filesOfFailures, formatCounts, noCounts, ReportReader } from '../../../scripts/testing/report.ts'
 
 test('passes, failures and skips are counted and only what a person needs is shown', (t) => {
   const reader = new ReportReader()
@@ -12,4 +12,14 @@ test('passes, failures and skips are counted and only what a person needs is sho
   t.deepEqual(lines.filter((line, index) => line !== '' && read[index]?.isShown), [
     '  ✘ [fail]: one › bad', '  - [skip] one › later (needs root)', '  one › bad', '  ✔ looks like a test', '  Difference (- actual, + expected):'
   ])
+})
+
+test('failures are led back to their files, and one that belongs to none is not', (t) => {
+  const reader = new ReportReader()
+  for (const line of ['  ✘ [fail]: agent › rpc › faults › F18: slow › and long why', '  ✔ agent › rpc › call › good', '  ─', '  agent › rpc › faults › F18: slow']) reader.read(line)
+  t.deepEqual(reader.failures, ['agent › rpc › faults › F18: slow › and long why'])
+  const files = ['test/unit/agent/rpc/faults.test.ts', 'test/unit/agent/rpc/call.test.ts']
+  t.deepEqual(filesOfFailures(reader.failures, files, 'test/unit/'), [files[0]])
+  t.deepEqual(filesOfFailures([], files, 'test/unit/'), [])
+  t.is(filesOfFailures([...reader.failures, 'somewhere else › bad'], files, 'test/unit/'), undefined)
 })

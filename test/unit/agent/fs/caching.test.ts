@@ -89,6 +89,41 @@ test('an open is sent back once at most, also when the file changes again while 
   }
 })
 
+test('an open whose file was replaced, and whose new file changes while its name is looked up, is let in too', async (t) => {
+  const world = new World()
+  world.server.put('/log', 'old')
+  const before = await world.nodeid('/log')
+  world.server.unlink('/log')
+  world.server.put('/log', 'new')
+  t.is(await world.fs.open(before, readWrite, root), Errno.ESTALE)
+  const after = await world.nodeid('/log')
+  t.not(after, before)
+  world.server.put('/log', 'newer')
+  t.false(isErrno(await world.fs.open(after, readWrite, root)))
+  // That was this caller's second attempt; another one's first is sent back, and this one's next.
+  world.server.put('/log', 'newest')
+  for (const pid of [2, root.pid]) t.is(await world.fs.open(after, readWrite, { ...root, pid }), Errno.ESTALE)
+})
+
+test('who was sent back and did not come again is not let in unseen later', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'old')
+  const nodeid = await world.nodeid('/a')
+  world.server.put('/a', 'changed')
+  t.is(await world.fs.open(nodeid, readWrite, root), Errno.ESTALE)
+  world.clock.advance(11_000)
+  t.is(await world.fs.open(nodeid, readWrite, root), Errno.ESTALE)
+})
+
+test('an open that would make a file, and finds that a link has got the name meanwhile, sends the kernel back to look', async (t) => {
+  const world = new World()
+  t.is(await world.lookup('/a'), Errno.ENOENT)
+  good(await world.fs.symlink(rootNodeid, toFileName('a'), 'elsewhere', root))
+  t.is(await world.fs.create(rootNodeid, toFileName('a'), 0o644, false, readWrite, root), Errno.ESTALE)
+  t.is(await world.fs.create(rootNodeid, toFileName('a'), 0o644, true, readWrite, root), Errno.EEXIST)
+  t.is(good(await world.lookup('/a')).attributes.kind, 'symlink')
+})
+
 test('an unchanged file keeps its pages across opens, also after own writes', async (t) => {
   const world = new World()
   world.server.put('/a', 'old')
@@ -251,8 +286,12 @@ test('a name that we make ourselves is never called back, whatever else the answ
   world.server.givesBefore = false
   world.server.put('/other', 'x')
   await world.nodeid('/other')
+  good(await world.fs.mkdir(rootNodeid, toFileName('sibling'), 0o755, root))
+  await world.nodeid('/other')
   t.is(await world.lookup('/d'), Errno.ENOENT)
   t.is(await world.lookup('/r'), Errno.ENOENT)
+  world.notices.length = 0
+  // Nor is a sibling that is a folder: nobody knows that there was a foreign change.
   good(await world.fs.mkdir(rootNodeid, toFileName('d'), 0o755, root))
   t.deepEqual(world.notices.flatMap(({ kind, name }) => kind === 'entry' ? [name] : []), [toFileName('other'), toFileName('r')])
   world.notices.length = 0
@@ -271,8 +310,8 @@ test('in a folder that we made, a name that was renamed to itself is still there
 })
 
 test('names of folders are called back only where the kernel leaves those alone who work in them', async (t) => {
-  for (const kernelKeepsUsers of [true, false]) {
-    const world = new World({ kernelKeepsUsers })
+  for (const kernelCanExpire of [true, false]) {
+    const world = new World({ kernelCanExpire })
     world.server.put('/file', 'x')
     good(await world.fs.mkdir(rootNodeid, toFileName('folder'), 0o755, root))
     await world.nodeid('/file')
@@ -281,7 +320,7 @@ test('names of folders are called back only where the kernel leaves those alone 
     world.clock.advance(61_000)
     t.false(isErrno(await world.lookup('/foreign')))
     const told = world.notices.flatMap(({ kind, name }) => kind === 'entry' ? [name] : []).sort()
-    t.deepEqual(told, (kernelKeepsUsers ? ['file', 'folder'] : ['file']).map((name) => toFileName(name)), String(kernelKeepsUsers))
+    t.deepEqual(told, (kernelCanExpire ? ['file', 'folder'] : ['file']).map((name) => toFileName(name)), String(kernelCanExpire))
   }
 })
 

@@ -117,6 +117,13 @@ test('exclusive CREATE sets attributes and times afterwards, and falls back to g
   t.is(await denied.backend.create(dir, name('f'), { kind: 'exclusive' }, {}, alice), Errno.EPERM)
 })
 
+test('CREATE of a name that something else has, a folder or a link, is EEXIST whichever word the server has for it', async (t) => {
+  for (const status of ['NFS3ERR_EXIST', 'NFS3ERR_BADTYPE']) {
+    const { backend } = scriptedBackend(failed(status as 'NFS3ERR_EXIST', noWcc))
+    t.is(await backend.create(dir, name('f'), { kind: 'unchecked' }, {}, alice), Errno.EEXIST, status)
+  }
+})
+
 test('what was made without a handle in the answer is looked up', async (t) => {
   const { backend, asked } = scriptedBackend(ok({ object: undefined, attributes: undefined, directory: noWcc }), found('new'))
   t.like(await backend.mkdir(dir, name('d'), { mode: 0o755 }, alice), { handle: 'new' })

@@ -259,11 +259,32 @@ test('a full queue keeps invalidations until there is room', async (t) => {
   device.notifyResult = Errno.EAGAIN
   connection.invalidator.inode(5, 0, -1)
   connection.invalidator.inode(5, 0, -1)
-  connection.invalidator.entry(1, 'name' as never)
+  connection.invalidator.entry(1, 'name' as never, 'expire')
   t.is(connection.gauges()['fuseNotificationsWaiting'], 2)
   device.notifyResult = 0
   device.reportNotified([])
   t.is(device.notices.length, 2)
+})
+
+test('a name only expires where the kernel offers that, and is dropped when anybody wants it dropped', async (t) => {
+  // FUSE_HAS_EXPIRE_ONLY is bit 35: bit 3 of flags2, the fifth word.
+  const old = Buffer.from(initBody)
+  old.writeUInt32LE(old.readUInt32LE(16) & ~(1 << 3), 16)
+  for (const { body, asked, flags } of [
+    { body: initBody, asked: ['expire'], flags: 1 }, { body: initBody, asked: ['expire', 'drop'], flags: 0 }, { body: initBody, asked: ['drop', 'expire'], flags: 0 },
+    { body: old, asked: ['expire'], flags: 0 }
+  ] as const) {
+    const device = new ScriptedDevice()
+    const connection = new FuseConnection({ device, readStatus: () => undefined, log: () => {} })
+    const ready = connection.serve(new MemoryFilesystem())
+    device.push(request('INIT', { unique: 2, body }))
+    await ready
+    device.notifyResult = Errno.EAGAIN
+    for (const how of asked) connection.invalidator.entry(1, 'name' as never, how)
+    device.notifyResult = 0
+    device.reportNotified([])
+    t.deepEqual(device.notices.map((notice) => notice.readUInt32LE(28)), [flags], asked.join())
+  }
 })
 
 test('the end of the connection is told once, with its reason, and closes the device', async (t) => {
