@@ -32,18 +32,32 @@ const marks = [
   { pattern: /^ {2}- \[(skip|todo)\]/, counts: { ...noCounts, skipped: 1 }, isShown: true }
 ] as const
 
+/** The files whose tests failed, or undefined when a failure belongs to none of them (a file that could not be run, a test run that hung). */
+export function filesOfFailures (failures: readonly string[], files: readonly string[], root: string): readonly string[] | undefined {
+  const prefixes = files.map((file) => ({ file, prefix: `${file.slice(root.length).replace(/\.test\.ts$/, '').replaceAll('/', ' › ')} › ` }))
+  const found = failures.map((failure) => prefixes.find(({ prefix }) => failure.startsWith(prefix))?.file)
+  return found.includes(undefined) ? undefined : [...new Set(found as string[])]
+}
+
 export class ReportReader {
   #isAfterPass = false
   /** After the line that ends the list of tests come details and a summary; marks there repeat. */
   #isSummary = false
   #hasFailed = false
+  readonly #failures: string[] = []
+
+  /** What has failed, as AVA names it: with the parts of the file's path before the title when there are several files. */
+  get failures (): readonly string[] { return this.#failures }
 
   read (line: string): ReportLine {
     if (/^ {2}─$/.test(line)) this.#isSummary = true
     const mark = this.#isSummary ? undefined : marks.find(({ pattern }) => pattern.test(line))
     if (mark !== undefined) {
       this.#isAfterPass = !mark.isShown
-      this.#hasFailed ||= mark.counts.failed > 0
+      if (mark.counts.failed > 0) {
+        this.#hasFailed = true
+        this.#failures.push(line.replace(mark.pattern, '').replace(/^: /, ''))
+      }
       return { counts: mark.counts, isShown: mark.isShown }
     }
     if (!/^( {4}|$)/.test(line)) this.#isAfterPass = false

@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { isolated, whoIsInside } from './isolation.ts'
 import { removeFolder } from './remove-folder.ts'
-import { addCounts, formatCounts, noCounts, ReportReader, type Counts } from './report.ts'
+import { addCounts, filesOfFailures, formatCounts, noCounts, ReportReader, type Counts } from './report.ts'
 
 interface Suite {
   readonly name: string
@@ -19,6 +19,8 @@ interface Suite {
   readonly result: 'ava' | 'exit'
   /** Each of these files runs alone, in namespaces of its own. Without it all is one run. */
   readonly files?: string
+  /** Folder of the files that are one run; those that fail are run once more. */
+  readonly together?: string
   /** Files that mostly wait for other machines, real or not: they run one after the other beside the rest. */
   readonly beside?: RegExp
   /** A hang, not a figure: of one run of the command. */
@@ -29,7 +31,7 @@ const minuteMs = 60_000
 
 const suites: readonly Suite[] = [
   { name: 'checks', command: ['scripts/checks/all'], result: 'exit', lateMs: 10 * minuteMs },
-  { name: 'unit', command: ['ava'], result: 'ava', lateMs: 15 * minuteMs },
+  { name: 'unit', command: ['ava'], result: 'ava', together: 'test/unit/', lateMs: 15 * minuteMs },
   {
     name: 'system',
     command: ['ava', '--config', 'ava.system.config.js'],
@@ -88,7 +90,7 @@ function end (child: ChildProcess): void {
   }
 }
 
-async function runOnce (suite: Suite, file?: string, show: (line: string) => void = console.log): Promise<Counts> {
+async function runOnce (suite: Suite, file?: string, show: (line: string) => void = console.log, failures: string[] = []): Promise<Counts> {
   const command = [...suite.command, ...file === undefined ? [] : [file]]
   const [program = '', ...args] = suite.files !== undefined && isRoot ? isolated(command) : command
   const child = spawn(program, args, {
@@ -125,6 +127,7 @@ async function runOnce (suite: Suite, file?: string, show: (line: string) => voi
   child.stdout?.destroy()
   running.delete(child)
   if (isTerminal) process.stderr.write('\r\u001B[K')
+  failures.push(...reader.failures)
   if (suite.result === 'exit') return { ...noCounts, [code === 0 ? 'passed' : 'failed']: 1 }
   return code !== 0 && counts.failed === 0 ? addCounts(counts, { ...noCounts, failed: 1 }) : counts
 }
@@ -173,6 +176,24 @@ async function runFiles (suite: Suite, files: readonly string[]): Promise<Counts
   return [...results.values()].reduce(addCounts, noCounts)
 }
 
+/** All files in one run, and the few that failed once more, each alone. */
+async function runTogether (suite: Suite, folder: string): Promise<Counts> {
+  const failures: string[] = []
+  let counts = await runOnce(suite, undefined, undefined, failures)
+  const failed = filesOfFailures(failures, globSync(`${folder}**/*.test.ts`), folder)
+  // A failure that no mark tells of (a file that hung or broke) is one.
+  if (failed === undefined || failures.length !== counts.failed || failed.length > repeatedFilesAtMost) return counts
+  for (const file of failed) {
+    if (interrupted) break
+    console.log(`once more: ${file}`)
+    if ((await runFile(suite, file)).failed > 0) continue
+    console.log(`flaky: failed, then passed: ${file}`)
+    const passed = failures.filter((failure) => filesOfFailures([failure], [file], folder) !== undefined).length
+    counts = addCounts(counts, { passed, failed: -passed, skipped: 0 })
+  }
+  return counts
+}
+
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     interrupted = true
@@ -186,7 +207,7 @@ for (const suite of suites) {
   const startedMs = performance.now()
   console.log(`--- ${suite.name}`)
   const files = positionals.length > 0 ? positionals : suite.files === undefined ? undefined : globSync(suite.files).sort()
-  const counts = files === undefined ? await runOnce(suite) : await runFiles(suite, files)
+  const counts = files !== undefined ? await runFiles(suite, files) : suite.together !== undefined ? await runTogether(suite, suite.together) : await runOnce(suite)
   total = addCounts(total, counts)
   console.log(`${suite.name}: ${formatCounts(counts)} (${seconds(startedMs)})`)
 }
