@@ -14,8 +14,10 @@ import { type Bar, drawChart, type Group } from './chart.ts'
 interface EndToEnd {
   readonly rttMs: number
   readonly rounds: number
+  /** Command line of the other program. */
+  readonly peer?: string
   readonly rows: ReadonlyArray<{
-    readonly title: string, readonly unit: string, readonly ours: number, readonly folder: number, readonly ratio: number
+    readonly title: string, readonly unit: string, readonly ours: number, readonly folder: number, readonly ratio: number, readonly peer?: number
     readonly p50Us?: number, readonly p99Us?: number, readonly cpuPerWork: number, readonly residentMegabytes: number
   }>
 }
@@ -46,8 +48,10 @@ function tablesOf ({ endtoend, nfs, transport }: Figures): readonly string[] {
   }
   if (endtoend !== undefined) {
     const title = `a user's mount, packed binary, median of ${endtoend.rounds}${endtoend.rttMs > 0 ? `, ${endtoend.rttMs} ms round trip` : ''}`
-    tables.push(table([title, 'volbridge', 'the exported folder itself', 'p50 / p99, µs', 'CPU of the session', 'peak memory, MiB'],
-      endtoend.rows.map((row) => [`${row.title}, ${row.unit}`, whole(row.ours), whole(row.folder),
+    const { peer } = endtoend
+    const other = peer === undefined ? [] : [path.basename(peer.split(' ')[0] ?? '')]
+    tables.push(table([title, 'volbridge', ...other, 'the exported folder itself', 'p50 / p99, µs', 'CPU of the session', 'peak memory, MiB'],
+      endtoend.rows.map((row) => [`${row.title}, ${row.unit}`, whole(row.ours), ...peer === undefined ? [] : [row.peer === undefined ? 'fails' : whole(row.peer)], whole(row.folder),
         row.p50Us === undefined || row.p99Us === undefined ? '' : `${whole(row.p50Us)} / ${whole(row.p99Us)}`,
         row.unit === 'MB/s' ? `${row.cpuPerWork.toFixed(2)} s/GB` : `${row.cpuPerWork.toFixed(0)} µs each`, whole(row.residentMegabytes)])))
   }

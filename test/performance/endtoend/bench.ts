@@ -1,7 +1,7 @@
 /**
  * End-to-end benchmark: a user's mount against the exported folder itself.
  *
- * Owns rounds and output. Arguments: --load PROGRAM [--rounds N] [--json FILE] [--rtt MS] [--only NAME,…].
+ * Owns rounds and output. Arguments: --load PROGRAM [--rounds N] [--json FILE] [--rtt MS] [--only NAME,…] [--peer COMMAND].
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
@@ -10,12 +10,13 @@ import { parseArgs } from 'node:util'
 import { startDelayLine } from '../../peers/delay-line.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { processesOf, TestNode } from '../../semantics/endtoend/node.ts'
+import { startPeer } from './peer.ts'
 import { type Sample, type Workload, workloadsWith } from './workloads.ts'
 
 const { values } = parseArgs({
   options: {
     load: { type: 'string' }, rounds: { type: 'string', default: '3' }, json: { type: 'string' },
-    rtt: { type: 'string', default: '0' }, only: { type: 'string' }
+    rtt: { type: 'string', default: '0' }, only: { type: 'string' }, peer: { type: 'string' }
   }
 })
 const rounds = Number(values.rounds)
@@ -27,6 +28,8 @@ const median = (all: readonly number[]): number => [...all].sort((one, other) =>
 
 interface Row {
   readonly name: string, readonly title: string, readonly unit: string, readonly ours: number, readonly folder: number, readonly ratio: number
+  /** The other program's; absent without one, and where it failed. */
+  readonly peer: number | undefined
   readonly p50Us: number | undefined, readonly p99Us: number | undefined, readonly cpuSeconds: number, readonly residentMegabytes: number
   /** Processor time of the session: seconds per GB where the unit is MB/s, else microseconds per operation. */
   readonly cpuPerWork: number
@@ -44,9 +47,22 @@ function cpuSecondsOf (pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) / 100
 }
 
-async function measure (workload: Workload, at: { server: Ganesha, node: TestNode, mounted: string, options: string }): Promise<Row> {
+async function measurePeer (command: string, workload: Workload, tag: string, { url, folder }: { readonly url: string, readonly folder: string }): Promise<Sample | undefined> {
+  const peer = await startPeer(command, { url, folder })
+  try {
+    return await workload.run(folder, tag)
+  } catch (error) {
+    process.stderr.write(`${workload.name}: the peer failed: ${(error instanceof Error ? error.message : String(error)).slice(-300)}\n`)
+    return undefined
+  } finally {
+    await peer.close()
+  }
+}
+
+async function measure (workload: Workload, at: { server: Ganesha, node: TestNode, mounted: string, options: string, peerUrl: string }): Promise<Row> {
   const ours: Sample[] = []
   const folder: Sample[] = []
+  const peer: Sample[] = []
   const cpu: number[] = []
   const cpuPerWork: number[] = []
   let residentMegabytes = 0
@@ -61,12 +77,15 @@ async function measure (workload: Workload, at: { server: Ganesha, node: TestNod
     cpuPerWork.push((cpu.at(-1) ?? NaN) / (ours.at(-1)?.work ?? NaN) * (workload.unit === 'MB/s' ? 1e9 : 1e6))
     residentMegabytes = Math.max(residentMegabytes, Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024)
     await at.node.unmount(at.mounted)
+    const theirs = values.peer === undefined ? undefined : await measurePeer(values.peer, workload, `${workload.name}-peer-${round}`, { url: at.peerUrl, folder: at.mounted })
+    if (theirs !== undefined) peer.push(theirs)
   }
   const of = (samples: readonly Sample[], key: keyof Sample): number | undefined =>
     samples[0]?.[key] === undefined ? undefined : median(samples.map((sample) => sample[key] ?? NaN))
   const [value, yardstick] = [of(ours, 'value') ?? NaN, of(folder, 'value') ?? NaN]
   return {
     name: workload.name, title: workload.title, unit: workload.unit, ours: Math.round(value), folder: Math.round(yardstick), ratio: value / yardstick,
+    peer: peer.length === 0 ? undefined : Math.round(of(peer, 'value') ?? NaN),
     p50Us: of(ours, 'p50Us'), p99Us: of(ours, 'p99Us'), cpuSeconds: median(cpu), residentMegabytes, cpuPerWork: median(cpuPerWork)
   }
 }
@@ -79,20 +98,21 @@ try {
   await node.startAgent()
   const at = {
     server, node, mounted: node.makeFolder('mnt'),
+    peerUrl: cable === undefined ? server.url() : server.url().replace(`nfsport=${server.nfsPort}&`, `nfsport=${cable.port}&`),
     options: cable === undefined ? server.mountOptions : server.mountOptions.replace(`port=${server.nfsPort},`, `port=${cable.port},`)
   }
   const right = (text: string, width: number): string => text.padStart(width)
   process.stdout.write(`${machine}${rttMs > 0 ? `, ${rttMs} ms round trip added` : ''}; median of ${rounds}\n`)
-  process.stdout.write(`${'end to end'.padEnd(54)}${right('volbridge', 11)}${right('folder', 11)}${right('ratio', 8)}${right('p50 µs', 9)}${right('p99 µs', 9)}${right('CPU', 11)}${right('MiB', 6)}\n`)
+  process.stdout.write(`${'end to end'.padEnd(54)}${right('volbridge', 11)}${right('folder', 11)}${right('ratio', 8)}${values.peer === undefined ? '' : right('peer', 11)}${right('p50 µs', 9)}${right('p99 µs', 9)}${right('CPU', 11)}${right('MiB', 6)}\n`)
   const rows: Row[] = []
   for (const workload of workloads) {
     if (wanted !== undefined && !wanted.includes(workload.name)) continue
     const row = await measure(workload, at)
     rows.push(row)
-    process.stdout.write(`${`${row.title}, ${row.unit}`.padEnd(54)}${right(row.ours.toLocaleString('en'), 11)}${right(row.folder.toLocaleString('en'), 11)}${right(row.ratio.toFixed(2), 8)}` +
+    process.stdout.write(`${`${row.title}, ${row.unit}`.padEnd(54)}${right(row.ours.toLocaleString('en'), 11)}${right(row.folder.toLocaleString('en'), 11)}${right(row.ratio.toFixed(2), 8)}${values.peer === undefined ? '' : right(row.peer?.toLocaleString('en') ?? 'failed', 11)}` +
       `${right(row.p50Us?.toFixed(0) ?? '', 9)}${right(row.p99Us?.toFixed(0) ?? '', 9)}${right(row.unit === 'MB/s' ? `${row.cpuPerWork.toFixed(2)} s/GB` : `${row.cpuPerWork.toFixed(0)} µs`, 11)}${right(row.residentMegabytes.toFixed(0), 6)}\n`)
   }
-  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, rttMs, rounds, rows }, null, 2)}\n`)
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ machine, rttMs, rounds, peer: values.peer, rows }, null, 2)}\n`)
 } finally {
   await node.close()
   await cable?.close()

@@ -25,14 +25,14 @@ async function seconds (command: string): Promise<number> {
   return (performance.now() - from) / 1000
 }
 
-async function loadRun (load: string, mode: string, folder: string, files: number): Promise<Sample> {
-  const [value = 0, p50Us = 0, p99Us = 0] = (await shell(`${load} ${mode} ${folder} 4 ${files}`)).trim().split(' ').map(Number)
+async function loadRun (load: string, mode: string, folder: string, files: number, threads = 4): Promise<Sample> {
+  const [value = 0, p50Us = 0, p99Us = 0] = (await shell(`${load} ${mode} ${folder} ${threads} ${files}`)).trim().split(' ').map(Number)
   return { value, work: files, p50Us, p99Us }
 }
 
 /** TESTING's fio settings: four jobs, 4 KiB, direct; `fsync` at the end for writes. */
-async function fio (folder: string, mode: 'randread' | 'randwrite'): Promise<Sample> {
-  const text = await shell(`fio --name=x --directory=${folder} --rw=${mode} --ioengine=psync --bs=4k --numjobs=4 --size=64M --time_based --runtime=5 ` +
+async function fio (folder: string, mode: 'randread' | 'randwrite', jobs = 4): Promise<Sample> {
+  const text = await shell(`fio --name=x --directory=${folder} --rw=${mode} --ioengine=psync --bs=4k --numjobs=${jobs} --size=64M --time_based --runtime=5 ` +
     `--invalidate=1 --direct=1 --group_reporting --output-format=json ${mode === 'randwrite' ? '--end_fsync=1' : ''} 2>/dev/null`)
   const job = (JSON.parse(text.slice(text.indexOf('{'))) as { jobs: Array<Record<'read' | 'write', { iops: number, total_ios: number, clat_ns: { percentile: Record<string, number> } }>> }).jobs[0]
   const side = job?.[mode === 'randread' ? 'read' : 'write']
@@ -93,6 +93,11 @@ export const workloadsWith = (load: string): readonly Workload[] => [
     run: async (folder) => await loadRun(load, 'read', path.join(folder, 'small'), smallFiles)
   },
   {
+    name: 'open1', title: 'the same, 1 thread', unit: '/s',
+    prepare: async (exported) => await shell(`[ -e ${exported}/small ] || { mkdir ${exported}/small; ${load} create ${exported}/small 4 ${smallFiles}; }`),
+    run: async (folder) => await loadRun(load, 'read', path.join(folder, 'small'), smallFiles, 1)
+  },
+  {
     name: 'list', title: 'cold ls -l, 10,000 entries', unit: 'entries/s',
     prepare: async (exported) => await shell(`[ -e ${exported}/many ] || { mkdir ${exported}/many; cd ${exported}/many; seq -f e%g 10000 | xargs touch; }`),
     run: async (folder) => ({ value: 10_000 / await seconds(`ls -l ${folder}/many > /dev/null`), work: 10_000 })
@@ -101,6 +106,11 @@ export const workloadsWith = (load: string): readonly Workload[] => [
     name: 'randread', title: 'random read 4 KiB, 4 jobs, direct', unit: 'IOPS',
     prepare: async (exported) => { mkdirSync(path.join(exported, 'random'), { recursive: true }); await fio(path.join(exported, 'random'), 'randread') },
     run: async (folder) => await fio(path.join(folder, 'random'), 'randread')
+  },
+  {
+    name: 'randread1', title: 'the same, 1 job', unit: 'IOPS',
+    prepare: async (exported) => { mkdirSync(path.join(exported, 'random'), { recursive: true }); await fio(path.join(exported, 'random'), 'randread') },
+    run: async (folder) => await fio(path.join(folder, 'random'), 'randread', 1)
   },
   {
     name: 'randwrite', title: 'random write 4 KiB, 4 jobs, direct, fsync at the end', unit: 'IOPS',
