@@ -94,6 +94,8 @@ export class Creations {
       if (gid !== undefined) made = await this.#call(directory, name, caller.credential, () => call(directory, rest))
     }
     if (isErrno(made)) return made
+    // The server left out what it made, and by the name we found what somebody else has put in its place. The kernel would call that EIO.
+    if (made.kind !== wanted.kind) return Errno.EEXIST
     const entry = this.#lookups.entry(directory, made)
     return isErrno(entry) ? entry : { inode: made, entry }
   }

@@ -6,6 +6,7 @@ import type { Attributes } from '../../../../agent/fs/backend.ts'
 import { rootNodeid } from '../../../../agent/fs/operations.ts'
 import { callerOf, good, readOnly, readWrite, root, World } from '../../../peers/filesystem-user.ts'
 import { turns } from '../../../peers/manual-clock.ts'
+import { MemoryServer } from '../../../peers/memory-backend.ts'
 
 test('a fresh attribute is answered without a promise and without the server', async (t) => {
   const world = new World()
@@ -113,6 +114,25 @@ test('who was sent back and did not come again is not let in unseen later', asyn
   t.is(await world.fs.open(nodeid, readWrite, root), Errno.ESTALE)
   world.clock.advance(11_000)
   t.is(await world.fs.open(nodeid, readWrite, root), Errno.ESTALE)
+})
+
+test('what was made and replaced by another kind of object before we saw it is EEXIST, and the other is found', async (t) => {
+  const server = new MemoryServer()
+  const backend = server.backend()
+  // As a server that leaves handles out, with somebody quick between its answer and our question.
+  server.backend = () => ({
+    ...backend,
+    symlink: async (directory, name, target, attributes, credential) => {
+      const made = await backend.symlink(directory, name, target, attributes, credential)
+      server.unlink('/a')
+      server.put('/a', 'a file')
+      const found = await backend.lookup(directory, name, credential)
+      return isErrno(made) || isErrno(found) ? Errno.EIO : { ...made, handle: found.handle, attributes: found.attributes }
+    }
+  })
+  const world = new World({ server })
+  t.is(await world.fs.symlink(rootNodeid, toFileName('a'), 'elsewhere', root), Errno.EEXIST)
+  t.is(good(await world.lookup('/a')).attributes.kind, 'file')
 })
 
 test('an open that would make a file, and finds that a link has got the name meanwhile, sends the kernel back to look', async (t) => {
