@@ -204,15 +204,28 @@ export class Mounts {
 
   /**
    * Binds `source` at `target`, read-only if asked: the flag belongs to the bind, so a second step sets it, repeating the other
-   * flags, which a remount would else clear. If that fails the bind is taken away again. `anew` does that step also for a writable
-   * bind, which else takes its flags from its source.
+   * flags, which a remount would else clear. `anew` does that step also for a writable bind, which else takes its flags from its source.
+   *
+   * Nobody sees a read-only bind while it can be written to: a container that follows the target (HostToContainer) may be running when a
+   * dead mount is replaced. It is made in a namespace of the child's own, over its source, and comes out finished. Before Linux 5.2 the two
+   * steps are done in place; if the second fails the bind is taken away again.
    */
   async bind (request: { source: string, target: string, flags: number, readOnly: boolean, anew?: boolean }, options?: HostCallOptions): Promise<void> {
     const { source, target, flags, readOnly, anew = false } = request
-    await this.#run([{ op: 'mountAt', source, target, type: '', data: '', flags: MS.BIND }], options)
+    const bindAt = (folder: string): HostOp => ({ op: 'mountAt', source, target: folder, type: '', data: '', flags: MS.BIND })
+    const setFlags = (folder: string): HostOp => ({ op: 'mount', source: '', target: folder, type: '', data: '', flags: MS.BIND | MS.REMOUNT | (readOnly ? MS.RDONLY : 0) | flags })
+    if (readOnly) {
+      try {
+        await this.#run([{ op: 'isolate', path: target }, bindAt(source), setFlags(source), { op: 'beneath', base: source, path: '', flags: 0 }, { op: 'attach', path: target }], options)
+        return
+      } catch (error) {
+        if (!(error instanceof HostError && error.code === 'ENOSYS')) throw error
+      }
+    }
+    await this.#run([bindAt(target)], options)
     if (!readOnly && !anew) return
     try {
-      await this.#run([{ op: 'mount', source: '', target, type: '', data: '', flags: MS.BIND | MS.REMOUNT | (readOnly ? MS.RDONLY : 0) | flags }], options)
+      await this.#run([setFlags(target)], options)
     } catch (error) {
       await this.unmount(target, { detach: true }, options).catch(() => undefined)
       throw error

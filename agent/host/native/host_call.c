@@ -310,12 +310,13 @@ static int open_steps (int base, const char *sub) {
 }
 
 static int open_beneath (int base, const char *sub) {
+  if (*sub == 0) return dup(base);
   struct { uint64_t flags, mode, resolve; } how = { O_PATH | O_DIRECTORY | O_CLOEXEC, 0, BENEATH | NO_SYMLINKS | NO_MAGICLINKS };
   int fd = (int)syscall(SYS_openat2, base, sub, &how, sizeof how);
   return fd < 0 && errno == ENOSYS ? open_steps(base, sub) : fd;
 }
 
-/* A folder of the file system at `base`, reached through no link: kept as a mount of its own, or bound over `base`. */
+/* A folder of the file system at `base`, reached through no link (or `base` itself): kept as a mount of its own, or bound over `base`. */
 static int run_beneath (const char *base, const char *sub, uint32_t flags) {
   int root = open(base, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (root < 0) return errno;

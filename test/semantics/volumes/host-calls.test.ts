@@ -49,6 +49,27 @@ system('a bind is read-only by itself, and a symlink is never followed', async (
   t.true(statSync(target).isDirectory())
 })
 
+system('a read-only bind is never seen writable, not even while it is made', async (t) => {
+  const mounts = new Mounts(new HostCalls())
+  const [source, target] = [join(folder, 'precious'), join(folder, 'shown')]
+  mkdirSync(source)
+  mkdirSync(target)
+  // Somebody who tries all the time, as a running container might while its dead mount is replaced.
+  const writer = spawn('/bin/bash', ['-c', 'while :; do : > "$1/written"; done 2> /dev/null', 'bash', target], { stdio: 'ignore' })
+  try {
+    for (let round = 0; round < 60; round++) {
+      await mounts.bind({ source, target, flags: MS.NOSUID | MS.NODEV, readOnly: true })
+      t.true(topMountAt(await readMountinfo(), target)?.options.includes('ro'))
+      await mounts.unmount(target, { detach: true })
+    }
+  } finally {
+    writer.kill('SIGKILL')
+    await once(writer, 'exit')
+  }
+  t.deepEqual(readdirSync(source), [])
+  t.deepEqual(readdirSync(target), ['written'])
+})
+
 system('one folder of a file system is mounted, and neither the rest of it nor anything a link leads to', async (t) => {
   const calls = new HostCalls()
   const mounts = new Mounts(calls)
