@@ -5,8 +5,9 @@
  * where a sleeping CPU is woken by leaving the guest. A program that makes one call after the other pays it twice per call.
  *
  * Owns when it is worth it, by three rules. Only while most of the last waits were short: an idle connection, a distant server or a
- * disk that takes its time are slept for. Never longer than the maximum. And not for 0.3 s after the thread was kept from running
- * while it polled: then others want this CPU, or the quota of its cgroup is used up. Does not know what is waited for.
+ * disk that takes its time are slept for. Never longer than the maximum, and not for 0.1 s after that was in vain too often. And not for
+ * 0.3 s after the thread was kept from running while it polled: then others want this CPU, or the quota of its cgroup is used up. Does not
+ * know what is waited for.
  *
  * The kernel's haltpoll governor does the same for a whole CPU (drivers/cpuidle/governors/haltpoll.c); it cannot spare us the two
  * switches between tasks.
@@ -20,16 +21,22 @@
 #include "addon.h"
 
 enum {
-  /* Share of short waits, moving average of eight, in 1/256. Three of four: a program that waits for a distant server alternates. */
-  share_one = 256,
-  share_needed = 192,
-  share_weight = 8,
+  /* Moving averages in 1/256. Three of four waits short: a program that waits for a distant server has a short and a long one in turn. */
+  one = 256,
+  needed = 192,
+  /* Of how many waits, and of how many polls: a hiccup of the server is no reason to sleep, a server that is always late is. */
+  waits_weight = 8,
+  polls_weight = 16,
+  /* Where the second one begins again after a pause. */
+  polls_again = 224,
   microseconds_max = 1000
 };
 
 /* Longer between two looks: something else had the CPU. Shorter than a time slice, longer than an interrupt. */
 static const uint64_t stolen_ns = 1000 * 1000;
 static const uint64_t respect_ns = 300 * 1000 * 1000;
+/* After too many polls in vain: three more of them in each such time cost less than half a percent. */
+static const uint64_t doubt_ns = 100 * 1000 * 1000;
 
 struct busy_poll {
   uv_prepare_t prepare; /* before the loop waits */
@@ -41,12 +48,12 @@ struct busy_poll {
   bool gave_up;
   uint64_t idle_ns;       /* what the loop had slept before */
   uint64_t resume_ns;
-  int share;
+  int short_waits, good_polls; /* averages */
   napi_async_cleanup_hook_handle cleanup;
 };
 
-static void learn(struct busy_poll *self, bool was_short) {
-  self->share += ((was_short ? share_one : 0) - self->share) / share_weight;
+static void learn(int *average, bool is, int weight) {
+  *average += ((is ? one : 0) - *average) / weight;
 }
 
 static void before_wait(uv_prepare_t *handle) {
@@ -56,7 +63,7 @@ static void before_wait(uv_prepare_t *handle) {
   self->polled_ns = 0;
   self->gave_up = false;
   self->idle_ns = uv_metrics_idle_time(handle->loop);
-  if (self->share < share_needed) return;
+  if (self->short_waits < needed) return;
   uint64_t began = uv_hrtime();
   if (began < self->resume_ns) return;
   struct pollfd ready = { uv_backend_fd(handle->loop), POLLIN, 0 };
@@ -79,14 +86,18 @@ static void before_wait(uv_prepare_t *handle) {
 
 /*
  * Callbacks have run since the wait ended, so the clock does not tell how long it was: the loop's own account of its sleep does. A poll in vain
- * was wrong, however soon after it the event came; when that has become usual, waits that are short asleep must not begin it at once again.
+ * was wrong, however soon after it the event came. When that has become usual, waits that are short asleep must not begin it at once again.
  */
 static void after_wait(uv_check_t *handle) {
   struct busy_poll *self = handle->data;
   if (!self->waits) return;
   uint64_t slept_ns = uv_metrics_idle_time(handle->loop) - self->idle_ns;
-  learn(self, !self->gave_up && self->polled_ns + slept_ns <= self->short_ns);
-  if (self->gave_up && self->share < share_needed) self->resume_ns = uv_hrtime() + respect_ns;
+  learn(&self->short_waits, !self->gave_up && self->polled_ns + slept_ns <= self->short_ns, waits_weight);
+  if (self->polled_ns == 0) return;
+  learn(&self->good_polls, !self->gave_up, polls_weight);
+  if (self->good_polls >= needed) return;
+  self->good_polls = polls_again;
+  self->resume_ns = uv_hrtime() + doubt_ns;
 }
 
 static void on_closed(uv_handle_t *handle) {
@@ -125,6 +136,7 @@ static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
     self->longest_ns = (uint64_t)microseconds * 1000;
     /* A wait that was slept through would have been shorter awake: measured, about half. */
     self->short_ns = 2 * self->longest_ns;
+    self->good_polls = one;
     self->handles = 2;
     self->prepare.data = self->check.data = self;
     /* Node does this too. None of these calls can fail for a loop that lives. The handles must not keep it alive. */
