@@ -39,8 +39,11 @@ export interface DescriptorAddon {
 
 /** native/busy_poll.c. */
 export interface BusyPollAddon {
-  /** Short waits of the event loop are spent awake from now on; false where that cannot help (one CPU). At most 1,000. */
-  startBusyPoll: (microsecondsMax: number) => boolean
+  /**
+   * Short waits of the event loop are spent awake from now on; false where that cannot help (one CPU). At most 1,000. `underWay[0]` is how many
+   * requests are under way, for the caller to keep up to date: with many of them sleeping is better.
+   */
+  startBusyPoll: (microsecondsMax: number, underWay: Int32Array) => boolean
 }
 
 export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon, LaunchAddon, BusyPollAddon {}

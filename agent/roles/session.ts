@@ -61,9 +61,10 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
   // Memory that this process needs to write dirty pages back must not wait for dirty pages to be written back.
   addon.becomeIoFlusher()
   keepHeapSmall()
-  addon.startBusyPoll(busyPollMicroseconds)
+  const underWay = new Int32Array(1)
+  addon.startBusyPoll(busyPollMicroseconds, underWay)
   const end = await runSession({
-    socketPath, version, log,
+    socketPath, version, log, underWay,
     leave: leave.signal,
     releaseMemory: createMemoryRelease(addon),
     device: attachFuseDevice(addon, fuseFd),

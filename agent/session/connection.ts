@@ -61,6 +61,8 @@ export interface ConnectionParts {
   readonly log: Log
   readonly wishes?: InitWishes
   readonly now?: () => number
+  /** The number of requests under way is kept in its first element. */
+  readonly underWay?: Int32Array
   /** What the node's administrator allows a request; not given is no limit. */
   readonly requestLimits?: () => KernelRequestLimits
 }
@@ -95,7 +97,7 @@ export class FuseConnection {
    * @throws HostError when the connection ends before that.
    */
   async serve (operations: FilesystemOperations, isSoloWriter = false): Promise<Negotiated> {
-    const { device, log, readStatus, wishes = isSoloWriter ? soloWriterWishes : defaultWishes, now = monotonicMs, requestLimits } = this.#parts
+    const { device, log, readStatus, wishes = isSoloWriter ? soloWriterWishes : defaultWishes, now = monotonicMs, requestLimits, underWay = new Int32Array(1) } = this.#parts
     const ready = Promise.withResolvers<Negotiated>()
     const { statistics } = this
     const timeout = requestLimits === undefined ? undefined : requestTimeoutFor(requestLimits())
@@ -111,6 +113,7 @@ export class FuseConnection {
       wishes: timeout === undefined ? wishes : { ...wishes, requestTimeoutSeconds: timeout.wishedSeconds },
       log,
       now,
+      underWay,
       onReady: (negotiated) => {
         this.#notifier.open(negotiated.canExpireNames)
         ready.resolve(negotiated)

@@ -50,6 +50,7 @@ export interface DispatcherParts {
   readonly wishes: InitWishes
   readonly log: Log
   readonly now: () => number
+  readonly underWay: Int32Array
   /** INIT was answered: the kernel sends requests from now on. */
   readonly onReady: (negotiated: Negotiated) => void
 }
@@ -146,8 +147,9 @@ export class Dispatcher {
       return
     }
     this.#inFlight.set(header.unique, call)
+    this.#parts.underWay[0] = this.#inFlight.size
     result.then((answer) => { this.#settle(call, plan, answer) }, (error: unknown) => {
-      this.#inFlight.delete(call.header.unique)
+      this.#leave(call)
       requestLimit?.answered(call.isGivenUp)
       this.#fault(call, plan, error)
     })
@@ -170,8 +172,13 @@ export class Dispatcher {
     }
   }
 
-  #settle (call: Call, plan: Plan, answer: unknown): void {
+  #leave (call: Call): void {
     this.#inFlight.delete(call.header.unique)
+    this.#parts.underWay[0] = this.#inFlight.size
+  }
+
+  #settle (call: Call, plan: Plan, answer: unknown): void {
+    this.#leave(call)
     this.#parts.requestLimit?.answered(call.isGivenUp)
     if (call.isGivenUp) this.#replies.drop(call, plan.service, answer)
     else this.#answer(call, plan, answer)

@@ -48,6 +48,8 @@ export interface SessionParts {
   readonly log: Log
   readonly configure: (configuration: SessionConfiguration, upward: { readonly invalidator: Invalidator }) => Promise<ConfiguredSession>
   readonly wishes?: InitWishes
+  /** Where the number of requests under way is kept for others to see. */
+  readonly underWay?: Int32Array
   readonly requestLimits?: () => KernelRequestLimits
   /** Collects garbage and gives free memory back to the system; called when the session has become idle. */
   readonly releaseMemory?: () => void
@@ -77,8 +79,8 @@ class Session {
 
   constructor (parts: SessionParts) {
     this.#parts = parts
-    const { device, readStatus, log, wishes, requestLimits } = parts
-    this.#connection = new FuseConnection({ device, readStatus, log, ...(wishes === undefined ? undefined : { wishes }), ...(requestLimits === undefined ? undefined : { requestLimits }) })
+    const { device, readStatus, log, wishes, requestLimits, underWay } = parts
+    this.#connection = new FuseConnection({ device, readStatus, log, ...(wishes === undefined ? undefined : { wishes }), ...(requestLimits === undefined ? undefined : { requestLimits }), ...(underWay === undefined ? undefined : { underWay }) })
     this.#control = new ControlServer({
       path: parts.socketPath,
       handlers: this.#handlers(),

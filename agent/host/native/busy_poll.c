@@ -4,10 +4,12 @@
  * Falling asleep and being woken costs this thread and whoever wakes it more than most requests do, most of all in a virtual machine,
  * where a sleeping CPU is woken by leaving the guest. A program that makes one call after the other pays it twice per call.
  *
- * Owns when it is worth it, by three rules. Only while most of the last waits were short: an idle connection, a distant server or a
+ * Owns when it is worth it, by four rules. Only while most of the last waits were short: an idle connection, a distant server or a
  * disk that takes its time are slept for. Never longer than the maximum, and not for 0.1 s after that was in vain too often. And not for
- * 0.3 s after the thread was kept from running while it polled: then others want this CPU, or the quota of its cgroup is used up. Does not
- * know what is waited for.
+ * 0.3 s after the thread was kept from running while it polled: then others want this CPU, or the quota of its cgroup is used up.
+ *
+ * With more than a few requests under way nothing is polled for: who sleeps finds several of them, or a megabyte instead of its first
+ * packets. Does not know what is waited for.
  *
  * The kernel's haltpoll governor does the same for a whole CPU (drivers/cpuidle/governors/haltpoll.c); it cannot spare us the two
  * switches between tasks.
@@ -29,7 +31,9 @@ enum {
   polls_weight = 16,
   /* Where the second one begins again after a pause. */
   polls_again = 224,
-  microseconds_max = 1000
+  microseconds_max = 1000,
+  /* Requests under way up to which one that waits for an answer is more likely than a stream. */
+  few = 4
 };
 
 /* Longer between two looks: something else had the CPU. Shorter than a time slice, longer than an interrupt. */
@@ -49,6 +53,8 @@ struct busy_poll {
   uint64_t idle_ns;       /* what the loop had slept before */
   uint64_t resume_ns;
   int short_waits, good_polls; /* averages */
+  const int32_t *under_way; /* kept alive by the reference */
+  napi_ref reference;
   napi_async_cleanup_hook_handle cleanup;
 };
 
@@ -63,7 +69,7 @@ static void before_wait(uv_prepare_t *handle) {
   self->polled_ns = 0;
   self->gave_up = false;
   self->idle_ns = uv_metrics_idle_time(handle->loop);
-  if (self->short_waits < needed) return;
+  if (self->short_waits < needed || *self->under_way > few) return;
   uint64_t began = uv_hrtime();
   if (began < self->resume_ns) return;
   struct pollfd ready = { uv_backend_fd(handle->loop), POLLIN, 0 };
@@ -114,20 +120,30 @@ static void on_environment_ends(napi_async_cleanup_hook_handle handle, void *dat
   uv_close((uv_handle_t *)&self->check, on_closed);
 }
 
-/* startBusyPoll(microsecondsMax): for as long as the environment lives. Answers whether it does; call it once. */
+/*
+ * startBusyPoll(microsecondsMax, underWay): for as long as the environment lives. underWay[0], an Int32Array's, is how many requests are under way.
+ * Answers whether it does; call it once.
+ */
 static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
-  size_t count = 1;
-  napi_value argument, answer = NULL;
+  size_t count = 2, length = 0;
+  napi_value arguments[2], buffer, answer = NULL;
+  napi_typedarray_type type = napi_uint8_array;
+  void *under_way = NULL;
   int64_t microseconds;
   uv_loop_t *loop;
-  if (napi_get_cb_info(env, info, &count, &argument, NULL, NULL) != napi_ok || count < 1 ||
-      napi_get_value_int64(env, argument, &microseconds) != napi_ok || microseconds < 1 || microseconds > microseconds_max) {
-    napi_throw_type_error(env, "ERR_INVALID_ARG", "startBusyPoll(microseconds), 1 to 1000");
+  if (napi_get_cb_info(env, info, &count, arguments, NULL, NULL) != napi_ok || count < 2 ||
+      napi_get_value_int64(env, arguments[0], &microseconds) != napi_ok || microseconds < 1 || microseconds > microseconds_max ||
+      napi_get_typedarray_info(env, arguments[1], &type, &length, &under_way, &buffer, NULL) != napi_ok || type != napi_int32_array || length < 1) {
+    napi_throw_type_error(env, "ERR_INVALID_ARG", "startBusyPoll(microseconds, underWay), 1 to 1000 and an Int32Array");
     return NULL;
   }
   struct busy_poll *self = NULL;
   /* With one CPU whoever is to make the event would have to wait for us. */
   if (uv_available_parallelism() > 1 && napi_get_uv_event_loop(env, &loop) == napi_ok) self = calloc(1, sizeof *self);
+  if (self != NULL && napi_create_reference(env, arguments[1], 1, &self->reference) != napi_ok) {
+    free(self);
+    self = NULL;
+  }
   if (self != NULL && napi_add_async_cleanup_hook(env, on_environment_ends, self, &self->cleanup) != napi_ok) {
     free(self);
     self = NULL;
@@ -136,6 +152,7 @@ static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
     self->longest_ns = (uint64_t)microseconds * 1000;
     /* A wait that was slept through would have been shorter awake: measured, about half. */
     self->short_ns = 2 * self->longest_ns;
+    self->under_way = under_way;
     self->good_polls = one;
     self->handles = 2;
     self->prepare.data = self->check.data = self;

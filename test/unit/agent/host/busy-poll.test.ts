@@ -17,7 +17,7 @@ async function withBusyPoll (script: string): Promise<string> {
     import { readFileSync } from 'node:fs'
     import { Worker } from 'node:worker_threads'
     import { loadAddon } from ${JSON.stringify(addonModule)}
-    const isPolling = loadAddon().startBusyPoll(1000)
+    const isPolling = loadAddon().startBusyPoll(1000, new Int32Array(1))
     ${script}`
   return (await run(process.execPath, ['--no-warnings', '--input-type=module-typescript', '--eval', source], { timeout: 60_000 })).stdout
 }
@@ -63,7 +63,7 @@ test('an idle loop sleeps: nothing is polled for after a long wait', async (t) =
 
 test('a worker thread may have it too, and its end is clean', async (t) => {
   const said = await withBusyPoll(`
-    const program = 'import(' + JSON.stringify(${JSON.stringify(addonModule)}) + ').then(({ loadAddon }) => { loadAddon().startBusyPoll(100); setTimeout(() => {}, 10) })'
+    const program = 'import(' + JSON.stringify(${JSON.stringify(addonModule)}) + ').then(({ loadAddon }) => { loadAddon().startBusyPoll(100, new Int32Array(1)); setTimeout(() => {}, 10) })'
     const worker = new Worker(program, { eval: true })
     worker.on('exit', (code) => { console.log('worker', code) })`)
   t.is(said.trim(), 'worker 0')
@@ -71,6 +71,7 @@ test('a worker thread may have it too, and its end is clean', async (t) => {
 
 test('only a sensible time is taken', (t) => {
   const { startBusyPoll } = loadAddon()
-  for (const wrong of [0, -1, 1001, Number.NaN]) t.throws(() => startBusyPoll(wrong), { code: 'ERR_INVALID_ARG' })
-  t.throws(() => startBusyPoll('100' as never), { code: 'ERR_INVALID_ARG' })
+  for (const wrong of [0, -1, 1001, Number.NaN]) t.throws(() => startBusyPoll(wrong, new Int32Array(1)), { code: 'ERR_INVALID_ARG' })
+  t.throws(() => startBusyPoll('100' as never, new Int32Array(1)), { code: 'ERR_INVALID_ARG' })
+  for (const wrong of [[], new Uint8Array(4), new Int32Array(0)]) t.throws(() => startBusyPoll(100, wrong as never), { code: 'ERR_INVALID_ARG' })
 })
