@@ -8,12 +8,14 @@
 import type { OpenState, WriteVerifier } from './backend.ts'
 import type { BlockPacker, Piece, Slab } from './blocks.ts'
 import type { Nodeid } from './operations.ts'
-import type { State } from './state.ts'
+import type { DirtyRecord, State } from './state.ts'
 
 export type Phase = 'dirty' | 'writing' | 'unstable'
 
-export interface Extent {
+/** Its own record in `State`: with random writes tens of thousands live for a second or two, and every copy would be a survivor to collect. */
+export class Extent implements DirtyRecord {
   readonly key: number
+  readonly nodeid: Nodeid
   start: number
   end: number
   readonly slab: Slab
@@ -23,14 +25,41 @@ export interface Extent {
   readonly open: OpenState
   /** Everything written before a flush has an epoch up to the flush's. */
   readonly epoch: number
-  phase: Phase
+  phase: Phase = 'dirty'
   /** To be sent now, also when it is less than a full write. */
-  isDue: boolean
-  verifier: WriteVerifier | undefined
+  isDue = false
+  verifier: WriteVerifier | undefined = undefined
   /** Order of the WRITE's answer among all answers; a COMMIT sent later covers it. */
-  answered: number
+  answered = 0
   /** The request that carries it, while `writing`: a part cut off from it is told. */
-  carrier: Extent[] | undefined
+  carrier: Extent[] | undefined = undefined
+
+  constructor (facts: { key: number, nodeid: Nodeid, start: number, end: number, slab: Slab, slabOffset: number, open: OpenState, epoch: number }) {
+    this.key = facts.key
+    this.nodeid = facts.nodeid
+    this.start = facts.start
+    this.end = facts.end
+    this.slab = facts.slab
+    this.slabOffset = facts.slabOffset
+    this.open = facts.open
+    this.epoch = facts.epoch
+  }
+
+  get offsetBytes (): number { return this.start }
+  get lengthBytes (): number { return this.end - this.start }
+  get block (): number { return this.slab.block.id }
+  get blockOffsetBytes (): number { return this.slabOffset }
+
+  /** The part from `at` on, in the same phase and carried by the same request. */
+  partFrom (at: number, key: number): Extent {
+    const part = new Extent({ ...this, key, start: at, slabOffset: this.slabOffset + at - this.start })
+    part.phase = this.phase
+    part.isDue = this.isDue
+    part.verifier = this.verifier
+    part.answered = this.answered
+    part.carrier = this.carrier
+    return part
+  }
 }
 
 export class ExtentMap {
@@ -89,10 +118,7 @@ export class ExtentMap {
       this.#packer.release(piece.slab)
       return previous
     }
-    const extent: Extent = {
-      key: this.#state.next('dirty'), start, end, slab: piece.slab, slabOffset: piece.offsetBytes, open, epoch,
-      phase: 'dirty', isDue: false, verifier: undefined, answered: 0, carrier: undefined
-    }
+    const extent = new Extent({ key: this.#state.next('dirty'), nodeid: this.#nodeid, start, end, slab: piece.slab, slabOffset: piece.offsetBytes, open, epoch })
     this.#list.splice(index, 0, extent)
     this.#enter(extent)
     return extent
@@ -129,7 +155,7 @@ export class ExtentMap {
   split (index: number, at: number): void {
     const extent = this.#list[index]
     if (extent === undefined || at <= extent.start || at >= extent.end) return
-    const right: Extent = { ...extent, key: this.#state.next('dirty'), start: at, slabOffset: extent.slabOffset + at - extent.start }
+    const right = extent.partFrom(at, this.#state.next('dirty'))
     this.#count(extent, at - extent.end)
     extent.end = at
     this.#record(extent)
@@ -205,14 +231,7 @@ export class ExtentMap {
   }
 
   #record (extent: Extent): void {
-    this.#state.dirty.set(extent.key, {
-      nodeid: this.#nodeid,
-      offsetBytes: extent.start,
-      lengthBytes: extent.end - extent.start,
-      block: extent.slab.block.id,
-      blockOffsetBytes: extent.slabOffset,
-      verifier: extent.verifier
-    })
+    this.#state.dirty.set(extent.key, extent)
   }
 }
 

@@ -45,6 +45,7 @@ export interface DirtyRecord {
 
 export interface StateTable<K, R> {
   get (key: K): R | undefined
+  /** To be called again after each change of a record that its owner changes in place. */
   set (key: K, record: R): void
   delete (key: K): void
   entries (): Iterable<readonly [K, R]>
