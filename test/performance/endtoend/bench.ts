@@ -1,21 +1,21 @@
 /**
  * End-to-end benchmark: a user's mount against the exported folder itself.
  *
- * Owns rounds and output. Arguments: --load PROGRAM [--rounds N] [--json FILE] [--rtt MS] [--only NAME,…] [--peer COMMAND].
+ * Owns rounds and output. Arguments: --load PROGRAM [--cable PROGRAM] [--rounds N] [--json FILE] [--rtt MS] [--only NAME,…] [--peer COMMAND].
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus, release, totalmem } from 'node:os'
 import process from 'node:process'
 import { parseArgs } from 'node:util'
-import { startDelayLine } from '../../peers/delay-line.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { processesOf, shell, TestNode } from '../../semantics/endtoend/node.ts'
+import { startDelayLine } from './delay-line.ts'
 import { startPeer } from './peer.ts'
 import { type Sample, type Workload, workloadsWith } from './workloads.ts'
 
 const { values } = parseArgs({
   options: {
-    load: { type: 'string' }, rounds: { type: 'string', default: '3' }, json: { type: 'string' },
+    load: { type: 'string' }, cable: { type: 'string', default: '' }, rounds: { type: 'string', default: '3' }, json: { type: 'string' },
     rtt: { type: 'string', default: '0' }, only: { type: 'string' }, peer: { type: 'string' }
   }
 })
@@ -78,6 +78,7 @@ async function measure (workload: Workload, at: { server: Ganesha, node: TestNod
   for (let round = 0; round < rounds; round += 1) {
     await workload.prepare?.(at.server.folder)
     folder.push(await (workload.yardstick ?? workload.run)(at.server.folder, `${workload.name}-folder-${round}`))
+    await workload.warm?.(at.server.folder)
     if (workload.unit === 'MB/s') await warmMemory()
     await at.node.mount(`${at.server.host}:${at.server.folder}`, at.mounted, at.options)
     const pid = await sessionOf(at.node)
@@ -102,7 +103,7 @@ async function measure (workload: Workload, at: { server: Ganesha, node: TestNod
 
 const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'CPU'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}`
 const server = await Ganesha.start({ attributeCacheSeconds: 60 })
-const cable = rttMs > 0 ? await startDelayLine({ host: server.host, port: server.nfsPort }, rttMs) : undefined
+const cable = rttMs > 0 ? await startDelayLine(values.cable, server.nfsPort, rttMs) : undefined
 const node = new TestNode()
 try {
   await node.startAgent()
