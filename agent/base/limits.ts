@@ -33,10 +33,12 @@ export const dirtySessionBytesMax = 64 * mebibyteBytes
  */
 export const fuseBackgroundMax = 64
 /**
- * Window of the kernel's read-ahead (bdi read_ahead_kb). It asks for the next window while it reads one, so a single reader has 8 to 16 requests of
- * 1 MiB under way: 800 MB/s at 10 ms of round trip. Larger ones would make a page fault somewhere in a mapped file bring more than it is worth.
+ * Window of the kernel's read-ahead (bdi read_ahead_kb), the least and the most; `agent/nfs/read-ahead.ts` chooses. The kernel asks for the next window when
+ * it begins to read one. More than needed makes a page fault somewhere in a mapped file bring more than it is worth; two of the largest are
+ * what the kernel hands over at once (`fuseBackgroundMax`).
  */
-export const readAheadBytes = 8 * mebibyteBytes
+export const readAheadBytesMin = 8 * mebibyteBytes
+export const readAheadBytesMax = 32 * mebibyteBytes
 /** kubelet waits two minutes for a CSI call; answering before that tells it more than its own deadline would. */
 export const csiAnswerMs = 110_000
 /** One host call (mount, umount, statfs) in a forked child. A healthy kernel needs microseconds. */

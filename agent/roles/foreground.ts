@@ -6,7 +6,7 @@
 import path from 'node:path'
 import { parseAbsolutePath } from '../base/brands.ts'
 import { VolumeError } from '../base/errors.ts'
-import { dirtySessionBytesMax, kibibyteBytes, readAheadBytes } from '../base/limits.ts'
+import { dirtySessionBytesMax, kibibyteBytes } from '../base/limits.ts'
 import { showSource } from '../base/volume-spec.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 import type { Output } from '../cli/arguments.ts'
@@ -82,7 +82,7 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
     await mounts.mount({ source: showSource(spec), target, type: fuseType, flags: mountFlagBits(spec.flags), data: fuseMountData(fd, volume.maxReadBytes) }, { keep: [fd] })
     await connection.serve(volume.operations, volume.isSoloWriter)
     const device = topMountAt(await readMountinfo(), target)?.device
-    if (device !== undefined) await setReadAhead(device, readAheadBytes / kibibyteBytes)
+    if (device !== undefined) await setReadAhead(device, volume.readAheadBytes / kibibyteBytes)
     output.err(`volbridge: ${showSource(spec)} is mounted at ${target} as long as this process lives; nobody takes it over. Ctrl-C unmounts.\n`)
     const ended = connection.ended.then(({ reason }) => reason)
     const how = await Promise.race([ended, untilSignalled(output)])

@@ -15,6 +15,7 @@ import type { Invalidator } from '../fs/operations.ts'
 import type { NfsClient } from '../nfs/client.ts'
 import { connectNfs } from '../nfs/connect.ts'
 import { clientCredential } from '../nfs/credentials.ts'
+import { measureRoundTrip, readAheadFor } from '../nfs/read-ahead.ts'
 import type { NfsLog } from '../nfs/transport-log.ts'
 import type { SessionConfiguration } from '../session/control.ts'
 import type { ConfiguredSession } from '../session/process.ts'
@@ -71,6 +72,7 @@ export async function openNfsVolume (configuration: Omit<SessionConfiguration, '
   const client = await connectNfs(configuration.spec.target, { log: parts.log })
   try {
     const rootMode = await rootModeOf(client)
+    const readAheadBytes = readAheadFor(await measureRoundTrip(client))
     const arena = new MemoryArena(configuration.dirtyBytesMax)
     const operations = filesystemOf(configuration, client, parts, arena)
     const { mountGroup, flags } = configuration.spec
@@ -85,6 +87,7 @@ export async function openNfsVolume (configuration: Omit<SessionConfiguration, '
       serverAddress: transport.serverAddress,
       isSoloWriter: configuration.spec.consistency === 'solowriter',
       maxReadBytes: Math.min(client.backend.capabilities.readBytesMax, ioBytesMax),
+      readAheadBytes,
       report: () => ({
         health: health.current.health,
         healthReason: health.current.reason,

@@ -63,7 +63,7 @@ export interface SessionStatistics {
 /** Requests by name: what goes in and what comes out. A table, so that both sides are checked against it. */
 export interface ControlCalls {
   hello: { request: { version: number }, answer: { version: number, report: SessionReport } }
-  configure: { request: SessionConfiguration, answer: { serverAddress: string, rootMode: number, maxReadBytes: number } }
+  configure: { request: SessionConfiguration, answer: { serverAddress: string, rootMode: number, maxReadBytes: number, readAheadBytes: number } }
   serve: { request: { mountPoint: string, device: string }, answer: { minor: number } }
   report: { request: Record<string, never>, answer: SessionReport }
   statistics: { request: { deadlineMs: number }, answer: SessionStatistics }

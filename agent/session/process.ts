@@ -29,6 +29,8 @@ export interface ConfiguredSession {
   /** Permission bits of the volume's root. */
   readonly rootMode: number
   readonly maxReadBytes: number
+  /** Window of the kernel's read-ahead that suits the way to the server. */
+  readonly readAheadBytes: number
   /** The kernel may keep written pages (consistency=solowriter). */
   readonly isSoloWriter: boolean
   report (): Pick<SessionReport, 'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges' | 'notes'>
@@ -173,8 +175,8 @@ class Session {
       const configured = await this.#configuring
       this.#configured = configured
       if (this.#phase === 'new') this.#phase = 'configured'
-      const { serverAddress, rootMode, maxReadBytes } = configured
-      return { serverAddress, rootMode, maxReadBytes }
+      const { serverAddress, rootMode, maxReadBytes, readAheadBytes } = configured
+      return { serverAddress, rootMode, maxReadBytes, readAheadBytes }
     } catch (error) {
       this.#configuring = undefined
       throw error

@@ -4,7 +4,7 @@
  */
 import { realpath, stat } from 'node:fs/promises'
 import { VolumeError, messageOf } from '../base/errors.ts'
-import { dirtySessionBytesMax, kibibyteBytes, readAheadBytes } from '../base/limits.ts'
+import { dirtySessionBytesMax } from '../base/limits.ts'
 import { readBootId } from '../host/boot.ts'
 import { makePrivateFolder } from '../host/files.ts'
 import { fuseType } from '../host/fuse-connection.ts'
@@ -70,7 +70,7 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
       cgroup: options.cgroup === false ? undefined : options.cgroup ?? 'volbridge',
       ...namespaces === undefined ? {} : { node: { namespaces, cgroups: mounts } }
     })
-    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, readAheadKibibytes: readAheadBytes / kibibyteBytes })
+    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax })
     const kernel = options.kernelNfs === undefined ? undefined : new KernelMounter({ nfs: options.kernelNfs, mounts, events, stateDir })
     const journal = new FileJournal(`${stateDir}/journal`)
     const table = new VolumeTable(journal)

@@ -8,7 +8,7 @@
  */
 import type { StageKey } from '../base/brands.ts'
 import { HostError, VolumeError, messageOf } from '../base/errors.ts'
-import { ioBytesMax } from '../base/limits.ts'
+import { ioBytesMax, kibibyteBytes } from '../base/limits.ts'
 import { showSource } from '../base/volume-spec.ts'
 import { abortConnection, fuseMountData, fuseType, openFuseDevice, setReadAhead, type WriteControl } from '../host/fuse-connection.ts'
 import { mountsAt, topMountAt } from '../host/mountinfo.ts'
@@ -26,8 +26,6 @@ export interface FuseMounterParts {
   readonly events: VolumeEvents
   /** Dirty bytes a session may hold before writers wait. */
   readonly dirtyBytesMax: number
-  /** Window of the kernel's read-ahead. */
-  readonly readAheadKibibytes: number
 }
 
 const serveMs = 10_000
@@ -84,7 +82,7 @@ export class FuseMounter implements Mounter {
     if (device === undefined) throw new VolumeError('INTERNAL', `${mountPoint} is not in mountinfo after it was mounted`)
     await request.note({ socketPath: session.socketPath, process: session.process, device })
     await session.call('serve', { mountPoint, device }, serveMs)
-    const refusal = await setReadAhead(device, this.#parts.readAheadKibibytes, this.#writeControl)
+    const refusal = await setReadAhead(device, configured.readAheadBytes / kibibyteBytes, this.#writeControl)
     if (refusal !== undefined) this.#parts.events({ kind: 'note', key, text: `the kernel's read-ahead stays as it is: ${refusal}` })
     await this.#setPermissions(request)
     return new FuseMount(session, { socketPath: session.socketPath, process: session.process, device })

@@ -59,12 +59,26 @@ async function mountThrough (proxy: FaultProxy, name: string, options: string): 
   return point
 }
 
-check('one sequential reader has eight requests of 1 MiB under way, several readers more, and all read the right bytes', async (t) => {
+async function readAheadKibibytes (point: string): Promise<number> {
+  return Number(await shell(`cat /sys/class/bdi/$(stat -c %Hd:%Ld ${point})/read_ahead_kb`))
+}
+
+check('a far server is read further ahead of', async (t) => {
+  await using near = await FaultProxy.start({ port: server.nfsPort, host: server.host })
+  await using far = await FaultProxy.start({ port: server.nfsPort, host: server.host, latencyMs: 20 })
+  const [here, there] = [await mountThrough(near, 'near', 'acregmin=3'), await mountThrough(far, 'far', 'acregmin=4')]
+  t.true(await readAheadKibibytes(here) >= 8 * 1024)
+  t.is(await readAheadKibibytes(there), 32 * 1024)
+  await node.unmount(here)
+  await node.unmount(there)
+})
+
+check('one sequential reader has sixteen requests of 1 MiB under way on a long way, several readers more, and all read the right bytes', async (t) => {
   const one = new UnderWay()
   await using proxy = await FaultProxy.start({ port: server.nfsPort, host: server.host, latencyMs: 60, decide: (record) => one.see(record) })
   const point = await mountThrough(proxy, 'ahead', 'rsize=1048576')
   await shell(`cmp ${point}/a ${server.folder}/a`)
-  t.true(one.most >= 8, `${one.most} at most`)
+  t.true(one.most >= 16, `${one.most} at most`)
   const two = new UnderWay()
   proxy.decide = (record) => two.see(record)
   await shell(`cmp ${point}/b ${server.folder}/b & one=$!; cmp ${point}/c ${server.folder}/c; wait $one`)

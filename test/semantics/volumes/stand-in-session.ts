@@ -98,7 +98,7 @@ const answers: Record<string, (body: Record<string, unknown>) => unknown> = {
     if (share === '/refused') throw Object.assign(new Error('the server has no export "/refused"'), { code: 'NOT_FOUND', field: 'share', remedy: 'export it' })
     if (share === '/mute') return undefined
     phase = 'configured'
-    return { serverAddress: '127.0.0.1', rootMode: 0o755, maxReadBytes: 1 << 20 }
+    return { serverAddress: '127.0.0.1', rootMode: 0o755, maxReadBytes: 1 << 20, readAheadBytes: 8 << 20 }
   },
   serve: async () => {
     pump()

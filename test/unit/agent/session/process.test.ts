@@ -48,6 +48,7 @@ class Peer {
       serverAddress: '192.0.2.1:2049',
       rootMode: 0o755,
       maxReadBytes: 1024 * 1024,
+      readAheadBytes: 8 * 1024 * 1024,
       isSoloWriter: false,
       report: () => ({ health: 'healthy', healthReason: '', serverAddress: '192.0.2.1:2049', sinceLastReplyMs: 5, counters: { nfsCalls: 3 }, gauges: {} }),
       statistics: async (deadlineMs) => { throw new VolumeError('TIMED_OUT', `nothing within ${deadlineMs} ms`) },
