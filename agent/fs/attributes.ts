@@ -56,11 +56,22 @@ export class CachedAttributes {
   refreshing: { readonly version: number, readonly result: Promise<Attributes | Errno> } | undefined
 }
 
+/** Minimum and maximum in ms, nfs(5) acregmin … acdirmax. */
+interface Lifetimes { readonly minMs: number, readonly maxMs: number }
+
+const fileLifetimes = ({ acregminMs, acregmaxMs }: FilesystemOptions): Lifetimes => ({ minMs: acregminMs, maxMs: acregmaxMs })
+const folderLifetimes = ({ acdirminMs, acdirmaxMs }: FilesystemOptions): Lifetimes => ({ minMs: acdirminMs, maxMs: acdirmaxMs })
+const shorter = (one: Lifetimes, other: Lifetimes): Lifetimes => ({ minMs: Math.min(one.minMs, other.minMs), maxMs: Math.min(one.maxMs, other.maxMs) })
+
 export class AttributeCache {
   readonly #clock: Clock
   readonly #options: FilesystemOptions
   readonly #backend: BackendGate
   readonly #onForeignChange: (inode: Inode, isGuess: boolean) => void
+  readonly #file: Lifetimes
+  readonly #folder: Lifetimes
+  readonly #sharedFile: Lifetimes
+  readonly #sharedFolder: Lifetimes
   #order = 0
 
   constructor (parts: { clock: Clock, options: FilesystemOptions, backend: BackendGate, onForeignChange: (inode: Inode, isGuess: boolean) => void }) {
@@ -68,6 +79,10 @@ export class AttributeCache {
     this.#options = parts.options
     this.#backend = parts.backend
     this.#onForeignChange = parts.onForeignChange
+    this.#file = fileLifetimes(parts.options)
+    this.#folder = folderLifetimes(parts.options)
+    this.#sharedFile = shorter(this.#file, fileLifetimes(defaultOptions))
+    this.#sharedFolder = shorter(this.#folder, folderLifetimes(defaultOptions))
   }
 
   /** To be taken before a request is sent, and given back with its answer. */
@@ -237,7 +252,7 @@ export class AttributeCache {
   /** nfs(5): starts at the minimum, doubles while nothing changes, and starts again when something does. */
   #renewTtl (inode: Inode, next: Attributes, nowMs: number): void {
     const cached = inode.cached
-    const [minMs, maxMs] = this.#lifetimes(inode)
+    const { minMs, maxMs } = this.#lifetimes(inode)
     if (cached.attributes === undefined || cached.attributes.change !== next.change) {
       cached.ttlMs = minMs
       cached.ttlSinceMs = nowMs
@@ -247,14 +262,11 @@ export class AttributeCache {
     }
   }
 
-  /** Minimum and maximum. An object that is not a solo writer's any more gets those of everybody, if they are shorter. */
-  #lifetimes ({ kind, cached }: Inode): readonly [number, number] {
-    const of = (options: FilesystemOptions): readonly [number, number] =>
-      kind === 'directory' ? [options.acdirminMs, options.acdirmaxMs] : [options.acregminMs, options.acregmaxMs]
-    const [minMs, maxMs] = of(this.#options)
-    if (!this.#options.soloWriter || !cached.isShared) return [minMs, maxMs]
-    const [defaultMinMs, defaultMaxMs] = of(defaultOptions)
-    return [Math.min(minMs, defaultMinMs), Math.min(maxMs, defaultMaxMs)]
+  /** An object that is not a solo writer's any more gets those of everybody, if they are shorter. */
+  #lifetimes ({ kind, cached }: Inode): Lifetimes {
+    const isShared = this.#options.soloWriter && cached.isShared
+    if (kind === 'directory') return isShared ? this.#sharedFolder : this.#folder
+    return isShared ? this.#sharedFile : this.#file
   }
 
   #learn (inode: Inode, own: OwnChanges, change: Change, sent: number): void {
@@ -294,7 +306,7 @@ export class AttributeCache {
     inode.cached.isNewsToKernel = true
     inode.cached.isShared = true
     // What came with this news was to be believed for as long as a solo writer may.
-    if (this.#options.soloWriter) inode.cached.ttlMs = Math.min(inode.cached.ttlMs, this.#lifetimes(inode)[0])
+    if (this.#options.soloWriter) inode.cached.ttlMs = Math.min(inode.cached.ttlMs, this.#lifetimes(inode).minMs)
     inode.access = undefined
     this.#onForeignChange(inode, isGuess)
   }

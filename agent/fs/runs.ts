@@ -43,20 +43,28 @@ function freeUntil (extent: Extent, inFlight: Iterable<{ readonly start: number,
   return bound
 }
 
-function takeRun (extents: ExtentMap, first: number, { start, open }: Extent, bound: number): Run {
-  const carried: Extent[] = []
-  const data: Buffer[] = []
-  const slabs: Slab[] = []
-  let end = start
-  for (let index = first; data.length < buffersMax; index++) {
-    extents.split(index, bound)
-    const extent = extents.at(index)
-    if (extent === undefined || extent.phase !== 'dirty' || extent.start !== end || extent.start >= bound || !mayShare(extent.open, open)) break
+function takeRun (extents: ExtentMap, index: number, first: Extent, bound: number): Run {
+  extents.split(index, bound)
+  const { start, open } = first
+  // Literals of one: an empty array makes room for 17 at its first push, and most random writes stay alone.
+  const carried = [first]
+  const slabs = [first.slab]
+  const data = [bytesOf(first)]
+  let end = first.end
+  extents.move(first, 'writing', { carrier: carried })
+  for (let next = index + 1; data.length < buffersMax && end < bound; next++) {
+    extents.split(next, bound)
+    const extent = extents.at(next)
+    if (extent === undefined || extent.phase !== 'dirty' || extent.start !== end || !mayShare(extent.open, open)) break
     end = extent.end
     extents.move(extent, 'writing', { carrier: carried })
     carried.push(extent)
     slabs.push(extent.slab)
-    data.push(extent.slab.block.buffer.subarray(extent.slabOffset, extent.slabOffset + extent.end - extent.start))
+    data.push(bytesOf(extent))
   }
   return { start, end, open, data, slabs, extents: carried }
+}
+
+function bytesOf ({ slab, slabOffset, start, end }: Extent): Buffer {
+  return slab.block.buffer.subarray(slabOffset, slabOffset + end - start)
 }

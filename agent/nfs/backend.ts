@@ -239,8 +239,11 @@ function hasUnstorableTime ({ atime, mtime }: fs.AttributeChanges): boolean {
   return [atime, mtime].some((time) => typeof time === 'object' && !isNfs3Time(time))
 }
 
-/** The first `bytesMax` bytes. */
+/** The first `bytesMax` bytes; nearly always all of them. */
 function cut (data: readonly Buffer[], bytesMax: number): readonly Buffer[] {
+  let bytes = 0
+  for (const part of data) bytes += part.length
+  if (bytes <= bytesMax) return data
   let left = bytesMax
   const kept: Buffer[] = []
   for (const part of data) {

@@ -8,9 +8,32 @@ import { WireError } from '../../agent/base/errors.ts'
 
 const padding = Buffer.alloc(3)
 
+/** Messages lie one behind the other in blocks: a buffer and a view for each would cost more than what is written into them. */
+const blockBytes = 64 * 1024
+/** A message that needs more gets memory of its own. */
+const sharedBytesMax = 1024
+
+interface Block { readonly buffer: Buffer, readonly view: DataView, usedBytes: number }
+
+const newBlock = (): Block => {
+  const buffer = Buffer.allocUnsafeSlow(blockBytes)
+  return { buffer, view: viewOf(buffer), usedBytes: 0 }
+}
+
+let block = newBlock()
+
+function blockWith (bytes: number): Block {
+  if (block.usedBytes + bytes > blockBytes) block = newBlock()
+  return block
+}
+
 export class XdrWriter {
   #buffer: Buffer
   #view: DataView
+  /** Where room for this message ends. */
+  #limit: number
+  /** Undefined once, or while, it is not the last one in the block. */
+  #block: Block | undefined
   #offset = 0
   /** Start of the bytes not yet in #parts. */
   #start = 0
@@ -18,8 +41,18 @@ export class XdrWriter {
   #partsBytes = 0
 
   constructor (capacityBytes = 256) {
-    this.#buffer = Buffer.allocUnsafe(capacityBytes)
-    this.#view = viewOf(this.#buffer)
+    if (capacityBytes > sharedBytesMax) {
+      this.#buffer = Buffer.allocUnsafe(capacityBytes)
+      this.#view = viewOf(this.#buffer)
+      this.#limit = capacityBytes
+      return
+    }
+    const shared = blockWith(capacityBytes)
+    this.#block = shared
+    this.#buffer = shared.buffer
+    this.#view = shared.view
+    this.#start = this.#offset = shared.usedBytes
+    this.#limit = shared.usedBytes += capacityBytes
   }
 
   /** Bytes written so far, payloads included. */
@@ -27,10 +60,12 @@ export class XdrWriter {
 
   #advance (bytes: number): number {
     const at = this.#offset
-    if (at + bytes > this.#buffer.length) {
+    if (at + bytes > this.#limit) {
       this.#seal()
-      this.#buffer = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, bytes + 256))
+      this.#block = undefined
+      this.#buffer = Buffer.allocUnsafe(Math.max(Math.min(this.#partsBytes * 2, blockBytes), bytes + 256))
       this.#view = viewOf(this.#buffer)
+      this.#limit = this.#buffer.length
       this.#start = 0
       this.#offset = bytes
       return 0
@@ -41,10 +76,15 @@ export class XdrWriter {
 
   #seal (): void {
     this.#parts ??= []
-    if (this.#offset === this.#start) return
-    this.#parts.push(this.#buffer.subarray(this.#start, this.#offset))
-    this.#partsBytes += this.#offset - this.#start
+    if (this.#offset > this.#start) this.#parts.push(this.#take())
+  }
+
+  /** What was written since the last part; the caller makes it the next one. */
+  #take (): Buffer {
+    const part = this.#buffer.subarray(this.#start, this.#offset)
+    this.#partsBytes += part.length
     this.#start = this.#offset
+    return part
   }
 
   uint32 (value: number): void {
@@ -115,19 +155,17 @@ export class XdrWriter {
     for (const part of data) length += part.length
     if (length > bytesMax) throw new WireError('OVERLONG', `payload of ${length} bytes, at most ${bytesMax} are allowed`)
     this.uint32(length)
-    this.#seal()
-    for (const part of data) this.#parts?.push(part)
-    this.#partsBytes += length
+    const head = this.#take()
     const pad = (4 - (length & 3)) & 3
-    if (pad > 0) {
-      this.#parts?.push(padding.subarray(0, pad))
-      this.#partsBytes += pad
-    }
+    this.#parts = pad === 0 ? [...this.#parts ?? [], head, ...data] : [...this.#parts ?? [], head, ...data, padding.subarray(0, pad)]
+    this.#partsBytes += length + pad
   }
 
   /** The message as buffers to be written in order. The writer must not be used afterwards. */
   finish (): readonly Buffer[] {
-    if (this.#parts === undefined) return [this.#buffer.subarray(0, this.#offset)]
+    // What this message did not need is the next one's, unless that has begun.
+    if (this.#block?.usedBytes === this.#limit) this.#block.usedBytes = this.#offset
+    if (this.#parts === undefined) return [this.#take()]
     this.#seal()
     return this.#parts
   }
