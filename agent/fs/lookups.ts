@@ -30,7 +30,7 @@ export class Lookups {
     if (directory.kind !== 'directory') return Errno.ENOTDIR
     if (name.length > backend.capabilities.nameBytesMax) return Errno.ENAMETOOLONG
     if (options.lookupCache !== 'none' && attributes.isFresh(directory)) {
-      const known = this.#cached(directory, name)
+      const known = this.#cached(directory, name, caller)
       if (known !== undefined) return known
     }
     return soft.or(() => this.#ask(directory, name, caller.credential), () => this.#lastKnown(directory, name))
@@ -131,7 +131,7 @@ export class Lookups {
       return { nodeid: 0, entryTtlMs: isKept ? attributes.remainingMs(directory) : 0 }
     }
     if (isErrno(inode)) return inode
-    this.#ahead.asked(directory, credential)
+    this.#ahead.asked(directory, { credential })
     return this.entry(directory, inode)
   }
 
@@ -144,7 +144,7 @@ export class Lookups {
     if (isWanted && !attributes.isFresh(directory)) void attributes.refresh(directory, credential)
   }
 
-  #cached (directory: Inode, name: FileName): Entry | NoEntry | undefined {
+  #cached (directory: Inode, name: FileName, caller: Caller): Entry | NoEntry | undefined {
     const { attributes, inodes, names, options } = this.#core
     const nodeid = names.get(directory, name)
     if (nodeid === undefined || nodeid === 0) {
@@ -157,7 +157,7 @@ export class Lookups {
     const inode = inodes.get(nodeid)
     if (inode === undefined || !attributes.isFresh(inode)) return undefined
     const entry = this.entry(directory, inode)
-    if (directory.ahead !== undefined) directory.ahead.hits += 1
+    if (directory.ahead !== undefined) this.#ahead.known(directory, directory.ahead, caller)
     return isErrno(entry) ? undefined : entry
   }
 

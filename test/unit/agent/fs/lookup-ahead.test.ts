@@ -22,10 +22,26 @@ function t0 (actual: number, expected: number): void {
 }
 
 test('after some LOOKUPs in a row the folder is listed, and the others ask nobody', async (t) => {
-  const world = folderOf(400)
-  await lookUp(world, 0, 400)
-  t.true(world.server.count('lookup') < 150, `${world.server.count('lookup')} lookups`)
-  t.true(world.server.count('readdir') <= 8, `${world.server.count('readdir')} pages`)
+  const world = folderOf(2_000)
+  await lookUp(world, 0, 2_000)
+  t.true(world.server.count('lookup') < 100, `${world.server.count('lookup')} lookups`)
+  t.true(world.server.count('readdir') <= 2_000 / world.server.pageEntries + 2, `${world.server.count('readdir')} pages`)
+})
+
+test('the listing stays as far ahead as the row comes in a second, so that what it brings is still believed', async (t) => {
+  const world = folderOf(4_000)
+  let entries = 0
+  world.server.intercept('readdir', (proceed) => {
+    const page = proceed()
+    entries += (page as { entries: readonly unknown[] }).entries.length
+    return page
+  }, 10_000)
+  for (let index = 0; index < 1_600; index++) {
+    await lookUp(world, index, index + 1)
+    world.clock.advance(5)
+    t.true(entries - index <= 256 + 2 * world.server.pageEntries, `${entries} entries after ${index} lookups`)
+  }
+  t.true(world.server.count('lookup') < 100, `${world.server.count('lookup')} lookups`)
 })
 
 test('a few names, and names asked for at leisure, are looked up and no more', async (t) => {
