@@ -1,8 +1,9 @@
 /*
  * Load for the end-to-end benchmark: T threads work on the files f0 … f(N-1) of a folder, each on its share, once.
- *   load stat|create|exclusive|durable|read FOLDER THREADS FILES    → operations per second and latency percentiles in microseconds, one line
+ *   load stat|create|exclusive|durable|read FOLDER THREADS FILES [own]    → operations per second and latency percentiles in microseconds, one line
  * stat: stat(2). create: open(O_CREAT|O_TRUNC), write 4 KiB, close. exclusive: the same with O_EXCL. durable: with fsync before
- * the close, which is what close means on a network file system. read: open, read 4 KiB, close. Ends with 1 at the first error.
+ * the close, which is what close means on a network file system. read: open, read 4 KiB, close. own: thread T works in FOLDER/T, which exists.
+ * Ends with 1 at the first error.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include <unistd.h>
 
 static const char *mode, *folder;
-static int threads, files;
+static int threads, files, own;
 static float *taken;
 
 static double now (void) {
@@ -46,7 +47,8 @@ static void *work (void *argument) {
   long self = (long)argument;
   char path[4096];
   for (int i = (int)self; i < files; i += threads) {
-    snprintf(path, sizeof path, "%s/f%d", folder, i);
+    if (own) snprintf(path, sizeof path, "%s/%ld/f%d", folder, self, i);
+    else snprintf(path, sizeof path, "%s/f%d", folder, i);
     double from = now();
     if (one(path) != 0) {
       fprintf(stderr, "%s %s: %s\n", mode, path, strerror(errno));
@@ -63,7 +65,8 @@ static int ascending (const void *left, const void *right) {
 }
 
 int main (int argc, char **argv) {
-  if (argc != 5) return 2;
+  if (argc != 5 && argc != 6) return 2;
+  own = argc == 6;
   mode = argv[1];
   folder = argv[2];
   threads = atoi(argv[3]);

@@ -49,6 +49,13 @@ async function createRun (load: string, mode: 'create' | 'exclusive' | 'durable'
   return await loadRun(load, mode, folder, smallFiles)
 }
 
+async function createApart (load: string, mode: 'create' | 'durable', folder: string): Promise<Sample> {
+  const threads = 4
+  for (let thread = 0; thread < threads; thread += 1) mkdirSync(path.join(folder, `${thread}`), { recursive: true })
+  const [value = 0, p50Us = 0, p99Us = 0] = (await shell(`${load} ${mode} ${folder} ${threads} ${smallFiles} own`)).trim().split(' ').map(Number)
+  return { value, work: smallFiles, p50Us, p99Us }
+}
+
 /** MB/s of a command that moves so many MiB. */
 async function moved (mebibytes: number, command: string): Promise<Sample> {
   const work = mebibytes * 1024 * 1024
@@ -79,8 +86,14 @@ export const workloadsWith = (load: string): readonly Workload[] => [
     yardstick: async (folder, tag) => await createRun(load, 'durable', path.join(folder, tag))
   },
   {
+    // The kernel holds a folder's lock from the LOOKUP to the answer of CREATE: in one folder files are made one after the other.
+    name: 'apart', title: 'the same, each thread in its own folder', unit: '/s',
+    run: async (folder, tag) => await createApart(load, 'create', path.join(folder, tag)),
+    yardstick: async (folder, tag) => await createApart(load, 'durable', path.join(folder, tag))
+  },
+  {
     // Two calls to the server instead of one: NFSv3 sets the attributes of a file made exclusively afterwards.
-    name: 'exclusive', title: 'the same with O_EXCL, as cp and tar create', unit: '/s',
+    name: 'exclusive', title: 'the same with O_EXCL in one folder, as cp and tar create', unit: '/s',
     run: async (folder, tag) => await createRun(load, 'exclusive', path.join(folder, tag)),
     yardstick: async (folder, tag) => await createRun(load, 'durable', path.join(folder, tag))
   },
