@@ -114,6 +114,8 @@ const kubeletConfig = (plan: ClusterPlan): string => asFile({
   nodeStatusUpdateFrequency: '5s',
   volumeStatsAggPeriod: `${plan.statsSeconds}s`,
   volumePluginDir: '/var/lib/kubelet/volume-plugins',
+  // The network is this machine's: kubelet's rules would stay, and every packet on loopback pay for them, long after the cluster is gone.
+  makeIPTablesUtilChains: false,
   shutdownGracePeriod: '0s',
   clusterDomain: 'cluster.local'
 })

@@ -4,7 +4,7 @@ import path from 'node:path'
 import { until } from '../../scripts/kubernetes/api.ts'
 import type { Declare } from '../peers/testing.ts'
 import { goesOn, writing } from './agent-life.ts'
-import { fromClaim, makeFolder, podMs, shareOf, type Stage } from './world.ts'
+import { fromClaim, kubernetesRules, makeFolder, podMs, shareOf, type Stage } from './world.ts'
 
 export function faultTests (declare: Declare, stage: Stage): void {
   declare('pods whose server is dead are gone when they are deleted, and pods of another server are unharmed', async (t) => {
@@ -43,5 +43,11 @@ export function endTests (declare: Declare, stage: Stage): void {
     t.deepEqual((await world.status()).volumes, [])
     t.is((await world.cluster.node.shell('ls /var/lib/volbridge/mounts /run/volbridge/sessions 2> /dev/null | grep -v : || true')).trim(), '')
     t.notRegex(readFileSync(world.cluster.logFile('kubelet'), 'utf8'), /still mounted by other references/)
+  })
+
+  declare('the cluster has changed nothing in this machine’s packet filter', async (t) => {
+    const config = JSON.parse(await stage.world.kube(['get', '--raw', '/api/v1/nodes/volbridge-node/proxy/configz'])) as { kubeletconfig: { makeIPTablesUtilChains: boolean } }
+    t.false(config.kubeletconfig.makeIPTablesUtilChains)
+    t.is(await kubernetesRules(), stage.packetFilter)
   })
 }

@@ -228,11 +228,23 @@ export function makeFolder (server: Ganesha, name: string, mode = 0o777): string
   return folder
 }
 
+/** Lines of this machine's packet filter that name a chain of Kubernetes; none where nothing can show them. */
+export async function kubernetesRules (): Promise<string> {
+  const { stdout } = await run('sh', ['-c', '(iptables-save; ip6tables-save) 2> /dev/null | grep KUBE'])
+  return stdout
+}
+
 /** Makes the world for the tests of one file. */
 export class Stage {
   #world: World | undefined
+  /** What Kubernetes had in this machine's packet filter before the cluster: of others, or nothing. */
+  packetFilter = ''
 
-  async open (log: (text: string) => void): Promise<void> { this.#world = await World.start(log) }
+  async open (log: (text: string) => void): Promise<void> {
+    this.packetFilter = await kubernetesRules()
+    this.#world = await World.start(log)
+  }
+
   async close (): Promise<void> { await this.#world?.close() }
 
   get world (): World {
