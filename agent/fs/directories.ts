@@ -58,8 +58,12 @@ export class Listing {
   }
 
   async #read (offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno> {
-    if (offset === 0) this.#rewind()
-    else this.#adopt(offset - dotEntries)
+    if (offset === 0) {
+      // A file closed a moment ago may still be losing its silly name; who lists after the close must not see it.
+      const removals = this.#handle.inode.sillyRemovals
+      if (removals !== undefined && removals.size > 0) await Promise.all(removals)
+      this.#rewind()
+    } else this.#adopt(offset - dotEntries)
     this.#withAttributes = plus && this.#core.options.lookupCache !== 'none'
     if (!this.#giveDots(offset, sink)) return undefined
     let given = 0

@@ -154,6 +154,23 @@ test('rmdir of a folder with an unlinked open file is ENOTEMPTY, and works after
   await releasing
 })
 
+test('who lists a folder right after the last close sees no silly name', async (t) => {
+  const world = new World()
+  await world.mkdir('/folder')
+  const file = await world.create('/folder/a')
+  await world.unlink('/folder/a')
+  t.is((await world.list('/folder')).length, 3)
+  await world.flush(file)
+  const held = world.server.hold('remove')
+  const releasing = world.release(file)
+  await held.arrived
+  const listing = world.list('/folder')
+  await turns()
+  held.go()
+  t.deepEqual((await listing).map(({ name }) => String(name)), ['.', '..'])
+  await releasing
+})
+
 test('a silly name that is taken is passed over', async (t) => {
   const world = new World()
   const file = await world.create('/a')
