@@ -136,6 +136,11 @@ export class World {
       apiVersion: 'v1', kind: 'PersistentVolumeClaim', metadata: { name },
       spec: { accessModes: spec.accessModes, storageClassName: '', volumeName: name, resources: { requests: size } }
     })
+    // The scheduler looks at a pod whose claim is not bound yet, and may look again only minutes later.
+    await until(`claim ${name} to be bound`, async () => {
+      const claim = await this.api.find(`${inDefault}/persistentvolumeclaims/${name}`) as { readonly status?: { readonly phase?: string } } | undefined
+      return claim?.status?.phase === 'Bound' ? true : undefined
+    }, podMs)
   }
 
   async makePod (name: string, options: PodOptions): Promise<void> {
