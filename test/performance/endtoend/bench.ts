@@ -59,6 +59,7 @@ async function measurePeer (command: string, workload: Workload, tag: string, { 
   if (workload.unit === 'MB/s') await warmMemory()
   const peer = await startPeer(command, { url, folder })
   try {
+    await workload.ready?.(folder)
     return await workload.run(folder, tag)
   } catch (error) {
     process.stderr.write(`${workload.name}: the peer failed: ${(error instanceof Error ? error.message : String(error)).slice(-300)}\n`)
@@ -82,6 +83,7 @@ async function measure (workload: Workload, at: { server: Ganesha, node: TestNod
     if (workload.unit === 'MB/s') await warmMemory()
     await at.node.mount(`${at.server.host}:${at.server.folder}`, at.mounted, at.options)
     const pid = await sessionOf(at.node)
+    await workload.ready?.(at.mounted)
     const before = cpuSecondsOf(pid)
     ours.push(await workload.run(at.mounted, `${workload.name}-mount-${round}`))
     cpu.push(cpuSecondsOf(pid) - before)
