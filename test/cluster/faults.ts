@@ -46,7 +46,7 @@ export function endTests (declare: Declare, stage: Stage): void {
   })
 
   declare('the cluster has changed nothing in this machine’s packet filter', async (t) => {
-    const config = JSON.parse(await stage.world.kube(['get', '--raw', '/api/v1/nodes/volbridge-node/proxy/configz'])) as { kubeletconfig: { makeIPTablesUtilChains: boolean } }
+    const config = JSON.parse(await stage.world.kubelet.text('GET', '/configz')) as { kubeletconfig: { makeIPTablesUtilChains: boolean } }
     t.false(config.kubeletconfig.makeIPTablesUtilChains)
     t.is(await kubernetesRules(), stage.packetFilter)
   })
