@@ -32,7 +32,7 @@ export class XdrWriter {
   #view: DataView
   /** Where room for this message ends. */
   #limit: number
-  /** Undefined once, or while, it is not the last one in the block. */
+  /** The block it lies in; undefined when it has memory of its own, or has outgrown its room. */
   #block: Block | undefined
   #offset = 0
   /** Start of the bytes not yet in #parts. */

@@ -17,6 +17,17 @@ async function lookUp (world: World, from: number, to: number, step = 1): Promis
   }
 }
 
+/** Entries that the server's pages have brought since. */
+function countListed (world: World): { entries: number } {
+  const listed = { entries: 0 }
+  world.server.intercept('readdir', (proceed) => {
+    const page = proceed()
+    listed.entries += (page as { entries: readonly unknown[] }).entries.length
+    return page
+  }, 10_000)
+  return listed
+}
+
 function t0 (actual: number, expected: number): void {
   if (actual !== expected) throw new Error(`${actual} bytes where ${expected} were expected`)
 }
@@ -30,16 +41,11 @@ test('after some LOOKUPs in a row the folder is listed, and the others ask nobod
 
 test('the listing stays as far ahead as the row comes in a second, so that what it brings is still believed', async (t) => {
   const world = folderOf(4_000)
-  let entries = 0
-  world.server.intercept('readdir', (proceed) => {
-    const page = proceed()
-    entries += (page as { entries: readonly unknown[] }).entries.length
-    return page
-  }, 10_000)
+  const listed = countListed(world)
   for (let index = 0; index < 1_600; index++) {
     await lookUp(world, index, index + 1)
     world.clock.advance(5)
-    t.true(entries - index <= 256 + 2 * world.server.pageEntries, `${entries} entries after ${index} lookups`)
+    t.true(listed.entries - index <= 256 + 2 * world.server.pageEntries, `${listed.entries} entries after ${index} lookups`)
   }
   t.true(world.server.count('lookup') < 100, `${world.server.count('lookup')} lookups`)
 })
@@ -66,20 +72,15 @@ test('with noac or lookupcache=none, nothing is listed', async (t) => {
 
 test('what is listed is at most eight times what was asked for, and ends when hardly anything of it is used', async (t) => {
   const world = folderOf(20_000)
-  let entries = 0
-  world.server.intercept('readdir', (proceed) => {
-    const page = proceed()
-    entries += (page as { entries: readonly unknown[] }).entries.length
-    return page
-  }, 10_000)
+  const listed = countListed(world)
   // The last ones of the folder's order: no page brings them.
   for (let index = 0; index < 200; index++) {
     await lookUp(world, 19_999 - index, 20_000 - index)
-    t.true(entries <= 8 * (index + 1) + 2 * world.server.pageEntries, `${entries} entries after ${index + 1} lookups`)
+    t.true(listed.entries <= 8 * (index + 1) + 2 * world.server.pageEntries, `${listed.entries} entries after ${index + 1} lookups`)
   }
-  const before = entries
+  const before = listed.entries
   await lookUp(world, 19_000, 19_700)
-  t.true(entries <= 2_048 + 2 * world.server.pageEntries, `${before}, then ${entries} entries`)
+  t.true(listed.entries <= 2_048 + 2 * world.server.pageEntries, `${before}, then ${listed.entries} entries`)
 })
 
 test('a caller who may not list the folder gets its names all the same', async (t) => {
