@@ -6,7 +6,10 @@
  *
  * Owns when it is worth it, by four rules. Only while most of the last waits were short: an idle connection, a distant server or a
  * disk that takes its time are slept for. Never longer than the maximum, and not for 0.1 s after that was in vain too often. And not for
- * 0.3 s after the thread was kept from running while it polled: then others want this CPU, or the quota of its cgroup is used up.
+ * 0.3 s after the thread was kept from running for long while it polled: then others want this CPU, or the quota of its cgroup is used up.
+ *
+ * Between two looks whoever else can run here does: the server on the same machine, the program that was just answered. Without that it is moved
+ * to another CPU, which has to be woken for it, or it waits for us (two CPUs, four jobs: 13 % more random reads, 8 % more files opened).
  *
  * With more than a few requests under way nothing is polled for: who sleeps finds several of them, or a megabyte instead of its first
  * packets. Does not know what is waited for.
@@ -17,6 +20,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <uv.h>
 
@@ -36,7 +40,7 @@ enum {
   few = 4
 };
 
-/* Longer between two looks: something else had the CPU. Shorter than a time slice, longer than an interrupt. */
+/* Longer between two looks: others had the CPU for long. Shorter than a time slice, longer than an interrupt or a turn of the server's. */
 static const uint64_t stolen_ns = 1000 * 1000;
 static const uint64_t respect_ns = 300 * 1000 * 1000;
 /* After too many polls in vain: three more of them in each such time cost less than half a percent. */
@@ -87,6 +91,7 @@ static void before_wait(uv_prepare_t *handle) {
       return;
     }
     last = now;
+    sched_yield();
   }
 }
 
