@@ -31,7 +31,7 @@ enum {
   /* A moving average in 1/65536. Three of four waits short: a program that waits for a distant server has a short and a long one in turn. */
   one = 65536,
   needed = 49152,
-  /* Of how many waits: the server's disk is waited for by all at once, and again and again. */
+  /* Of how many waits: programs that wait for the server's disk do so all at once, and short waits follow. */
   waits_weight = 32,
   /* Good polls that spare what one in vain costs: falling asleep and being woken take about a quarter of the longest poll. */
   good_per_vain = 4,
