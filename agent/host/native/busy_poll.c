@@ -5,12 +5,8 @@
  * where a sleeping CPU is woken by leaving the guest. A program that makes one call after the other pays it twice per call.
  *
  * Owns when it is worth it, by four rules. Only while most of the last waits were short: an idle connection, a distant server or a
- * disk that takes its time are slept for. Never longer than the maximum, and not for 0.1 s after polls in vain have cost more than the good ones
- * spared: files that are made one after the other wait for the server's disk now and then, and shortly in between. And not for
- * 0.3 s after the thread was kept from running for long while it polled: then others want this CPU, or the quota of its cgroup is used up.
- *
- * Between two looks whoever else can run here does: the server on the same machine, the program that was just answered. Without that it is moved
- * to another CPU, which has to be woken for it, or it waits for us (two CPUs, four jobs: 13 % more random reads, 8 % more files opened).
+ * disk that takes its time are slept for. Never longer than the maximum, and not for 0.1 s after that was in vain too often. And not for
+ * 0.3 s after the thread was kept from running while it polled: then others want this CPU, or the quota of its cgroup is used up.
  *
  * With more than a few requests under way nothing is polled for: who sleeps finds several of them, or a megabyte instead of its first
  * packets. Does not know what is waited for.
@@ -21,29 +17,26 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <uv.h>
 
 #include "addon.h"
 
 enum {
-  /* A moving average in 1/65536. Three of four waits short: a program that waits for a distant server has a short and a long one in turn. */
-  one = 65536,
-  needed = 49152,
-  /* Of how many waits: programs that wait for the server's disk do so all at once, and short waits follow. */
-  waits_weight = 32,
-  /* Good polls that spare what one in vain costs: falling asleep and being woken take about a quarter of the longest poll. */
-  good_per_vain = 4,
-  /* Polls in vain that can be saved up for, and that are free after a pause: a hiccup is no reason to sleep, a server that is always late is. */
-  credit_max = 16,
-  credit_again = 3,
+  /* Moving averages in 1/256. Three of four waits short: a program that waits for a distant server has a short and a long one in turn. */
+  one = 256,
+  needed = 192,
+  /* Of how many waits, and of how many polls: a hiccup of the server is no reason to sleep, a server that is always late is. */
+  waits_weight = 8,
+  polls_weight = 16,
+  /* Where the second one begins again after a pause. */
+  polls_again = 224,
   microseconds_max = 1000,
   /* Requests under way up to which one that waits for an answer is more likely than a stream. */
   few = 4
 };
 
-/* Longer between two looks: others had the CPU for long. Shorter than a time slice, longer than an interrupt or a turn of the server's. */
+/* Longer between two looks: something else had the CPU. Shorter than a time slice, longer than an interrupt. */
 static const uint64_t stolen_ns = 1000 * 1000;
 static const uint64_t respect_ns = 300 * 1000 * 1000;
 /* After too many polls in vain: three more of them in each such time cost less than half a percent. */
@@ -59,12 +52,15 @@ struct busy_poll {
   bool gave_up;
   uint64_t idle_ns;       /* what the loop had slept before */
   uint64_t resume_ns;
-  int short_waits;        /* average */
-  int credit;             /* what good polls have spared and those in vain not yet cost, in good polls */
+  int short_waits, good_polls; /* averages */
   const int32_t *under_way; /* kept alive by the reference */
   napi_ref reference;
   napi_async_cleanup_hook_handle cleanup;
 };
+
+static void learn(int *average, bool is, int weight) {
+  *average += ((is ? one : 0) - *average) / weight;
+}
 
 static void before_wait(uv_prepare_t *handle) {
   struct busy_poll *self = handle->data;
@@ -91,26 +87,22 @@ static void before_wait(uv_prepare_t *handle) {
       return;
     }
     last = now;
-    sched_yield();
   }
 }
 
 /*
  * Callbacks have run since the wait ended, so the clock does not tell how long it was: the loop's own account of its sleep does. A poll in vain
- * was wrong, however soon after it the event came. When such polls cost more than the others spare, waits that are short asleep must not begin it
- * at once again.
+ * was wrong, however soon after it the event came. When that has become usual, waits that are short asleep must not begin it at once again.
  */
 static void after_wait(uv_check_t *handle) {
   struct busy_poll *self = handle->data;
   if (!self->waits) return;
   uint64_t slept_ns = uv_metrics_idle_time(handle->loop) - self->idle_ns;
-  bool is_short = !self->gave_up && self->polled_ns + slept_ns <= self->short_ns;
-  self->short_waits += ((is_short ? one : 0) - self->short_waits) / waits_weight;
+  learn(&self->short_waits, !self->gave_up && self->polled_ns + slept_ns <= self->short_ns, waits_weight);
   if (self->polled_ns == 0) return;
-  self->credit += self->gave_up ? -good_per_vain : 1;
-  if (self->credit > credit_max * good_per_vain) self->credit = credit_max * good_per_vain;
-  if (self->credit > 0) return;
-  self->credit = credit_again * good_per_vain;
+  learn(&self->good_polls, !self->gave_up, polls_weight);
+  if (self->good_polls >= needed) return;
+  self->good_polls = polls_again;
   self->resume_ns = uv_hrtime() + doubt_ns;
 }
 
@@ -161,7 +153,7 @@ static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
     /* A wait that was slept through would have been shorter awake: measured, about half. */
     self->short_ns = 2 * self->longest_ns;
     self->under_way = under_way;
-    self->credit = credit_again * good_per_vain;
+    self->good_polls = one;
     self->handles = 2;
     self->prepare.data = self->check.data = self;
     /* Node does this too. None of these calls can fail for a loop that lives. The handles must not keep it alive. */
