@@ -160,7 +160,7 @@ check('hostile environments change nothing: one JSON from init, and a mount that
   const places = flex.env ?? {}
   for (const env of [
     { NODE_OPTIONS: '--bogus' }, { NODE_OPTIONS: '--inspect' }, { NODE_OPTIONS: '--require /none' }, { PATH: '' }, { NODE_DEBUG: 'http,net,fs' },
-    { NODE_V8_COVERAGE: '/nowhere' }, { NODE_EXTRA_CA_CERTS: '/none' }, { HOME: '/nonexistent' }, { LD_LIBRARY_PATH: '/nonexistent' }, {}
+    { NODE_V8_COVERAGE: node.makeFolder('coverage') }, { NODE_EXTRA_CA_CERTS: '/none' }, { HOME: '/nonexistent' }, { LD_LIBRARY_PATH: '/nonexistent' }, {}
   ] as readonly Record<string, string>[]) {
     const result = await flexCall({ ...flex, env: { ...places, ...env } }, ['init'])
     t.is(result.exitCode, 0, JSON.stringify(env))
