@@ -4,9 +4,11 @@
  * Falling asleep and being woken costs this thread and whoever wakes it more than most requests do, most of all in a virtual machine,
  * where a sleeping CPU is woken by leaving the guest. A program that makes one call after the other pays it twice per call.
  *
- * Owns when it is worth it, by four rules. Only while most of the last waits were short: an idle connection, a distant server or a
- * disk that takes its time are slept for. Never longer than the maximum, and not for 0.1 s after that was in vain too often. And not for
- * 0.3 s after the thread was kept from running while it polled: then others want this CPU, or the quota of its cgroup is used up.
+ * Owns when it is worth it, by five rules. Only while most of the last waits were short: an idle connection, a distant server or a
+ * disk that takes its time are slept for. Never longer than the maximum, and not for 0.1 s after that was in vain too often. Between two
+ * looks whoever else can run on this CPU does: it may be who makes the event, or who waits for the one before. And not for a while after
+ * the thread was kept from running for long: who computes leaves a sleeper that wakes more of the CPU than one that yields, and the quota
+ * of a cgroup may be used up. That while is short the first time, since a compiler's thread or a burst soon ends, and grows when it happens again.
  *
  * With more than a few requests under way nothing is polled for: who sleeps finds several of them, or a megabyte instead of its first
  * packets. Does not know what is waited for.
@@ -17,6 +19,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <uv.h>
 
@@ -32,13 +35,16 @@ enum {
   /* Where the second one begins again after a pause. */
   polls_again = 224,
   microseconds_max = 1000,
+  /* Good polls that have looked more than once, after which the next theft counts as the first again. */
+  undisturbed_enough = 64,
   /* Requests under way up to which one that waits for an answer is more likely than a stream. */
   few = 4
 };
 
-/* Longer between two looks: something else had the CPU. Shorter than a time slice, longer than an interrupt. */
+/* Longer between two looks: something else had the CPU. Shorter than a time slice, longer than an interrupt or the work for one request. */
 static const uint64_t stolen_ns = 1000 * 1000;
-static const uint64_t respect_ns = 300 * 1000 * 1000;
+static const uint64_t respect_first_ns = 5 * 1000 * 1000;
+static const uint64_t respect_max_ns = 320 * 1000 * 1000;
 /* After too many polls in vain: three more of them in each such time cost less than half a percent. */
 static const uint64_t doubt_ns = 100 * 1000 * 1000;
 
@@ -52,6 +58,8 @@ struct busy_poll {
   bool gave_up;
   uint64_t idle_ns;       /* what the loop had slept before */
   uint64_t resume_ns;
+  uint64_t respect_ns;    /* the pause after the next theft */
+  int undisturbed;        /* good polls since the last one */
   int short_waits, good_polls; /* averages */
   const int32_t *under_way; /* kept alive by the reference */
   napi_ref reference;
@@ -77,9 +85,14 @@ static void before_wait(uv_prepare_t *handle) {
     int found = poll(&ready, 1, 0); /* An error is the loop's own poll's to report. */
     uint64_t now = uv_hrtime();
     self->polled_ns = now - began;
-    if (found != 0) return;
     if (now - last > stolen_ns) {
-      self->resume_ns = now + respect_ns;
+      self->resume_ns = now + self->respect_ns;
+      if (self->respect_ns < respect_max_ns) self->respect_ns *= 2;
+      self->undisturbed = 0;
+      return;
+    }
+    if (found != 0) {
+      if (last != began && ++self->undisturbed >= undisturbed_enough) self->respect_ns = respect_first_ns;
       return;
     }
     if (self->polled_ns >= self->longest_ns) {
@@ -87,6 +100,7 @@ static void before_wait(uv_prepare_t *handle) {
       return;
     }
     last = now;
+    sched_yield();
   }
 }
 
@@ -154,6 +168,7 @@ static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
     self->short_ns = 2 * self->longest_ns;
     self->under_way = under_way;
     self->good_polls = one;
+    self->respect_ns = respect_first_ns;
     self->handles = 2;
     self->prepare.data = self->check.data = self;
     /* Node does this too. None of these calls can fail for a loop that lives. The handles must not keep it alive. */
