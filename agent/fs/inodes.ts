@@ -12,6 +12,7 @@ import { rootNodeid, type Nodeid } from './operations.ts'
 import type { State } from './state.ts'
 import type { CachedAttributes } from './attributes.ts'
 import type { CachedAccess } from './access.ts'
+import { IdleInodes, type IdlePlace } from './idle-inodes.ts'
 import type { FileErrors } from './file-errors.ts'
 import type { Ahead } from './lookup-ahead.ts'
 
@@ -51,6 +52,8 @@ export class Inode {
   sillyNames: Map<FileName, Inode> | undefined
   /** Removals of silly names inside this folder that are under way; rmdir waits for them. */
   sillyRemovals: Set<Promise<void>> | undefined
+  /** idle-inodes.ts: set while nothing keeps it. */
+  idle: IdlePlace | undefined
   /** attributes.ts */
   readonly cached: CachedAttributes
   /** access.ts */
@@ -99,8 +102,8 @@ export class InodeTable {
   readonly #makeCache: () => CachedAttributes
   readonly #byNodeid = new Map<Nodeid, Inode>()
   readonly #byHandle = new Map<RemoteHandle, Inode>()
-  /** Without kernel references since the given time, oldest first. */
-  readonly #idle = new Map<Inode, number>()
+  /** Without kernel references. */
+  readonly #idle = new IdleInodes()
   /** Told when an inode is gone, so that its names can go too. */
   onForgotten: (inode: Inode) => void = () => undefined
 
@@ -190,18 +193,15 @@ export class InodeTable {
   /** To be called whenever something that kept the inode is gone: it is forgotten a moment later if nothing keeps it. */
   release (inode: Inode): void {
     // Not at once: a reply that names it may be on its way to the kernel while the FORGET of an earlier one is handled.
-    if (!this.#isKept(inode) && this.#byNodeid.has(inode.nodeid)) {
-      this.#idle.delete(inode)
-      this.#idle.set(inode, this.#clock.nowMs())
-    }
+    if (!this.#isKept(inode) && this.#byNodeid.has(inode.nodeid)) this.#idle.add(inode, this.#clock.nowMs())
     this.sweep()
   }
 
   /** Forgets idle inodes that are old, or too many. */
   sweep (): void {
     const before = this.#clock.nowMs() - idleMs
-    for (const [inode, since] of this.#idle) {
-      if (since > before && this.#idle.size <= this.#idleMax) return
+    for (let inode = this.#idle.oldest; inode?.idle !== undefined; inode = this.#idle.oldest) {
+      if (inode.idle.sinceMs > before && this.#idle.size <= this.#idleMax) return
       this.#idle.delete(inode)
       if (!this.#isKept(inode)) this.#remove(inode)
     }
@@ -217,7 +217,7 @@ export class InodeTable {
     this.#byHandle.set(inode.handle, inode)
     this.#record(inode)
     if (inode.nodeid !== rootNodeid) {
-      this.#idle.set(inode, this.#clock.nowMs())
+      this.#idle.add(inode, this.#clock.nowMs())
       this.sweep()
     }
     return inode
