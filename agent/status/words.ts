@@ -147,7 +147,7 @@ export function formatUnsaved ({ gauges }: StatusVolume): string {
   return `${formatBytes(dirtyBytes)} not on the server yet${waitingWriters === 0 ? '' : `, ${counted(waitingWriters, 'writer')} waiting`}`
 }
 
-/** Requests that the kernel waits for now. A healthy volume answers them before anybody can look. */
+/** Requests under way, which the kernel waits for. A healthy volume answers them before anybody can look. */
 export function formatWaiting ({ gauges, health }: StatusVolume): string {
   const { fuseInFlight = 0 } = gauges
   return fuseInFlight === 0 || health === 'healthy' ? '' : `${counted(fuseInFlight, 'request')} of programs`

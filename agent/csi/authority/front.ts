@@ -30,7 +30,7 @@ class AuthorityFront extends Duplex {
       this.destroy()
       return
     }
-    // An empty push would count as "nothing more for now" and end the reading.
+    // An empty push means that there is nothing to read, and would end the reading.
     if (bytes.length > 0 && !this.push(bytes)) this.#connection.pause()
   }
 

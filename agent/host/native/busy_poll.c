@@ -59,7 +59,7 @@ struct busy_poll {
   uint64_t idle_ns;       /* what the loop had slept before */
   uint64_t resume_ns;
   uint64_t respect_ns;    /* the pause after the next theft */
-  int undisturbed;        /* good polls since the last one */
+  int undisturbed;        /* good polls with more than one look since the last theft */
   int short_waits, good_polls; /* averages */
   const int32_t *under_way; /* kept alive by the reference */
   napi_ref reference;
