@@ -10,6 +10,7 @@ import path from 'node:path'
 import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { unixSocketPathBytesMax } from '../base/limits.ts'
+import type { CpuLatencyChoice } from '../host/cpu-latency.ts'
 import { startDetached } from '../host/processes.ts'
 import type { StartedProcess } from '../host/processes.ts'
 import { RpcClient } from '../../proto/csi/client.ts'
@@ -25,6 +26,8 @@ export interface OpenOptions {
   readonly program: Program
   /** Environment of a started agent: as little as possible, nothing of kubelet's or the caller's. */
   readonly environment?: Readonly<Record<string, string>>
+  /** For a started agent. */
+  readonly cpuLatency?: CpuLatencyChoice | undefined
   readonly startMs?: number
 }
 
@@ -93,12 +96,12 @@ function lastWords (logFile: string): string {
   }
 }
 
-async function startAgent ({ places, program, environment }: OpenOptions): Promise<StartedProcess> {
+async function startAgent ({ places, program, environment, cpuLatency }: OpenOptions): Promise<StartedProcess> {
   return await startDetached({
     file: program.file,
     args: [
       ...program.args, 'agent', '--state-dir', places.stateDir, '--run-dir', places.runDir, '--agent-socket', places.agentSocket,
-      '--log-file', places.logFile, '--leave-when-idle'
+      '--log-file', places.logFile, '--leave-when-idle', ...cpuLatency === undefined ? [] : ['--cpu-latency', cpuLatency]
     ],
     env: environment ?? { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     fds: []

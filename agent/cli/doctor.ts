@@ -9,6 +9,7 @@ import { release } from 'node:os'
 import { join } from 'node:path'
 import { messageOf } from '../base/errors.ts'
 import { cgroupRoots } from '../host/cgroups.ts'
+import { idleFacts, judgeCpuLatency } from '../host/cpu-latency.ts'
 import { mountOf, readMountinfoSync } from '../host/mountinfo.ts'
 import { isListening } from './agent-process.ts'
 import { choosePluginFolder } from './flex-driver/plugin-folder.ts'
@@ -90,6 +91,10 @@ export const checks = {
   'rights': () => {
     if (process.geteuid?.() !== 0) return failed(`uid ${process.geteuid?.() ?? -1}`, 'run as root')
     return hasSysAdmin() ? ok('root with CAP_SYS_ADMIN') : failed('root without CAP_SYS_ADMIN', 'in a container, set privileged: true')
+  },
+  'idle CPUs': () => {
+    const { isWanted, why, remedy } = judgeCpuLatency(idleFacts())
+    return isWanted ? ok(`${why} (\`volbridge agent --cpu-latency off\`, VOLBRIDGE_CPU_LATENCY=off: they may sleep)`) : remedy === undefined ? ok(why) : warning(why, remedy)
   },
   'libraries': () => {
     const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }

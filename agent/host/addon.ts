@@ -46,7 +46,16 @@ export interface BusyPollAddon {
   startBusyPoll: (microsecondsMax: number, underWay: Int32Array) => boolean
 }
 
-export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon, LaunchAddon, BusyPollAddon {}
+/** native/cpu_latency.c. */
+export interface CpuLatencyAddon {
+  /**
+   * From now on no idle CPU sleeps deeply while the event loop is busy. `fd` is /dev/cpu_dma_latency opened for writing and belongs to the addon;
+   * `heldMs[0]` grows by how long that was asked for. At most once in a process.
+   */
+  startCpuLatencyRequests: (fd: number, heldMs: Float64Array) => void
+}
+
+export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon, LaunchAddon, BusyPollAddon, CpuLatencyAddon {}
 
 /** Loads the addon, from the source tree or unpacked from the binary, once in a process. */
 export function loadAddon (): Addon {

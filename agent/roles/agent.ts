@@ -7,12 +7,14 @@ import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { isListening } from '../cli/agent-process.ts'
 import type { AgentOptions } from '../cli/arguments.ts'
+import { chooseCpuLatency } from '../cli/cpu-latency.ts'
 import { makePlaces } from '../cli/places.ts'
 import type { Places } from '../cli/places.ts'
 import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { loadAddon } from '../host/addon.ts'
 import { leaveOwnCgroup, moveToOwnCgroup, removeOwnCgroup } from '../host/cgroups.ts'
+import { idleFacts, judgeCpuLatency } from '../host/cpu-latency.ts'
 import { IdleMemory } from '../host/idle-memory.ts'
 import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { nodeNamespaces } from '../host/namespaces.ts'
@@ -57,8 +59,17 @@ function makeSocketFolders (endpoint: string): void {
   }
 }
 
+/** Said once: whether sessions may do it is the operator's and this machine's, not a volume's. */
+function mayKeepCpusAwake (options: AgentOptions, log: Log): boolean {
+  if (chooseCpuLatency(options.cpuLatency, process.env) === 'off') return false
+  const { isWanted, why, remedy } = judgeCpuLatency(idleFacts())
+  log('info', { op: 'cpu-latency', outcome: isWanted ? 'auto' : 'off' }, `idle CPUs: ${why}${remedy === undefined ? '' : `; ${remedy}`}`)
+  return isWanted
+}
+
 /** A predecessor that no longer listens is about to go: its lock on the state folder is waited for. One that listens is asked to hand over. */
 async function startEngineWhenFree (options: AgentOptions, places: Places, log: Log): Promise<Engine> {
+  const cpuLatency = mayKeepCpusAwake(options, log)
   const namespaces = options.hostNs === undefined ? undefined : nodeNamespaces(options.hostNs)
   const program = namespaces === undefined ? ownProgram() : await programOnNode(places.stateDir)
   let hasAgreed = false
@@ -72,6 +83,7 @@ async function startEngineWhenFree (options: AgentOptions, places: Places, log: 
         sessionEnv: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
         kernelNfs: new KernelServer(),
         events: engineEvents(log),
+        cpuLatency,
         ...namespaces === undefined ? {} : { namespaces }
       })
     } catch (error) {

@@ -9,6 +9,7 @@ import { findAgent, openAgent } from '../cli/agent-process.ts'
 import { examine, formatFindings } from '../cli/doctor.ts'
 import { runFlexInstall, runFlexUninstall } from './flex-driver.ts'
 import { mountByHand, requireMountRights, unmountByHand } from '../cli/mount.ts'
+import { chooseCpuLatency } from '../cli/cpu-latency.ts'
 import { choosePlaces } from '../cli/places.ts'
 import type { Places } from '../cli/places.ts'
 import { parseMountArguments } from '../cli/source.ts'
@@ -39,7 +40,7 @@ const commands: Commands = {
       const { mountInForeground } = await import('./foreground.ts')
       return await mountInForeground(spec, directory, output)
     }
-    const agent = await openAgent({ places: placesOf(options), program: ownProgram() })
+    const agent = await openAgent({ places: placesOf(options), program: ownProgram(), cpuLatency: chooseCpuLatency(undefined, process.env) })
     try {
       await mountByHand(agent, attributes, directory)
     } finally {

@@ -11,6 +11,7 @@ import { fuseRequestLimits } from '../host/fuse-sysctl.ts'
 import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { peerOf } from '../host/sockets.ts'
 import type { Log } from '../session/dispatcher.ts'
+import { cpuLatencyFlag } from '../session/control.ts'
 import { createStatusReader } from '../session/proc-status.ts'
 import { runSession } from '../session/process.ts'
 import { openNfsVolume } from './nfs-volume.ts'
@@ -18,6 +19,8 @@ import { version } from './version.ts'
 
 /** The agent starts us with /dev/fuse there. */
 const fuseFd = 3
+/** And /dev/cpu_dma_latency there, if it says so. */
+const latencyFd = 4
 /**
  * How long the loop stays awake for the next request or reply. A call to a server on the same rack and the next call of the same
  * program come within it; a server further away than that is slept for (native/busy_poll.c).
@@ -63,8 +66,10 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
   keepHeapSmall()
   const underWay = new Int32Array(1)
   addon.startBusyPoll(busyPollMicroseconds, underWay)
+  const cpusAwakeMs = new Float64Array(1)
+  if (args.includes(cpuLatencyFlag)) addon.startCpuLatencyRequests(latencyFd, cpusAwakeMs)
   const end = await runSession({
-    socketPath, version, log, underWay,
+    socketPath, version, log, underWay, cpusAwakeMs,
     leave: leave.signal,
     releaseMemory: createMemoryRelease(addon),
     device: attachFuseDevice(addon, fuseFd),

@@ -5,7 +5,8 @@
  * folder and the peer's uid is checked. Both sides refuse a protocol version they do not know, by name.
  * Does not know who starts processes or mounts: that is `agent/volumes`.
  *
- * Life of a session: the agent opens /dev/fuse and starts the process with that descriptor as fd 3 → `configure` (the session connects
+ * Life of a session: the agent opens /dev/fuse and starts the process with that descriptor as fd 3 (and, with
+ * `cpuLatencyFlag`, the CPU latency device as fd 4) → `configure` (the session connects
  * to the server, resolves the root; nothing is mounted yet, so a bad server or export is an error here) → the agent mounts with its copy
  * of the descriptor and closes it → `serve` (answers once the kernel's INIT has been answered) → `report` whenever asked →
  * `drain` (write back everything) → the agent unmounts, which ends the process; `stop` ends it when nothing was mounted.
@@ -14,6 +15,9 @@ import type { StageKey } from '../base/brands.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 
 export const controlVersion = 1
+
+/** Argument of a session that got /dev/cpu_dma_latency as its descriptor 4. */
+export const cpuLatencyFlag = '--cpu-latency'
 
 /** Upper bounds of latency histograms: from a cached answer to a server that was away. What took longer is in `count` alone. */
 export const latencyBoundsSeconds = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60] as const

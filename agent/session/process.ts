@@ -52,6 +52,8 @@ export interface SessionParts {
   readonly wishes?: InitWishes
   /** Where the number of requests under way is kept for others to see. */
   readonly underWay?: Int32Array
+  /** How long idle CPUs were kept awake, for the report. */
+  readonly cpusAwakeMs?: Float64Array
   readonly requestLimits?: () => KernelRequestLimits
   /** Collects garbage and gives free memory back to the system; called when the session has become idle. */
   readonly releaseMemory?: () => void
@@ -220,7 +222,7 @@ class Session {
       serverAddress: remote?.serverAddress ?? '',
       sinceLastReplyMs: remote?.sinceLastReplyMs ?? -1,
       locks: 'node-local',
-      counters: { ...this.#connection.counters(), ...remote?.counters },
+      counters: { ...this.#connection.counters(), ...remote?.counters, cpusAwakeMs: Math.round(this.#parts.cpusAwakeMs?.[0] ?? 0) },
       gauges: { ...this.#connection.gauges(), ...remote?.gauges, residentBytes: process.memoryUsage.rss() },
       notes: [...this.#connection.notes, ...remote?.notes ?? []],
       latency: this.#connection.statistics.latency()

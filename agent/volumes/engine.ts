@@ -35,6 +35,8 @@ export interface EngineOptions {
   /** Program and leading arguments of a session; `--socket PATH` is appended and /dev/fuse is its descriptor 3. */
   readonly sessionCommand: { readonly file: string, readonly args: readonly string[] }
   readonly sessionEnv?: Readonly<Record<string, string>>
+  /** Busy sessions may keep idle CPUs awake (`../host/cpu-latency.ts`); no unless given. */
+  readonly cpuLatency?: boolean
   /** Cgroup for sessions, `volbridge` unless given; `false` leaves them where they start. */
   readonly cgroup?: string | false
   readonly events: VolumeEvents
@@ -70,7 +72,7 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
       cgroup: options.cgroup === false ? undefined : options.cgroup ?? 'volbridge',
       ...namespaces === undefined ? {} : { node: { namespaces, cgroups: mounts } }
     })
-    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax })
+    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, cpuLatency: options.cpuLatency ?? false })
     const kernel = options.kernelNfs === undefined ? undefined : new KernelMounter({ nfs: options.kernelNfs, mounts, events, stateDir })
     const journal = new FileJournal(`${stateDir}/journal`)
     const table = new VolumeTable(journal)

@@ -2,14 +2,16 @@
  * Shared mounts by our own FUSE client. Owns the order of a start and of an end, and what of each may be forced.
  * Does not know journals and binds, nor what the session does.
  *
- * start: /dev/fuse → session process with it as fd 3 → hello → configure (the server's errors surface here, nothing is mounted yet)
+ * start: /dev/fuse → session process with it as fd 3 (and the CPU latency device as fd 4, where that is wanted) → hello → configure (the server's errors surface here, nothing is mounted yet)
  *        → mount(2) with the agent's copy → serve → the agent's copy is closed, read-ahead and mode of the root are set.
  * end:   umount → MNT_FORCE → fusectl abort → MNT_DETACH, each only if the one before did not do it → the process.
  */
+import { closeSync } from 'node:fs'
 import type { StageKey } from '../base/brands.ts'
 import { HostError, VolumeError, messageOf } from '../base/errors.ts'
 import { ioBytesMax, kibibyteBytes } from '../base/limits.ts'
 import { showSource } from '../base/volume-spec.ts'
+import { openCpuLatencyDevice } from '../host/cpu-latency.ts'
 import { abortConnection, fuseMountData, fuseType, openFuseDevice, setReadAhead, type WriteControl } from '../host/fuse-connection.ts'
 import { mountsAt, topMountAt } from '../host/mountinfo.ts'
 import { mountFlagBits, type Mounts } from '../host/mounts.ts'
@@ -26,6 +28,8 @@ export interface FuseMounterParts {
   readonly events: VolumeEvents
   /** Dirty bytes a session may hold before writers wait. */
   readonly dirtyBytesMax: number
+  /** Busy sessions may keep idle CPUs awake. */
+  readonly cpuLatency: boolean
 }
 
 const serveMs = 10_000
@@ -51,9 +55,10 @@ export class FuseMounter implements Mounter {
     const { socketPath } = facts
     if (socketPath === undefined) throw new VolumeError('INTERNAL', 'the start has no socket')
     const device = openFuseDevice()
+    const latencyFd = this.#openCpuLatency(key)
     try {
       const { session, cgroups } = await this.#parts.sessions.start({
-        key, socketPath, fuseFd: device.fd, started: async (id) => { await request.note({ ...facts, process: id }) }
+        key, socketPath, fuseFd: device.fd, latencyFd, started: async (id) => { await request.note({ ...facts, process: id }) }
       })
       for (const { path, reason } of cgroups?.failed ?? []) {
         this.#parts.events({ kind: 'note', key, text: `the session stays in its starter's cgroup (${path}: ${reason}) and ends with it` })
@@ -66,6 +71,18 @@ export class FuseMounter implements Mounter {
       }
     } finally {
       device.close()
+      if (latencyFd !== undefined) closeSync(latencyFd)
+    }
+  }
+
+  /** Without it the volume is slower and otherwise the same. */
+  #openCpuLatency (key: StageKey): number | undefined {
+    if (!this.#parts.cpuLatency) return undefined
+    try {
+      return openCpuLatencyDevice()
+    } catch (error) {
+      this.#parts.events({ kind: 'note', key, text: `idle CPUs sleep as the kernel decides: ${messageOf(error)}` })
+      return undefined
     }
   }
 

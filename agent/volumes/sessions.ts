@@ -12,7 +12,7 @@ import { startOnNode } from '../host/launch.ts'
 import type { NodeNamespaces } from '../host/namespaces.ts'
 import { endProcess, isAlive, startDetached, type ProcessId } from '../host/processes.ts'
 import { checkSocketPath } from '../host/sockets.ts'
-import { controlVersion, type ControlCall, type ControlCalls, type SessionReport } from '../session/control.ts'
+import { controlVersion, cpuLatencyFlag, type ControlCall, type ControlCalls, type SessionReport } from '../session/control.ts'
 import { ControlClient } from './control-client.ts'
 
 export interface SessionsOptions {
@@ -20,7 +20,7 @@ export interface SessionsOptions {
   readonly runDir: string
   /** Folder of the sessions' own log files, 0700. */
   readonly logDir: string
-  /** Program and leading arguments; `--socket PATH` is appended. Descriptor 3 is /dev/fuse. */
+  /** Program and leading arguments; `--socket PATH` and `--cpu-latency` are appended. Descriptor 3 is /dev/fuse, 4 /dev/cpu_dma_latency. */
   readonly command: { readonly file: string, readonly args: readonly string[] }
   readonly env: Readonly<Record<string, string>>
   /** Name of the cgroup that sessions are moved to, or undefined to leave them where they start. */
@@ -110,17 +110,19 @@ export class Sessions {
   }
 
   /**
-   * Starts a process with `fuseFd` as its descriptor 3 and waits until it says hello.
+   * Starts a process with `fuseFd` as its descriptor 3, and `latencyFd` as its 4, and waits until it says hello.
    * `started` is called as soon as there is a process, so that a crash of the agent does not lose it.
    */
   async start (request: {
-    readonly key: StageKey, readonly socketPath: string, readonly fuseFd: number, readonly started: (id: ProcessId) => Promise<void>
+    readonly key: StageKey, readonly socketPath: string, readonly fuseFd: number, readonly latencyFd: number | undefined, readonly started: (id: ProcessId) => Promise<void>
   }): Promise<{ session: Session, cgroups: CgroupReport | undefined }> {
     const { command, env, cgroup, node } = this.#options
     const log = await this.#openLog(request.key)
     try {
       const program = {
-        file: command.file, args: [...command.args, '--socket', request.socketPath], env, fds: [request.fuseFd],
+        file: command.file, env,
+        args: [...command.args, '--socket', request.socketPath, ...request.latencyFd === undefined ? [] : [cpuLatencyFlag]],
+        fds: [request.fuseFd, ...request.latencyFd === undefined ? [] : [request.latencyFd]],
         ...log === undefined ? {} : { stderrFd: log.fd }
       }
       const child = node === undefined ? await startDetached(program) : await startOnNode(program, node.namespaces)
