@@ -45,17 +45,19 @@ async function fio (folder: string, mode: 'randread' | 'randwrite', jobs = 4): P
 
 const largeMegabytes = 1024
 const smallFiles = 4000
+/** Some seconds, as fio's runs: the first of a mount are half compilation, and a disk that has just dropped other files is slow. */
+const madeFiles = 10_000
 
 async function createRun (load: string, mode: 'create' | 'exclusive' | 'durable', folder: string): Promise<Sample> {
   mkdirSync(folder)
-  return await loadRun(load, mode, folder, smallFiles)
+  return await loadRun(load, mode, folder, madeFiles)
 }
 
 async function createApart (load: string, mode: 'create' | 'durable', folder: string): Promise<Sample> {
   const threads = 4
   for (let thread = 0; thread < threads; thread += 1) mkdirSync(path.join(folder, `${thread}`), { recursive: true })
-  const [value = 0, p50Us = 0, p99Us = 0] = (await shell(`${load} ${mode} ${folder} ${threads} ${smallFiles} own`)).trim().split(' ').map(Number)
-  return { value, work: smallFiles, p50Us, p99Us }
+  const [value = 0, p50Us = 0, p99Us = 0] = (await shell(`${load} ${mode} ${folder} ${threads} ${madeFiles} own`)).trim().split(' ').map(Number)
+  return { value, work: madeFiles, p50Us, p99Us }
 }
 
 /** MB/s of a command that moves so many MiB. */
