@@ -26,8 +26,8 @@ export interface OpenOptions {
   readonly program: Program
   /** Environment of a started agent: as little as possible, nothing of kubelet's or the caller's. */
   readonly environment?: Readonly<Record<string, string>>
-  /** For a started agent. */
-  readonly cpuLatency?: CpuLatencyChoice | undefined
+  /** For an agent that has to be started, and asked only then: a wrong one must not keep anybody from an agent that runs. */
+  readonly cpuLatency?: () => CpuLatencyChoice | undefined
   readonly startMs?: number
 }
 
@@ -97,11 +97,12 @@ function lastWords (logFile: string): string {
 }
 
 async function startAgent ({ places, program, environment, cpuLatency }: OpenOptions): Promise<StartedProcess> {
+  const choice = cpuLatency?.()
   return await startDetached({
     file: program.file,
     args: [
       ...program.args, 'agent', '--state-dir', places.stateDir, '--run-dir', places.runDir, '--agent-socket', places.agentSocket,
-      '--log-file', places.logFile, '--leave-when-idle', ...cpuLatency === undefined ? [] : ['--cpu-latency', cpuLatency]
+      '--log-file', places.logFile, '--leave-when-idle', ...choice === undefined ? [] : ['--cpu-latency', choice]
     ],
     env: environment ?? { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     fds: []

@@ -90,7 +90,7 @@ function addAgent (program: Command, commands: Commands, result: Result): void {
     .addOption(new Option('--driver-name <name>', 'CSI driver name').default(defaultDriverName))
     .addOption(new Option('--host-ns <folder>', 'in a container with hostPID: /proc/1/ns. Mounts and sessions are then made on the node and outlive the container'))
     .addOption(new Option('--listen <address>', 'HOST:PORT, or a PORT of 127.0.0.1, for a page to look at (/, /status.json), /healthz, /readyz and /metrics'))
-    .addOption(new Option('--cpu-latency <how>', 'auto: in a virtual machine of up to 4 CPUs that halts idle ones at once they stay awake while a volume is busy; off: they sleep as the kernel decides (VOLBRIDGE_CPU_LATENCY; default auto)').choices([...cpuLatencyChoices]))
+    .addOption(new Option('--cpu-latency <how>', 'auto: in a virtual machine of up to 4 CPUs that halts idle ones at once they stay awake while a volume is busy; off: they sleep as the kernel decides. For volumes mounted from now on (VOLBRIDGE_CPU_LATENCY; default auto)').choices([...cpuLatencyChoices]))
     .addOption(new Option('--log-level <level>').choices([...logLevels]).default('info'))
     .addOption(new Option('--log-file <path>', 'write the log there instead of standard error'))
     .addOption(new Option('--leave-when-idle [seconds]', 'end so long after the last volume and call (as the agents that Flex and mount start do)').preset('300').argParser(parseSeconds))

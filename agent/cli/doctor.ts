@@ -12,6 +12,7 @@ import { cgroupRoots } from '../host/cgroups.ts'
 import { idleFacts, judgeCpuLatency } from '../host/cpu-latency.ts'
 import { mountOf, readMountinfoSync } from '../host/mountinfo.ts'
 import { isListening } from './agent-process.ts'
+import { chooseCpuLatency } from './cpu-latency.ts'
 import { choosePluginFolder } from './flex-driver/plugin-folder.ts'
 import { findKubelets, type KubeletFacts } from './flex-driver/kubelets.ts'
 import { glibcFloor, isKernelEnough, kernelFloor, libraryProblems, libstdcxxFloor } from './flex-driver/floor.ts'
@@ -94,7 +95,9 @@ export const checks = {
   },
   'idle CPUs': () => {
     const { isWanted, why, remedy } = judgeCpuLatency(idleFacts())
-    return isWanted ? ok(`${why} (\`volbridge agent --cpu-latency off\`, VOLBRIDGE_CPU_LATENCY=off: they may sleep)`) : remedy === undefined ? ok(why) : warning(why, remedy)
+    if (chooseCpuLatency(undefined, process.env) === 'off') return note('they sleep as the kernel decides (VOLBRIDGE_CPU_LATENCY=off)')
+    if (isWanted) return ok(`${why}, unless its agent was started with --cpu-latency off or VOLBRIDGE_CPU_LATENCY=off`)
+    return remedy === undefined ? ok(why) : warning(why, remedy)
   },
   'libraries': () => {
     const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } }

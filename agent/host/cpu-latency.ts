@@ -8,8 +8,9 @@ import { cpus } from 'node:os'
 
 /** A request holds as long as its descriptor is open (kernel Documentation/power/pm_qos_interface.rst). */
 const device = '/dev/cpu_dma_latency'
-const driverFile = '/sys/devices/system/cpu/cpuidle/current_driver'
-const haltPollFile = '/sys/module/haltpoll/parameters/guest_halt_poll_ns'
+const cpuidle = '/sys/devices/system/cpu/cpuidle'
+/** What the governor may do (kernel Documentation/virt/guest-halt-polling.rst). */
+const parameters = '/sys/module/haltpoll/parameters'
 
 /**
  * An idle CPU that may not sleep spins. A virtual machine of this size has one or two of them beside the session and the program that waits for it;
@@ -25,23 +26,31 @@ export interface CpuLatencyVerdict { readonly isWanted: boolean, readonly why: s
 
 export interface IdleFacts {
   readonly cpuCount: number
-  /** The kernel's cpuidle driver, or undefined where there is none. */
+  /** The kernel's cpuidle driver and governor, or undefined where there is none. */
   readonly driver: string | undefined
-  /** How long such a driver's CPU waits awake before it halts, at most; undefined where nothing is known of that. */
+  readonly governor: string | undefined
+  /** How long that governor lets a CPU wait awake before it halts, at most; undefined where nothing is known of that. */
   readonly haltPollNs: number | undefined
+  /** Whether that time becomes shorter again by itself. */
+  readonly shrinks: boolean
   /** Why the device can't be opened, as an errno's name. */
   readonly refusal: string | undefined
 }
 
 /**
- * The driver `haltpoll` is that of virtual machines: halting leaves the guest, and so do the interrupt that wakes and the waking. By default its
- * governor has an idle CPU wait awake first (kernel Documentation/virt/guest-halt-polling.rst), which is as good; where that is turned off, it halts.
+ * The driver and governor `haltpoll` are those of virtual machines: halting leaves the guest, and so do the interrupt that wakes and the waking. By
+ * default the governor has an idle CPU wait awake first, which is as good; where that is turned off, it halts.
+ *
+ * A request leaves each CPU with a time of its own for waiting awake, of a quarter of a millisecond or so. The governor takes it back within a few
+ * halts (drivers/cpuidle/governors/haltpoll.c, adjust_poll_limit), but only where it may shrink: elsewhere one request would last until the next boot.
  */
-export function judgeCpuLatency ({ cpuCount, driver, haltPollNs, refusal }: IdleFacts): CpuLatencyVerdict {
-  if (driver !== 'haltpoll' || haltPollNs === undefined) return { isWanted: false, why: `they sleep as the kernel decides (cpuidle driver: ${driver ?? 'none'})` }
+export function judgeCpuLatency ({ cpuCount, driver, governor, haltPollNs, shrinks, refusal }: IdleFacts): CpuLatencyVerdict {
+  const asTheKernelDecides = (because: string): CpuLatencyVerdict => ({ isWanted: false, why: `they sleep as the kernel decides (${because})` })
+  if (driver !== 'haltpoll' || governor !== 'haltpoll' || haltPollNs === undefined) return asTheKernelDecides(`cpuidle driver ${driver ?? 'none'}, governor ${governor ?? 'none'}`)
   if (haltPollNs > 0) return { isWanted: false, why: `the kernel has them wait awake itself, up to ${haltPollNs / 1000} µs` }
-  if (cpuCount < 2) return { isWanted: false, why: 'there is one CPU' }
-  if (cpuCount > cpusMax) return { isWanted: false, why: `they sleep as the kernel decides: with ${cpuCount} CPUs too many would be kept awake` }
+  if (!shrinks) return asTheKernelDecides('haltpoll may not shrink its waiting: one wish would last for ever')
+  if (cpuCount < 2) return asTheKernelDecides('there are not two of them')
+  if (cpuCount > cpusMax) return asTheKernelDecides(`with ${cpuCount} CPUs too many would be kept awake`)
   if (refusal !== undefined) {
     return { isWanted: false, why: `they sleep while a volume is busy, which makes small requests slower: ${device} can't be opened (${refusal})`, remedy: 'run as root; in a container, set privileged: true' }
   }
@@ -52,7 +61,7 @@ function read (file: string): string | undefined {
   try {
     return readFileSync(file, 'utf8').trim()
   } catch {
-    // No cpuidle in this kernel, or a container that hides it: then nothing is asked for.
+    // No such thing in this kernel, or a container that hides it: then nothing is asked for.
     return undefined
   }
 }
@@ -69,8 +78,16 @@ function refusalOf (): string | undefined {
 
 /** Only looks. */
 export function idleFacts (): IdleFacts {
-  const haltPollNs = Number.parseInt(read(haltPollFile) ?? '', 10)
-  return { cpuCount: cpus().length, driver: read(driverFile), haltPollNs: Number.isNaN(haltPollNs) ? undefined : haltPollNs, refusal: refusalOf() }
+  const haltPollNs = Number.parseInt(read(`${parameters}/guest_halt_poll_ns`) ?? '', 10)
+  return {
+    cpuCount: cpus().length,
+    driver: read(`${cpuidle}/current_driver`),
+    // The second name is that of kernels before 5.8.
+    governor: read(`${cpuidle}/current_governor`) ?? read(`${cpuidle}/current_governor_ro`),
+    haltPollNs: Number.isNaN(haltPollNs) ? undefined : haltPollNs,
+    shrinks: read(`${parameters}/guest_halt_poll_allow_shrink`) === 'Y' && read(`${parameters}/guest_halt_poll_shrink`) !== '1',
+    refusal: refusalOf()
+  }
 }
 
 /** The kernel's own rules stay in force until a number is written. @throws the errno of open(2). */

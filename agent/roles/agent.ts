@@ -14,7 +14,7 @@ import { monotonicMs, pause } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { loadAddon } from '../host/addon.ts'
 import { leaveOwnCgroup, moveToOwnCgroup, removeOwnCgroup } from '../host/cgroups.ts'
-import { idleFacts, judgeCpuLatency } from '../host/cpu-latency.ts'
+import { idleFacts, judgeCpuLatency, type CpuLatencyVerdict } from '../host/cpu-latency.ts'
 import { IdleMemory } from '../host/idle-memory.ts'
 import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { nodeNamespaces } from '../host/namespaces.ts'
@@ -59,17 +59,17 @@ function makeSocketFolders (endpoint: string): void {
   }
 }
 
-/** Said once: whether sessions may do it is the operator's and this machine's, not a volume's. */
-function mayKeepCpusAwake (options: AgentOptions, log: Log): boolean {
-  if (chooseCpuLatency(options.cpuLatency, process.env) === 'off') return false
-  const { isWanted, why, remedy } = judgeCpuLatency(idleFacts())
-  log('info', { op: 'cpu-latency', outcome: isWanted ? 'auto' : 'off' }, `idle CPUs: ${why}${remedy === undefined ? '' : `; ${remedy}`}`)
-  return isWanted
+/** False when the operator says no; else it is this machine that decides, anew for each volume that is mounted. */
+function mayCpusStayAwake (options: AgentOptions, log: Log): boolean {
+  const choice = chooseCpuLatency(options.cpuLatency, process.env) ?? 'auto'
+  const { why, remedy }: Omit<CpuLatencyVerdict, 'isWanted'> = choice === 'off' ? { why: 'they sleep as the kernel decides (the agent was told so)' } : judgeCpuLatency(idleFacts())
+  log('info', { op: 'cpu-latency', outcome: choice }, `idle CPUs: ${why}${remedy === undefined ? '' : `; ${remedy}`}`)
+  return choice === 'auto'
 }
 
 /** A predecessor that no longer listens is about to go: its lock on the state folder is waited for. One that listens is asked to hand over. */
 async function startEngineWhenFree (options: AgentOptions, places: Places, log: Log): Promise<Engine> {
-  const cpuLatency = mayKeepCpusAwake(options, log)
+  const mayKeepCpusAwake = mayCpusStayAwake(options, log)
   const namespaces = options.hostNs === undefined ? undefined : nodeNamespaces(options.hostNs)
   const program = namespaces === undefined ? ownProgram() : await programOnNode(places.stateDir)
   let hasAgreed = false
@@ -83,7 +83,7 @@ async function startEngineWhenFree (options: AgentOptions, places: Places, log: 
         sessionEnv: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
         kernelNfs: new KernelServer(),
         events: engineEvents(log),
-        cpuLatency,
+        mayKeepCpusAwake,
         ...namespaces === undefined ? {} : { namespaces }
       })
     } catch (error) {

@@ -40,7 +40,7 @@ const commands: Commands = {
       const { mountInForeground } = await import('./foreground.ts')
       return await mountInForeground(spec, directory, output)
     }
-    const agent = await openAgent({ places: placesOf(options), program: ownProgram(), cpuLatency: chooseCpuLatency(undefined, process.env) })
+    const agent = await openAgent({ places: placesOf(options), program: ownProgram(), cpuLatency: () => chooseCpuLatency(undefined, process.env) })
     try {
       await mountByHand(agent, attributes, directory)
     } finally {

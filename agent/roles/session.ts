@@ -48,7 +48,7 @@ function socketPathOf (args: readonly string[]): string | undefined {
   return at === -1 ? undefined : args[at + 1]
 }
 
-/** `volbridge session --socket PATH`: internal, started by the agent with /dev/fuse as descriptor 3. Answers the exit code. */
+/** `volbridge session --socket PATH`: internal, started by the agent with /dev/fuse as descriptor 3 and, with --cpu-latency, /dev/cpu_dma_latency as 4. Answers the exit code. */
 export async function runSessionRole (args: readonly string[]): Promise<number> {
   const socketPath = socketPathOf(args)
   if (socketPath === undefined) {

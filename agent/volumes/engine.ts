@@ -32,11 +32,11 @@ export interface EngineOptions {
   readonly stateDir: string
   /** Sockets. */
   readonly runDir: string
-  /** Program and leading arguments of a session; `--socket PATH` is appended and /dev/fuse is its descriptor 3. */
+  /** Program and leading arguments of a session; what `Sessions` says is appended, and its descriptors are given. */
   readonly sessionCommand: { readonly file: string, readonly args: readonly string[] }
   readonly sessionEnv?: Readonly<Record<string, string>>
-  /** Busy sessions may keep idle CPUs awake (`../host/cpu-latency.ts`); no unless given. */
-  readonly cpuLatency?: boolean
+  /** Busy sessions may keep idle CPUs awake, on machines where that is worth it (`../host/cpu-latency.ts`); no unless given. */
+  readonly mayKeepCpusAwake?: boolean
   /** Cgroup for sessions, `volbridge` unless given; `false` leaves them where they start. */
   readonly cgroup?: string | false
   readonly events: VolumeEvents
@@ -72,7 +72,7 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
       cgroup: options.cgroup === false ? undefined : options.cgroup ?? 'volbridge',
       ...namespaces === undefined ? {} : { node: { namespaces, cgroups: mounts } }
     })
-    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, cpuLatency: options.cpuLatency ?? false })
+    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, mayKeepCpusAwake: options.mayKeepCpusAwake ?? false })
     const kernel = options.kernelNfs === undefined ? undefined : new KernelMounter({ nfs: options.kernelNfs, mounts, events, stateDir })
     const journal = new FileJournal(`${stateDir}/journal`)
     const table = new VolumeTable(journal)

@@ -11,7 +11,7 @@ import type { StageKey } from '../base/brands.ts'
 import { HostError, VolumeError, messageOf } from '../base/errors.ts'
 import { ioBytesMax, kibibyteBytes } from '../base/limits.ts'
 import { showSource } from '../base/volume-spec.ts'
-import { openCpuLatencyDevice } from '../host/cpu-latency.ts'
+import { idleFacts, judgeCpuLatency, openCpuLatencyDevice } from '../host/cpu-latency.ts'
 import { abortConnection, fuseMountData, fuseType, openFuseDevice, setReadAhead, type WriteControl } from '../host/fuse-connection.ts'
 import { mountsAt, topMountAt } from '../host/mountinfo.ts'
 import { mountFlagBits, type Mounts } from '../host/mounts.ts'
@@ -28,8 +28,8 @@ export interface FuseMounterParts {
   readonly events: VolumeEvents
   /** Dirty bytes a session may hold before writers wait. */
   readonly dirtyBytesMax: number
-  /** Busy sessions may keep idle CPUs awake. */
-  readonly cpuLatency: boolean
+  /** Busy sessions may keep idle CPUs awake, on machines where that is worth it. */
+  readonly mayKeepCpusAwake: boolean
 }
 
 const serveMs = 10_000
@@ -55,11 +55,8 @@ export class FuseMounter implements Mounter {
     const { socketPath } = facts
     if (socketPath === undefined) throw new VolumeError('INTERNAL', 'the start has no socket')
     const device = openFuseDevice()
-    const latencyFd = this.#openCpuLatency(key)
     try {
-      const { session, cgroups } = await this.#parts.sessions.start({
-        key, socketPath, fuseFd: device.fd, latencyFd, started: async (id) => { await request.note({ ...facts, process: id }) }
-      })
+      const { session, cgroups } = await this.#startSession(request, socketPath, device.fd)
       for (const { path, reason } of cgroups?.failed ?? []) {
         this.#parts.events({ kind: 'note', key, text: `the session stays in its starter's cgroup (${path}: ${reason}) and ends with it` })
       }
@@ -71,13 +68,22 @@ export class FuseMounter implements Mounter {
       }
     } finally {
       device.close()
+    }
+  }
+
+  async #startSession ({ key, facts, note }: StartRequest, socketPath: string, fuseFd: number): ReturnType<Sessions['start']> {
+    const latencyFd = this.#openCpuLatency(key)
+    try {
+      return await this.#parts.sessions.start({ key, socketPath, fuseFd, latencyFd, started: async (id) => { await note({ ...facts, process: id }) } })
+    } finally {
+      // A wish lasts as long as anybody has the descriptor: from here on that is the session alone.
       if (latencyFd !== undefined) closeSync(latencyFd)
     }
   }
 
-  /** Without it the volume is slower and otherwise the same. */
+  /** Judged for each: CPUs and the kernel's settings may change. Without it the volume is slower and otherwise the same. */
   #openCpuLatency (key: StageKey): number | undefined {
-    if (!this.#parts.cpuLatency) return undefined
+    if (!this.#parts.mayKeepCpusAwake || !judgeCpuLatency(idleFacts()).isWanted) return undefined
     try {
       return openCpuLatencyDevice()
     } catch (error) {

@@ -3,11 +3,12 @@
  * idle CPU of the machine may sleep so deeply that it is slow to wake.
  *
  * A program's call ends on one CPU and its answer is made on another. Where an idle CPU halts, each of a call's wake-ups leaves the virtual
- * machine twice: once to send the interrupt and once to be woken by it. That is most of what a small request costs, and it delays the sender too.
+ * machine twice, to send the interrupt and to be woken by it: a sixth to a half of what a small request costs, part of it the sender's.
  *
  * Owns when the request is held: from the moment when the loop has turned often within one look until a look in which it has not. Both are
  * milliseconds, so that nothing is asked for on behalf of an idle volume or a slow server. The kernel takes the request back when the
- * descriptor is closed, however this process ends. Does not know on which machines it is worth it (../cpu-latency.ts).
+ * descriptor is closed, however this process ends; one that is stopped (SIGSTOP, a frozen cgroup) keeps it. Does not know on which machines it is
+ * worth it (../cpu-latency.ts).
  */
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -38,7 +39,8 @@ struct cpu_latency {
 };
 
 /*
- * The device takes microseconds: 0 keeps a CPU out of every state from which it would have to be woken, -1 is no wish. It refuses nothing but what
+ * The device takes microseconds: 0 keeps a CPU out of every state from which it would have to be woken, -1 is no wish
+ * (include/linux/pm_qos.h, PM_QOS_DEFAULT_VALUE). It refuses nothing but what
  * is no number; if it does all the same, closing takes the request back and the CPUs sleep as they did.
  */
 static void ask(struct cpu_latency *self, bool awake) {
