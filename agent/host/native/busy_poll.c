@@ -23,7 +23,7 @@
 #include <stdlib.h>
 #include <uv.h>
 
-#include "addon.h"
+#include "loop_part.h"
 
 enum {
   /* Moving averages in 1/256. Three of four waits short: a program that waits for a distant server has a short and a long one in turn. */
@@ -49,9 +49,9 @@ static const uint64_t respect_max_ns = 320 * 1000 * 1000;
 static const uint64_t doubt_ns = 100 * 1000 * 1000;
 
 struct busy_poll {
+  struct loop_part part;
   uv_prepare_t prepare; /* before the loop waits */
   uv_check_t check;     /* after it */
-  int handles;
   uint64_t longest_ns, short_ns;
   bool waits;             /* the loop waits this time */
   uint64_t polled_ns;     /* of this wait, in vain when gave_up */
@@ -61,9 +61,7 @@ struct busy_poll {
   uint64_t respect_ns;    /* the pause after the next theft */
   int undisturbed;        /* good polls with more than one look since the last theft */
   int short_waits, good_polls; /* averages */
-  const int32_t *under_way; /* kept alive by the reference */
-  napi_ref reference;
-  napi_async_cleanup_hook_handle cleanup;
+  const int32_t *under_way; /* kept alive by the part */
 };
 
 static void learn(int *average, bool is, int weight) {
@@ -120,18 +118,8 @@ static void after_wait(uv_check_t *handle) {
   self->resume_ns = uv_hrtime() + doubt_ns;
 }
 
-static void on_closed(uv_handle_t *handle) {
-  struct busy_poll *self = handle->data;
-  if (--self->handles > 0) return;
-  napi_async_cleanup_hook_handle cleanup = self->cleanup;
-  free(self);
-  napi_remove_async_cleanup_hook(cleanup);
-}
-
-static void on_environment_ends(napi_async_cleanup_hook_handle handle, void *data) {
-  struct busy_poll *self = data;
-  uv_close((uv_handle_t *)&self->prepare, on_closed);
-  uv_close((uv_handle_t *)&self->check, on_closed);
+static void release(struct loop_part *part) {
+  free(part);
 }
 
 /*
@@ -154,13 +142,12 @@ static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
   struct busy_poll *self = NULL;
   /* With one CPU whoever is to make the event would have to wait for us. */
   if (uv_available_parallelism() > 1 && napi_get_uv_event_loop(env, &loop) == napi_ok) self = calloc(1, sizeof *self);
-  if (self != NULL && napi_create_reference(env, arguments[1], 1, &self->reference) != napi_ok) {
-    free(self);
-    self = NULL;
-  }
-  if (self != NULL && napi_add_async_cleanup_hook(env, on_environment_ends, self, &self->cleanup) != napi_ok) {
-    free(self);
-    self = NULL;
+  if (self != NULL) {
+    self->part = (struct loop_part){ .handles = { (uv_handle_t *)&self->prepare, (uv_handle_t *)&self->check }, .release = release };
+    if (!tie_loop_part(env, &self->part, arguments[1])) {
+      free(self);
+      self = NULL;
+    }
   }
   if (self != NULL) {
     self->longest_ns = (uint64_t)microseconds * 1000;
@@ -169,8 +156,6 @@ static napi_value start_busy_poll(napi_env env, napi_callback_info info) {
     self->under_way = under_way;
     self->good_polls = one;
     self->respect_ns = respect_first_ns;
-    self->handles = 2;
-    self->prepare.data = self->check.data = self;
     /* Node does this too. None of these calls can fail for a loop that lives. The handles must not keep it alive. */
     uv_loop_configure(loop, UV_METRICS_IDLE_TIME);
     uv_prepare_init(loop, &self->prepare);

@@ -16,7 +16,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "addon.h"
+#include "loop_part.h"
 
 enum {
   look_ms = 5,
@@ -26,16 +26,14 @@ enum {
 };
 
 struct cpu_latency {
+  struct loop_part part;
   uv_check_t check; /* a turn of the loop */
   uv_timer_t timer; /* runs while the request is held */
-  int handles;
   int fd;
   bool is_held;
   int turns;
   uint64_t since_ms;
-  double *held_ms; /* kept alive by the reference */
-  napi_ref reference;
-  napi_async_cleanup_hook_handle cleanup;
+  double *held_ms; /* kept alive by the part */
 };
 
 /*
@@ -82,19 +80,10 @@ static void on_turn(uv_check_t *check) {
   }
 }
 
-static void on_closed(uv_handle_t *handle) {
-  struct cpu_latency *self = handle->data;
-  if (--self->handles > 0) return;
-  napi_async_cleanup_hook_handle cleanup = self->cleanup;
+static void release(struct loop_part *part) {
+  struct cpu_latency *self = (struct cpu_latency *)part;
   if (self->fd >= 0) close(self->fd);
   free(self);
-  napi_remove_async_cleanup_hook(cleanup);
-}
-
-static void on_environment_ends(napi_async_cleanup_hook_handle handle, void *data) {
-  struct cpu_latency *self = data;
-  uv_close((uv_handle_t *)&self->check, on_closed);
-  uv_close((uv_handle_t *)&self->timer, on_closed);
 }
 
 /*
@@ -115,22 +104,16 @@ static napi_value start_cpu_latency_requests(napi_env env, napi_callback_info in
     return NULL;
   }
   struct cpu_latency *self = napi_get_uv_event_loop(env, &loop) == napi_ok ? calloc(1, sizeof *self) : NULL;
-  if (self != NULL && napi_create_reference(env, arguments[1], 1, &self->reference) != napi_ok) {
-    free(self);
-    self = NULL;
+  if (self != NULL) {
+    self->part = (struct loop_part){ .handles = { (uv_handle_t *)&self->check, (uv_handle_t *)&self->timer }, .release = release };
+    self->fd = fd;
+    self->held_ms = held_ms;
   }
-  if (self != NULL && napi_add_async_cleanup_hook(env, on_environment_ends, self, &self->cleanup) != napi_ok) {
+  if (self == NULL || !tie_loop_part(env, &self->part, arguments[1])) {
     free(self);
-    self = NULL;
-  }
-  if (self == NULL) {
     napi_throw_error(env, "ERR_ADDON", "startCpuLatencyRequests: no memory");
     return NULL;
   }
-  self->fd = fd;
-  self->held_ms = held_ms;
-  self->handles = 2;
-  self->check.data = self->timer.data = self;
   /* None of these calls can fail for a loop that lives. The handles must not keep it alive. */
   uv_check_init(loop, &self->check);
   uv_timer_init(loop, &self->timer);

@@ -95,6 +95,25 @@ test('a device that takes no wish is let go: nothing is held, and the process li
   t.is(heldMs, 0)
 })
 
+test('a worker thread that ends while it holds one gives it back', async (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'volbridge-latency-'))
+  const file = path.join(folder, 'device')
+  const source = `
+    import { openSync, readlinkSync } from 'node:fs'
+    import { Worker } from 'node:worker_threads'
+    const file = process.argv[1]
+    const fd = openSync(file, 'w')
+    const program = 'import(' + JSON.stringify(${JSON.stringify(addonModule)}) + ').then(({ loadAddon }) => { loadAddon().startCpuLatencyRequests(' + fd + ', new Float64Array(1)); let left = 3000; const turn = () => { if (--left > 0) setImmediate(turn); else process.exit(0) }; turn() })'
+    new Worker(program, { eval: true }).on('exit', (code) => {
+      let open = true
+      try { readlinkSync('/proc/self/fd/' + fd) } catch { open = false }
+      console.log(JSON.stringify({ code, open }))
+    })`
+  const { stdout } = await run(process.execPath, ['--no-warnings', '--input-type=module-typescript', '--eval', source, file], { timeout: 60_000 })
+  t.deepEqual(JSON.parse(stdout), { code: 0, open: false })
+  rmSync(folder, { recursive: true })
+})
+
 test('only a descriptor and a place for the time are taken', (t) => {
   const { startCpuLatencyRequests } = loadAddon()
   for (const wrong of [-1, '3', undefined]) t.throws(() => { startCpuLatencyRequests(wrong as never, new Float64Array(1)) }, { code: 'ERR_INVALID_ARG' })
