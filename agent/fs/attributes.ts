@@ -20,6 +20,8 @@ interface OwnChanges {
   readonly made: Set<ChangeToken>
   /** Tokens seen; each must be among `made` in the end. */
   seen: ChangeToken[]
+  /** What other answers showed meanwhile with another size than was known. */
+  resized: Attributes[]
   /** The server left out what would have told. */
   isUnknown: boolean
 }
@@ -118,6 +120,7 @@ export class AttributeCache {
     if (!this.#accept(inode, attributes, sent, receivedMs)) return
     if (cached.own !== undefined) {
       cached.own.seen.push(attributes.change)
+      if (last !== undefined && last.sizeBytes !== attributes.sizeBytes && cached.own.resized.length < judgedAfter) cached.own.resized.push(attributes)
       return
     }
     if (last === undefined || last.change === attributes.change) return
@@ -133,7 +136,7 @@ export class AttributeCache {
   begin (inode: Inode): number {
     const cached = inode.cached
     cached.version += 1
-    const own = cached.own ??= { inFlight: 0, made: new Set(), seen: [], isUnknown: false }
+    const own = cached.own ??= { inFlight: 0, made: new Set(), seen: [], resized: [], isUnknown: false }
     if (own.inFlight === 0 && cached.attributes !== undefined) own.made.add(cached.attributes.change)
     own.inFlight += 1
     return this.stamp()
@@ -156,6 +159,7 @@ export class AttributeCache {
       this.#judge(inode, own)
     } else if (own.seen.length > judgedAfter) {
       own.seen = own.seen.filter((token) => !own.made.has(token))
+      own.resized = []
       if (own.made.size > madeKept) for (const token of [...own.made].slice(0, own.made.size - madeKept / 2)) own.made.delete(token)
     }
   }
@@ -283,6 +287,7 @@ export class AttributeCache {
       own.made.add(change.before)
     } else if (change.before !== undefined) own.seen.push(change.before)
     else if (last === undefined || inode.kind === 'directory' || !hasSameData(last, change.after)) own.isUnknown = true
+    for (const half of own.resized) if (isHalfOf(half, change, change.after, own)) own.made.add(half.change)
     own.made.add(change.after.change)
     this.#accept(inode, change.after, sent, this.#clock.nowMs())
   }
@@ -315,6 +320,15 @@ export class AttributeCache {
 /** Negative when `a` is older by the server's clock. */
 function compareTimes (a: Attributes, b: Attributes): number {
   return a.ctimeSeconds - b.ctimeSeconds || a.ctimeNanoseconds - b.ctimeNanoseconds
+}
+
+/**
+ * nfs-ganesha truncates and then sets the times. An answer from between the two has the new size under a token that is neither before nor after, and
+ * nobody but us has changed anything: what came before was ours, and it is not newer than what came after.
+ */
+function isHalfOf (seen: Attributes, { before, beforeData }: Change, after: Attributes, own: OwnChanges): boolean {
+  return before !== undefined && own.made.has(before) && beforeData !== undefined && beforeData.sizeBytes !== after.sizeBytes &&
+    seen.sizeBytes === after.sizeBytes && compareTimes(seen, after) <= 0
 }
 
 function hasSameData (a: DataState, b: DataState): boolean {

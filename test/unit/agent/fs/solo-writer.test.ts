@@ -60,6 +60,28 @@ test('a change right after an unlink or link of ours is not taken for a foreign 
   }
 })
 
+test('a truncate that the server does in two steps is not taken for a foreign change by who sees it between them, and a change of another size is', async (t) => {
+  for (const [foreign, ended] of [[undefined, 0], ['seven b', 1]] as const) {
+    const server = new MemoryServer()
+    server.put('/a', 'some text')
+    const world = new World({ ...solo, server })
+    const file = await world.open('/a')
+    const nodeid = await world.nodeid('/a')
+    server.intercept('setattr', async (proceed) => {
+      // As nfs-ganesha: first the size, then the times.
+      const first = await proceed() as { before: unknown, beforeData: unknown }
+      if (foreign !== undefined) server.put('/a', foreign)
+      good(await world.fs.read(file, 0, 4))
+      const second = await proceed() as object
+      return { ...second, before: first.before, beforeData: first.beforeData } as never
+    })
+    good(await world.fs.setattr(nodeid, undefined, { sizeBytes: 4 }, root))
+    t.like(world.fs.counters(), { soloWriterEnded: ended }, foreign)
+    t.is((await world.stat('/a')).sizeBytes, 4)
+    await world.close(file)
+  }
+})
+
 test('a foreign change gives the file another number, which the old one’s open is sent to, and its descriptors live on', async (t) => {
   const shared: string[] = []
   const world = new World({ ...solo, onShared: (path) => { shared.push(path) } })
