@@ -1,5 +1,6 @@
 // Tests that need root, /dev/fuse or a real NFS server. One file at a time in a process of its own: they mount, change
-// credentials and send signals. Each worker removes what it made; scripts/test gives each file its own namespaces, which end with it.
+// credentials and send signals. Each worker removes what it made; scripts/test gives each file its own namespaces,
+// which end with it.
 export default {
   extensions: ['ts'],
   files: ['test/{semantics,model,conformance,cluster}/**/*.test.ts'],

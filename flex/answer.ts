@@ -3,8 +3,9 @@
  *
  * Owns the form of a reply and every way this process may end. Does not know the call-outs.
  *
- * kubelet reads stdout and stderr together until end of file and wants one JSON value there; it logs the full arguments, secrets
- * included, when the exit code is not 0 (k8s flexvolume/driver-call.go). Hence: no other output, never another exit code.
+ * kubelet reads stdout and stderr together until end of file and wants one JSON value there; it logs the full
+ * arguments, secrets included, when the exit code is not 0 (k8s flexvolume/driver-call.go). Hence: no other output,
+ * never another exit code.
  */
 import { closeSync, openSync, writeSync } from 'node:fs'
 
@@ -63,8 +64,8 @@ function silenceStderr (): void {
 }
 
 /**
- * Runs `call` and ends the process with its reply. A signal, an exception anywhere, a lost promise or a silent end of the event loop
- * are a Failure. Does not return.
+ * Runs `call` and ends the process with its reply. A signal, an exception anywhere, a lost promise or a silent end of
+ * the event loop are a Failure. Does not return.
  */
 export function answerWith (call: () => FlexReply | Promise<FlexReply>): void {
   let answered = false

@@ -15,16 +15,23 @@ import { decodeMount, decodeUnmount } from './decode.ts'
 
 /** An open agent, as much of it as this door uses. */
 export interface NodeDoor {
-  call<M extends MethodName<'Node'>> (service: 'Node', method: M, request: Partial<RequestOf<'Node', M>>, options: CallOptions): Promise<ResponseOf<'Node', M>>
+  call<M extends MethodName<'Node'>> (
+    service: 'Node',
+    method: M,
+    request: Partial<RequestOf<'Node', M>>,
+    options: CallOptions
+  ): Promise<ResponseOf<'Node', M>>
   close (): void
 }
 /** Finds the node's agent or starts one. @throws with a sentence for an operator. */
 export type OpenAgent = () => Promise<NodeDoor>
 
-/** kubelet itself never gives up on a Flex call. The agent answers a mount after at most 110 s, an unmount after about 10. */
+/** kubelet itself never gives up on a Flex call. The agent answers a mount after at most 110 s, an unmount after about
+ * 10. */
 const mountMs = 115_000
 const unmountMs = 60_000
-/** gRPC's status for "no connection". It is also the engine's word for "server away", which the agent marks as its own. */
+/** gRPC's status for "no connection". It is also the engine's word for "server away", which the agent marks as its
+ * own. */
 const UNAVAILABLE = 14
 
 const metadata = { [doorHeader]: 'flex' }
@@ -32,9 +39,10 @@ const metadata = { [doorHeader]: 'flex' }
 const isLostConnection = (error: unknown): boolean =>
   error instanceof CallError && !error.agentAnswered && error.code === UNAVAILABLE
 
-/** Both calls are idempotent, so one lost with its agent (a restart, an agent that just ended idle) is made once more. */
+/** Both calls are idempotent, so one lost with its agent (a restart, an agent that just ended idle) is made once
+ * more. */
 async function withAgent (openAgent: OpenAgent, call: (agent: NodeDoor) => Promise<unknown>): Promise<void> {
-  for (let attempt = 1; ; attempt++) {
+  for (let attempt = 1;; attempt++) {
     const agent = await openAgent()
     try {
       await call(agent)
@@ -54,7 +62,9 @@ const UNIMPLEMENTED = 12
 function detailsOf (error: unknown): string {
   if (!(error instanceof CallError)) return messageOf(error)
   if (error.agentAnswered) return error.details
-  if (error.code === UNIMPLEMENTED) return `the node's agent does not know this call, it is of another version (${error.details}): restart it with the version of this driver`
+  if (error.code === UNIMPLEMENTED) {
+    return `the node's agent does not know this call, it is of another version (${error.details}): restart it with the version of this driver`
+  }
   return `the node's agent does not answer (${error.details}); \`volbridge doctor\` looks at it, and its log says more (STATE-DIR/agent.log, or that of its pod)`
 }
 
@@ -63,7 +73,11 @@ export async function mount (args: readonly string[], openAgent: OpenAgent, kind
   try {
     const request = decodeMount(args, kind)
     const headers = kind === 'kernel' ? { ...metadata, [unmeasuredHeader]: '1' } : metadata
-    await withAgent(openAgent, async (agent) => await agent.call('Node', 'NodePublishVolume', request, { deadlineMs: mountMs, metadata: headers }))
+    await withAgent(
+      openAgent,
+      async (agent) =>
+        await agent.call('Node', 'NodePublishVolume', request, { deadlineMs: mountMs, metadata: headers })
+    )
     return { status: 'Success' }
   } catch (error) {
     return failure(detailsOf(error))
@@ -74,7 +88,10 @@ export async function mount (args: readonly string[], openAgent: OpenAgent, kind
 export async function unmount (args: readonly string[], openAgent: OpenAgent): Promise<FlexReply> {
   try {
     const request = decodeUnmount(args)
-    await withAgent(openAgent, async (agent) => await agent.call('Node', 'NodeUnpublishVolume', request, { deadlineMs: unmountMs, metadata }))
+    await withAgent(
+      openAgent,
+      async (agent) => await agent.call('Node', 'NodeUnpublishVolume', request, { deadlineMs: unmountMs, metadata })
+    )
     return { status: 'Success' }
   } catch (error) {
     return failure(detailsOf(error))

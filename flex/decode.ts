@@ -1,8 +1,9 @@
 /**
  * Flex arguments as CSI messages.
  *
- * Owns what kubelet puts beside the user's options, and the refusal of what is no such thing. Messages name the option and never its
- * value when the value may be a secret. Does not know what the options mean: the agent validates them like CSI's attributes.
+ * Owns what kubelet puts beside the user's options, and the refusal of what is no such thing. Messages name the option
+ * and never its value when the value may be a secret. Does not know what the options mean: the agent validates them
+ * like CSI's attributes.
  */
 import { createHash } from 'node:crypto'
 import { parseAbsolutePath } from '../agent/base/brands.ts'
@@ -42,7 +43,9 @@ function parseJson (text: string): unknown {
 function decodeOptions (text: string | undefined): Options {
   if (text === undefined) return refuse('json options', 'are missing')
   const parsed = parseJson(text)
-  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return refuse('json options', 'are not an object')
+  if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) {
+    return refuse('json options', 'are not an object')
+  }
   for (const [key, value] of Object.entries(parsed)) {
     if (typeof value !== 'string') refuse(`option ${JSON.stringify(key.slice(0, 200))}`, 'is not a string', 'quote it')
   }
@@ -60,7 +63,8 @@ const readwrite: ReadonlyMap<string, boolean> = new Map([['rw', false], ['ro', t
 
 function decodeReadOnly (options: Options): boolean {
   const told = options['kubernetes.io/readwrite'] ?? 'rw'
-  return readwrite.get(told) ?? refuse('option "kubernetes.io/readwrite"', `${JSON.stringify(told.slice(0, 50))} is neither "rw" nor "ro"`)
+  return readwrite.get(told) ??
+    refuse('option "kubernetes.io/readwrite"', `${JSON.stringify(told.slice(0, 50))} is neither "rw" nor "ro"`)
 }
 
 /** The pod's name as told, for `status` only: whoever writes the options can forge it, so nothing is decided by it. */
@@ -76,7 +80,13 @@ function ownerContext (options: Options): Options {
 function decodeClient (options: Options, kind: DriverKind): Options {
   if (kind === 'general') return {}
   const { client = 'kernel' } = options
-  if (client !== 'kernel' && client !== 'auto') refuse('option "client"', `${JSON.stringify(client.slice(0, 50))} contradicts this driver, which mounts with client=kernel`, 'leave it out, or use the driver without "-kernel"')
+  if (client !== 'kernel' && client !== 'auto') {
+    refuse(
+      'option "client"',
+      `${JSON.stringify(client.slice(0, 50))} contradicts this driver, which mounts with client=kernel`,
+      'leave it out, or use the driver without "-kernel"'
+    )
+  }
   return { client: 'kernel' }
 }
 
@@ -91,7 +101,9 @@ export function decodeMount (args: readonly string[], kind: DriverKind = 'genera
     volumeId: volumeIdOf(target),
     targetPath: target,
     readonly: decodeReadOnly(options),
-    volumeContext: { ...Object.fromEntries(attributes) as Options, ...decodeClient(options, kind), ...ownerContext(options) },
+    volumeContext: {
+      ...Object.fromEntries(attributes) as Options, ...decodeClient(options, kind), ...ownerContext(options)
+    },
     secrets: Object.fromEntries(secrets) as Options,
     volumeCapability: {
       // Flex knows no access modes: who may write is said by readwrite alone.

@@ -7,7 +7,8 @@ import { VolumeError } from './errors.ts'
 declare const brand: unique symbol
 type Branded<T, B extends string> = T & { readonly [brand]: B }
 
-/** A file name: the bytes of one path component, decoded as latin1 (lossless, usable as a Map key). Show it with `showName`. */
+/** A file name: the bytes of one path component, decoded as latin1 (lossless, usable as a Map key). Show it with
+ * `showName`. */
 export type FileName = Branded<string, 'FileName'>
 /** An absolute, normalised path without `..`, `.` or a trailing slash. */
 export type AbsolutePath = Branded<string, 'AbsolutePath'>
@@ -27,7 +28,8 @@ export const toStageKey = (hex: string): StageKey => hex as StageKey
 export const toDeviceNumber = (text: string): DeviceNumber => text as DeviceNumber
 
 /**
- * Accepts an absolute path, collapses repeated and trailing slashes, refuses `.`/`..` components, NUL and over-long paths.
+ * Accepts an absolute path, collapses repeated and trailing slashes, refuses `.`/`..` components, NUL and over-long
+ * paths.
  * @throws VolumeError INVALID naming `field`.
  */
 export function parseAbsolutePath (text: string, field: string): AbsolutePath {
@@ -39,7 +41,9 @@ export function parseAbsolutePath (text: string, field: string): AbsolutePath {
   if (text.includes('\0')) return refuse('contains a NUL byte', 'remove it')
   const parts = text.split('/').filter((part) => part !== '')
   if (parts.some((part) => part === '.' || part === '..')) return refuse('contains "." or ".."', 'give the plain path')
-  if (parts.some((part) => Buffer.byteLength(part) > 255)) return refuse('has a component of more than 255 bytes', 'shorten it')
+  if (parts.some((part) => Buffer.byteLength(part) > 255)) {
+    return refuse('has a component of more than 255 bytes', 'shorten it')
+  }
   if (Buffer.byteLength(text) > 4095) return refuse('is longer than 4095 bytes', 'shorten it')
   return `/${parts.join('/')}` as AbsolutePath
 }

@@ -1,11 +1,12 @@
 /**
  * The whole error taxonomy.
  *
- * Owns the classes that may be thrown across a folder border. Expected answers ("no such file") are values (`Errno`), not errors.
- * Does not know gRPC codes, FUSE errnos or Flex statuses: each border has one total table for that.
+ * Owns the classes that may be thrown across a folder border. Expected answers ("no such file") are values (`Errno`),
+ * not errors. Does not know gRPC codes, FUSE errnos or Flex statuses: each border has one total table for that.
  */
 
-/** The peer broke its protocol: the connection or message is unusable. Never a reason to repeat the same bytes to a caller. */
+/** The peer broke its protocol: the connection or message is unusable. Never a reason to repeat the same bytes to a
+ * caller. */
 export class WireError extends Error {
   override readonly name = 'WireError'
   readonly code: 'TRUNCATED' | 'OVERLONG' | 'TRAILING' | 'INVALID' | 'UNSUPPORTED'
@@ -42,7 +43,8 @@ export class HostError extends Error {
 }
 
 export const volumeErrorCodes = [
-  'INVALID', 'NOT_FOUND', 'CONFLICT', 'PRECONDITION', 'IN_PROGRESS', 'UNAVAILABLE', 'TIMED_OUT', 'EXHAUSTED', 'DENIED', 'UNSUPPORTED', 'INTERNAL'
+  'INVALID', 'NOT_FOUND', 'CONFLICT', 'PRECONDITION', 'IN_PROGRESS', 'UNAVAILABLE', 'TIMED_OUT', 'EXHAUSTED', 'DENIED',
+  'UNSUPPORTED', 'INTERNAL'
 ] as const
 export type VolumeErrorCode = typeof volumeErrorCodes[number]
 
@@ -56,7 +58,10 @@ export class VolumeError extends Error {
   readonly field: string | undefined
   readonly remedy: string | undefined
   constructor (code: VolumeErrorCode, message: string, facts: ErrorOptions & { field?: string, remedy?: string } = {}) {
-    super(facts.remedy === undefined ? message : `${message}; ${facts.remedy}`, facts.cause === undefined ? undefined : { cause: facts.cause })
+    super(
+      facts.remedy === undefined ? message : `${message}; ${facts.remedy}`,
+      facts.cause === undefined ? undefined : { cause: facts.cause }
+    )
     this.code = code
     this.field = facts.field
     this.remedy = facts.remedy

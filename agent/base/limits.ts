@@ -12,30 +12,34 @@ export const NFS3_FHSIZE = 64
 export const fileNameBytesMax = 255
 /** PATH_MAX including the final NUL; also the longest symlink we accept from a server. */
 export const pathBytesMax = 4096
-/** FUSE requests carry at most 256 pages (FUSE_MAX_MAX_PAGES before Linux 6.13), and 1 MiB is what NFS servers offer. */
+/** FUSE requests carry at most 256 pages (FUSE_MAX_MAX_PAGES before Linux 6.13), and 1 MiB is what NFS servers
+ * offer. */
 export const ioBytesMax = mebibyteBytes
 /** Largest RPC record accepted: 1 MiB of payload plus headers and a generous margin for READDIRPLUS replies. */
 export const recordBytesMax = 2 * mebibyteBytes
 /** AUTH_SYS carries at most 16 auxiliary groups, RFC 5531 appendix A. */
 export const authSysGroupsMax = 16
-/** Calls in flight on one connection; more wait in order. The kernel's slot table starts at 2 and grows to 65536; servers throttle near 128. */
+/** Calls in flight on one connection; more wait in order. The kernel's slot table starts at 2 and grows to 65536;
+ * servers throttle near 128. */
 export const callsInFlightMax = 128
 /** Unacknowledged and uncommitted bytes of one file, then writers wait. */
 export const dirtyFileBytesMax = 48 * mebibyteBytes
 /**
- * The same for a whole session. With the requests that the kernel has under way at most (`fuseBackgroundMax`, 1 MiB each: writers
- * waiting for memory hold a copy) and the 100 MiB of a working process this keeps a session under 256 MiB.
+ * The same for a whole session. With the requests that the kernel has under way at most (`fuseBackgroundMax`, 1 MiB
+ * each: writers waiting for memory hold a copy) and the 100 MiB of a working process this keeps a session under 256
+ * MiB.
  */
 export const dirtySessionBytesMax = 64 * mebibyteBytes
 /**
- * Requests nobody waits for in person (read-ahead, asynchronous direct I/O) that the kernel hands over at once; it keeps more of them
- * itself. Its own 12 would leave a network with latency mostly idle; 64 x 1 MiB is 640 MB/s at 100 ms.
+ * Requests nobody waits for in person (read-ahead, asynchronous direct I/O) that the kernel hands over at once; it
+ * keeps more of them itself. Its own 12 would leave a network with latency mostly idle; 64 x 1 MiB is 640 MB/s at 100
+ * ms.
  */
 export const fuseBackgroundMax = 64
 /**
- * Window of the kernel's read-ahead (bdi read_ahead_kb), the least and the most; `agent/nfs/read-ahead.ts` chooses. The kernel asks for the next window when
- * it begins to read one. More than needed makes a page fault somewhere in a mapped file bring more than it is worth; two of the largest are
- * what the kernel hands over at once (`fuseBackgroundMax`).
+ * Window of the kernel's read-ahead (bdi read_ahead_kb), the least and the most; `agent/nfs/read-ahead.ts` chooses. The
+ * kernel asks for the next window when it begins to read one. More than needed makes a page fault somewhere in a mapped
+ * file bring more than it is worth; two of the largest are what the kernel hands over at once (`fuseBackgroundMax`).
  */
 export const readAheadBytesMin = 8 * mebibyteBytes
 export const readAheadBytesMax = 32 * mebibyteBytes

@@ -1,10 +1,12 @@
 /**
  * What a volume is, after parsing: the one vocabulary shared by the doors, the engine, the session and the NFS client.
- * Owns the frozen, fully defaulted types. Does not know how they were spelled: `agent/volumes/spec.ts` parses and refuses.
+ * Owns the frozen, fully defaulted types. Does not know how they were spelled: `agent/volumes/spec.ts` parses and
+ * refuses.
  */
 import type { FileName } from './brands.ts'
 
-/** nfs(5): what a call does when the server does not answer. `hard` waits for ever; `soft` gives EIO, `softerr` ETIMEDOUT after `retrans`. */
+/** nfs(5): what a call does when the server does not answer. `hard` waits for ever; `soft` gives EIO, `softerr`
+ * ETIMEDOUT after `retrans`. */
 export type Recovery = 'hard' | 'soft' | 'softerr'
 export type LookupCache = 'all' | 'positive' | 'none'
 /** `4` is the newest minor version that both sides speak. */
@@ -39,10 +41,12 @@ export interface NfsOptions {
   readonly sec: string
   /** Where `fcntl` and `flock` locks are kept, if it was said. Kernel's client only. */
   readonly locks?: 'local' | 'remote' | undefined
-  /** `softreval` and `noacl` of nfs(5). Kernel's client only: the own client always does the first and never speaks ACLs. */
+  /** `softreval` and `noacl` of nfs(5). Kernel's client only: the own client always does the first and never speaks
+   * ACLs. */
   readonly softReval?: true | undefined
   readonly noAcl?: true | undefined
-  /** How long the first mount attempt is repeated while the server is away (nfs(5) `retry`), in milliseconds; 0 is one attempt. */
+  /** How long the first mount attempt is repeated while the server is away (nfs(5) `retry`), in milliseconds; 0 is one
+   * attempt. */
   readonly retryMs: number
 }
 

@@ -1,8 +1,8 @@
 /**
  * The node's agent: find it, or start one and wait for it.
  *
- * Owns the race between several callers that find none, and the words when it can't be had. Used by the Flex door and by the command
- * line; loads no parser and no addon. Does not know what the agent is asked.
+ * Owns the race between several callers that find none, and the words when it can't be had. Used by the Flex door and
+ * by the command line; loads no parser and no addon. Does not know what the agent is asked.
  */
 import { closeSync, openSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -26,7 +26,8 @@ export interface OpenOptions {
   readonly program: Program
   /** Environment of a started agent: as little as possible, nothing of kubelet's or the caller's. */
   readonly environment?: Readonly<Record<string, string>>
-  /** For an agent that has to be started, and asked only then: a wrong one must not keep anybody from an agent that runs. */
+  /** For an agent that has to be started, and asked only then: a wrong one must not keep anybody from an agent that
+   * runs. */
   readonly cpuLatency?: () => CpuLatencyChoice | undefined
   readonly startMs?: number
 }
@@ -34,14 +35,18 @@ export interface OpenOptions {
 const lookMs = 20
 /** An agent on a slow node needs a second; recovery of many volumes a few. */
 const startMsDefault = 30_000
-/** Whoever holds the start lock for longer is stuck or gone: a living starter gives up before, and a slow one must not get a rival. */
+/** Whoever holds the start lock for longer is stuck or gone: a living starter gives up before, and a slow one must not
+ * get a rival. */
 const startLockMs = startMsDefault + 5000
 
 /** Whether somebody accepts connections there. The connection is closed again: a gRPC channel makes its own. */
 export async function isListening (socketPath: string): Promise<boolean> {
   if (Buffer.byteLength(socketPath) > unixSocketPathBytesMax) {
-    throw new VolumeError('INVALID', `the agent's socket path ${JSON.stringify(socketPath)} has ${Buffer.byteLength(socketPath)} bytes, at most ${unixSocketPathBytesMax} are possible`,
-      { field: '--run-dir', remedy: 'choose a shorter folder' })
+    throw new VolumeError(
+      'INVALID',
+      `the agent's socket path ${JSON.stringify(socketPath)} has ${Buffer.byteLength(socketPath)} bytes, at most ${unixSocketPathBytesMax} are possible`,
+      { field: '--run-dir', remedy: 'choose a shorter folder' }
+    )
   }
   return await new Promise((resolve) => {
     const socket = connect({ path: socketPath })
@@ -52,8 +57,9 @@ export async function isListening (socketPath: string): Promise<boolean> {
 }
 
 /**
- * One starter at a time: a hundred Flex calls at once must not start a hundred agents. The lock is only a courtesy; the agent's own lock
- * on the state folder decides, so a lock taken over wrongly costs one process that says "already running" and ends.
+ * One starter at a time: a hundred Flex calls at once must not start a hundred agents. The lock is only a courtesy; the
+ * agent's own lock on the state folder decides, so a lock taken over wrongly costs one process that says "already
+ * running" and ends.
  */
 function takeStartLock (file: string): boolean {
   try {
@@ -101,7 +107,8 @@ async function startAgent ({ places, program, environment, cpuLatency }: OpenOpt
   return await startDetached({
     file: program.file,
     args: [
-      ...program.args, 'agent', '--state-dir', places.stateDir, '--run-dir', places.runDir, '--agent-socket', places.agentSocket,
+      ...program.args, 'agent', '--state-dir', places.stateDir, '--run-dir', places.runDir, '--agent-socket',
+      places.agentSocket,
       '--log-file', places.logFile, '--leave-when-idle', ...choice === undefined ? [] : ['--cpu-latency', choice]
     ],
     env: environment ?? { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
@@ -118,7 +125,9 @@ async function waitListening (places: Places, started: StartedProcess | undefine
       // Another one may have won the race for the state folder and be about to listen.
       await pause(500)
       if (await isListening(places.agentSocket)) return true
-      throw new VolumeError('UNAVAILABLE', `the agent ${ended}${lastWords(places.logFile)}`, { remedy: `see ${places.logFile}` })
+      throw new VolumeError('UNAVAILABLE', `the agent ${ended}${lastWords(places.logFile)}`, {
+        remedy: `see ${places.logFile}`
+      })
     }
     if (monotonicMs() > untilMs) return false
     await pause(lookMs)
@@ -136,7 +145,9 @@ async function ensureAgent (options: OpenOptions): Promise<void> {
   while (monotonicMs() < untilMs) {
     if (takeStartLock(lockFile)) {
       try {
-        if (await isListening(places.agentSocket) || await waitListening(places, await startAgent(options), untilMs)) return
+        if (await isListening(places.agentSocket) || await waitListening(places, await startAgent(options), untilMs)) {
+          return
+        }
       } finally {
         unlinkIfThere(lockFile)
       }
@@ -144,23 +155,31 @@ async function ensureAgent (options: OpenOptions): Promise<void> {
       return
     }
   }
-  throw new VolumeError('UNAVAILABLE', `no agent answered at ${places.agentSocket} within ${Math.round(startMs / 1000)} s`, { remedy: `see ${places.logFile}` })
+  throw new VolumeError(
+    'UNAVAILABLE',
+    `no agent answered at ${places.agentSocket} within ${Math.round(startMs / 1000)} s`,
+    { remedy: `see ${places.logFile}` }
+  )
 }
 
 /** A client of the running agent. @throws VolumeError UNAVAILABLE when there is none. */
 export async function findAgent (places: Places): Promise<RpcClient> {
   if (await isListening(places.agentSocket)) return new RpcClient(loadServices(), places.agentSocket)
-  throw new VolumeError('UNAVAILABLE', `no agent is running (nobody listens at ${places.agentSocket})`,
-    { remedy: 'start one with `volbridge agent`; `volbridge mount` and Flex do so by themselves' })
+  throw new VolumeError('UNAVAILABLE', `no agent is running (nobody listens at ${places.agentSocket})`, {
+    remedy: 'start one with `volbridge agent`; `volbridge mount` and Flex do so by themselves'
+  })
 }
 
-/** A client of the node's agent, started if there is none. @throws VolumeError with the reason why there can't be one. */
+/** A client of the node's agent, started if there is none. @throws VolumeError with the reason why there can't be
+ * one. */
 export async function openAgent (options: OpenOptions): Promise<RpcClient> {
   try {
     await ensureAgent(options)
   } catch (error) {
     if (error instanceof VolumeError) throw error
-    throw new VolumeError('UNAVAILABLE', `no agent is running and none can be started: ${messageOf(error)}`, { cause: error })
+    throw new VolumeError('UNAVAILABLE', `no agent is running and none can be started: ${messageOf(error)}`, {
+      cause: error
+    })
   }
   return new RpcClient(loadServices(), options.places.agentSocket)
 }

@@ -65,7 +65,9 @@ const exitUsage = 2
 
 function withPlaces (command: Command): Command {
   return command
-    .addOption(new Option('--state-dir <dir>', 'journal and shared mounts (VOLBRIDGE_STATE_DIR; default /var/lib/volbridge)'))
+    .addOption(
+      new Option('--state-dir <dir>', 'journal and shared mounts (VOLBRIDGE_STATE_DIR; default /var/lib/volbridge)')
+    )
     .addOption(new Option('--run-dir <dir>', 'sockets (VOLBRIDGE_RUN_DIR; default /run/volbridge)'))
     .addOption(new Option('--agent-socket <path>', 'the agent\'s own socket (default RUN-DIR/agent.sock)'))
 }
@@ -82,18 +84,47 @@ function parseSeconds (text: string): number {
 interface Result { code: number }
 
 function addAgent (program: Command, commands: Commands, result: Result): void {
-  withPlaces(program.command('agent').description('Serve this node: CSI when an endpoint is given, Flex and `volbridge mount` always.'))
+  withPlaces(
+    program.command('agent').description(
+      'Serve this node: CSI when an endpoint is given, Flex and `volbridge mount` always.'
+    )
+  )
     .addOption(new Option('--csi-endpoint <endpoint>', 'unix:///PATH of the CSI socket; also registers with kubelet'))
-    .addOption(new Option('--csi-health', 'serve NodeGetVolumeHealth and NodeGetStorageHealth (CSI 1.13); tools of older versions may refuse a driver that has them').default(false))
+    .addOption(
+      new Option(
+        '--csi-health',
+        'serve NodeGetVolumeHealth and NodeGetStorageHealth (CSI 1.13); tools of older versions may refuse a driver that has them'
+      ).default(false)
+    )
     .addOption(new Option('--node-id <name>', 'this node\'s name in Kubernetes (default: the host name)'))
     .addOption(new Option('--kubelet-dir <dir>', 'kubelet\'s root folder').default(defaultKubeletDir))
     .addOption(new Option('--driver-name <name>', 'CSI driver name').default(defaultDriverName))
-    .addOption(new Option('--host-ns <folder>', 'in a container with hostPID: /proc/1/ns. Mounts and sessions are then made on the node and outlive the container'))
-    .addOption(new Option('--listen <address>', 'HOST:PORT, or a PORT of 127.0.0.1, for a page to look at (/, /status.json), /healthz, /readyz and /metrics'))
-    .addOption(new Option('--cpu-latency <how>', 'auto: in a virtual machine of up to 4 CPUs that halts idle ones at once they stay awake while a volume is busy; off: they sleep as the kernel decides. For volumes mounted from now on (VOLBRIDGE_CPU_LATENCY; default auto)').choices([...cpuLatencyChoices]))
+    .addOption(
+      new Option(
+        '--host-ns <folder>',
+        'in a container with hostPID: /proc/1/ns. Mounts and sessions are then made on the node and outlive the container'
+      )
+    )
+    .addOption(
+      new Option(
+        '--listen <address>',
+        'HOST:PORT, or a PORT of 127.0.0.1, for a page to look at (/, /status.json), /healthz, /readyz and /metrics'
+      )
+    )
+    .addOption(
+      new Option(
+        '--cpu-latency <how>',
+        'auto: in a virtual machine of up to 4 CPUs that halts idle ones at once they stay awake while a volume is busy; off: they sleep as the kernel decides. For volumes mounted from now on (VOLBRIDGE_CPU_LATENCY; default auto)'
+      ).choices([...cpuLatencyChoices])
+    )
     .addOption(new Option('--log-level <level>').choices([...logLevels]).default('info'))
     .addOption(new Option('--log-file <path>', 'write the log there instead of standard error'))
-    .addOption(new Option('--leave-when-idle [seconds]', 'end so long after the last volume and call (as the agents that Flex and mount start do)').preset('300').argParser(parseSeconds))
+    .addOption(
+      new Option(
+        '--leave-when-idle [seconds]',
+        'end so long after the last volume and call (as the agents that Flex and mount start do)'
+      ).preset('300').argParser(parseSeconds)
+    )
     .action(async (options: AgentOptions) => { result.code = await commands.agent(options) })
 }
 
@@ -101,18 +132,33 @@ function addMounts (program: Command, commands: Commands, result: Result): void 
   withPlaces(program.command('mount').description('Mount an NFS share on a folder.'))
     .argument('<source>', 'host:/path or nfs://host[:port]/path')
     .argument('<dir>', 'an empty folder')
-    .addOption(new Option('-o, --options <list>', 'nfs(5) options and volume attributes, comma separated').argParser(collect).default([]))
-    .addOption(new Option('--foreground', 'serve the mount in this process until Ctrl-C; nobody looks after it').default(false))
-    .action(async (source: string, directory: string, options: MountOptions) => { result.code = await commands.mount(source, directory, options) })
-  withPlaces(program.command('unmount').alias('umount').description('Detach a folder that was mounted with `volbridge mount`.'))
+    .addOption(
+      new Option('-o, --options <list>', 'nfs(5) options and volume attributes, comma separated').argParser(collect)
+        .default([])
+    )
+    .addOption(
+      new Option('--foreground', 'serve the mount in this process until Ctrl-C; nobody looks after it').default(false)
+    )
+    .action(async (source: string, directory: string, options: MountOptions) => {
+      result.code = await commands.mount(source, directory, options)
+    })
+  withPlaces(
+    program.command('unmount').alias('umount').description('Detach a folder that was mounted with `volbridge mount`.')
+  )
     .argument('<dir>')
-    .addOption(new Option('--force', 'give up unsaved data of a server that is away; also take a pod\'s mount').default(false))
-    .action(async (directory: string, options: UnmountOptions) => { result.code = await commands.unmount(directory, options) })
+    .addOption(
+      new Option('--force', 'give up unsaved data of a server that is away; also take a pod\'s mount').default(false)
+    )
+    .action(async (directory: string, options: UnmountOptions) => {
+      result.code = await commands.unmount(directory, options)
+    })
 }
 
 function addReports (program: Command, commands: Commands, result: Result): void {
   withPlaces(program.command('status').description('Show every volume of this node\'s agent.'))
-    .addOption(new Option('--json', 'the same and more as JSON: StatusResponse of proto/csi/agent.proto').default(false))
+    .addOption(
+      new Option('--json', 'the same and more as JSON: StatusResponse of proto/csi/agent.proto').default(false)
+    )
     .action(async (options: ReportOptions) => { result.code = await commands.status(options) })
   withPlaces(program.command('doctor').description('Say what this node can and cannot do, and what to do about it.'))
     .addOption(new Option('--json').default(false))
@@ -122,9 +168,23 @@ function addReports (program: Command, commands: Commands, result: Result): void
 
 function withDriver (command: Command): Command {
   return withPlaces(command)
-    .addOption(new Option('--driver <vendor/name>', 'what pods call it; may be given several times').argParser(collect).default([], defaultDriver))
-    .addOption(new Option('--plugin-dir <dir>', 'kubelet\'s volume plugin folder (default: asked of the running kubelet, else a known place)'))
-    .addOption(new Option('--host-root <dir>', 'where the node\'s / is, when this runs in a container').default('/').argParser(parseRoot))
+    .addOption(
+      new Option('--driver <vendor/name>', 'what pods call it; may be given several times').argParser(collect).default(
+        [],
+        defaultDriver
+      )
+    )
+    .addOption(
+      new Option(
+        '--plugin-dir <dir>',
+        'kubelet\'s volume plugin folder (default: asked of the running kubelet, else a known place)'
+      )
+    )
+    .addOption(
+      new Option('--host-root <dir>', 'where the node\'s / is, when this runs in a container').default('/').argParser(
+        parseRoot
+      )
+    )
     .addOption(new Option('--json').default(false))
 }
 
@@ -134,22 +194,52 @@ function parseRoot (text: string): string {
   return text.replace(/\/+$/, '') || '/'
 }
 
-const withDefaultDriver = <T extends DriverOptions>(options: T): T => options.driver.length > 0 ? options : { ...options, driver: [defaultDriver] }
+const withDefaultDriver = <T extends DriverOptions>(options: T): T =>
+  options.driver.length > 0 ? options : { ...options, driver: [defaultDriver] }
 
 function addFlexDriver (program: Command, commands: Commands, result: Result): void {
-  withDriver(program.command('flex-install').description('Install this binary as FlexVolume driver of the node\'s kubelet, or upgrade it.'))
-    .addOption(new Option('--kernel', 'also install VENDOR/NAME-kernel, the driver for client=kernel, whose mounts kubelet does not ask for statistics').default(false))
-    .addOption(new Option('--watch [seconds]', 'keep it in place until ended, looking every 30 seconds unless told, as deploy/flex does').preset('30').argParser(parseSeconds))
+  withDriver(
+    program.command('flex-install').description(
+      'Install this binary as FlexVolume driver of the node\'s kubelet, or upgrade it.'
+    )
+  )
+    .addOption(
+      new Option(
+        '--kernel',
+        'also install VENDOR/NAME-kernel, the driver for client=kernel, whose mounts kubelet does not ask for statistics'
+      ).default(false)
+    )
+    .addOption(
+      new Option(
+        '--watch [seconds]',
+        'keep it in place until ended, looking every 30 seconds unless told, as deploy/flex does'
+      ).preset('30').argParser(parseSeconds)
+    )
     .action(async (options: FlexInstallOptions) => {
       const chosen = withDefaultDriver(options)
-      result.code = await commands.flexInstall(chosen.kernel ? { ...chosen, driver: [...new Set([...chosen.driver, ...chosen.driver.map(kernelDriverOf)])] } : chosen)
+      result.code = await commands.flexInstall(
+        chosen.kernel
+          ? { ...chosen, driver: [...new Set([...chosen.driver, ...chosen.driver.map(kernelDriverOf)])] }
+          : chosen
+      )
     })
-  withDriver(program.command('flex-uninstall').description('Remove the FlexVolume driver, and the one for client=kernel beside it. Mounts that are up stay up.'))
-    .action(async (options: FlexDriverOptions) => { result.code = await commands.flexUninstall(withDefaultDriver(options)) })
+  withDriver(
+    program.command('flex-uninstall').description(
+      'Remove the FlexVolume driver, and the one for client=kernel beside it. Mounts that are up stay up.'
+    )
+  )
+    .action(async (options: FlexDriverOptions) => {
+      result.code = await commands.flexUninstall(withDefaultDriver(options))
+    })
 }
 
 /** Runs one command line. 0 done, 1 failed, 2 wrong usage. */
-export async function runCommandLine (argv: readonly string[], version: string, commands: Commands, output: Output): Promise<number> {
+export async function runCommandLine (
+  argv: readonly string[],
+  version: string,
+  commands: Commands,
+  output: Output
+): Promise<number> {
   const result: Result = { code: 0 }
   const program = new Command('volbridge')
     .description('Network storage for pods: CSI, FlexVolume, or by hand.')
@@ -159,7 +249,8 @@ export async function runCommandLine (argv: readonly string[], version: string, 
     .showHelpAfterError('(volbridge --help lists the commands)')
     .exitOverride()
   program.command('version').description('Print the version.').action(() => { output.out(`${version}\n`) })
-  program.command('flex').description('Answer a FlexVolume call-out, as in a vendor~driver/ folder.').argument('<call>').argument('[arguments...]')
+  program.command('flex').description('Answer a FlexVolume call-out, as in a vendor~driver/ folder.').argument('<call>')
+    .argument('[arguments...]')
   addAgent(program, commands, result)
   addMounts(program, commands, result)
   addReports(program, commands, result)

@@ -64,10 +64,17 @@ function folderCheck (folder: string, option: string, needsExec: boolean): Omit<
   } catch {
     return failed(`${at} can't be written`, `run as root, or choose another folder with ${option}`)
   }
-  if (mount !== undefined && systemTypes.has(mount.type)) return failed(`${at} is ${mount.type}, where nobody can make files`, `choose another folder with ${option}`)
-  if (mount?.options.includes('ro') === true) return failed(`${at} is on a read-only file system`, `choose another folder with ${option}`)
+  if (mount !== undefined && systemTypes.has(mount.type)) {
+    return failed(`${at} is ${mount.type}, where nobody can make files`, `choose another folder with ${option}`)
+  }
+  if (mount?.options.includes('ro') === true) {
+    return failed(`${at} is on a read-only file system`, `choose another folder with ${option}`)
+  }
   if (needsExec && mount?.options.includes('noexec') === true) {
-    return warning(`${at} is mounted noexec, so the addon goes to /var/tmp or /tmp`, `choose a folder without noexec with ${option}`)
+    return warning(
+      `${at} is mounted noexec, so the addon goes to /var/tmp or /tmp`,
+      `choose a folder without noexec with ${option}`
+    )
   }
   return ok(folder === at ? folder : `${folder} (will be made)`)
 }
@@ -78,24 +85,32 @@ export const checks = {
     return isKernelEnough(release()) ? ok(found) : failed(found, `Linux ${kernelFloor.join('.')} or newer is needed`)
   },
   'fuse device': () => {
-    if (!existsSync('/dev/fuse')) return failed('/dev/fuse is missing', 'modprobe fuse; in a container, pass the device in')
+    if (!existsSync('/dev/fuse')) {
+      return failed('/dev/fuse is missing', 'modprobe fuse; in a container, pass the device in')
+    }
     try {
       // Opening alone mounts nothing. access(2) would not do: a container's device rules deny only the open.
       closeSync(openSync('/dev/fuse', constants.O_RDWR | constants.O_NONBLOCK))
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
-      if (code === 'ENODEV' || code === 'ENXIO') return failed('/dev/fuse is there, but the kernel has no FUSE', 'modprobe fuse')
+      if (code === 'ENODEV' || code === 'ENXIO') {
+        return failed('/dev/fuse is there, but the kernel has no FUSE', 'modprobe fuse')
+      }
       return failed(`/dev/fuse can't be opened (${code ?? 'unknown'})`, 'run as root; in a container, allow the device')
     }
     return ok('/dev/fuse')
   },
   'rights': () => {
     if (process.geteuid?.() !== 0) return failed(`uid ${process.geteuid?.() ?? -1}`, 'run as root')
-    return hasSysAdmin() ? ok('root with CAP_SYS_ADMIN') : failed('root without CAP_SYS_ADMIN', 'in a container, set privileged: true')
+    return hasSysAdmin()
+      ? ok('root with CAP_SYS_ADMIN')
+      : failed('root without CAP_SYS_ADMIN', 'in a container, set privileged: true')
   },
   'idle CPUs': () => {
     const { isWanted, why, remedy } = judgeCpuLatency(idleFacts())
-    if (chooseCpuLatency(undefined, process.env) === 'off') return note('they sleep as the kernel decides (VOLBRIDGE_CPU_LATENCY=off)')
+    if (chooseCpuLatency(undefined, process.env) === 'off') {
+      return note('they sleep as the kernel decides (VOLBRIDGE_CPU_LATENCY=off)')
+    }
     if (isWanted) return ok(`${why}, unless its agent was started with --cpu-latency off or VOLBRIDGE_CPU_LATENCY=off`)
     return remedy === undefined ? ok(why) : warning(why, remedy)
   },
@@ -109,18 +124,31 @@ export const checks = {
   },
   'state folder': ({ places }) => folderCheck(places.stateDir, '--state-dir', true),
   'run folder': ({ places }) => folderCheck(places.runDir, '--run-dir', false),
-  'agent': async ({ places }) => await isListening(places.agentSocket)
-    ? ok(`listens at ${places.agentSocket}`)
-    : warning(`nobody listens at ${places.agentSocket}`, 'nothing to do: `volbridge mount` and Flex start one; for CSI run `volbridge agent --csi-endpoint unix:///…`'),
+  'agent': async ({ places }) =>
+    await isListening(places.agentSocket)
+      ? ok(`listens at ${places.agentSocket}`)
+      : warning(
+        `nobody listens at ${places.agentSocket}`,
+        'nothing to do: `volbridge mount` and Flex start one; for CSI run `volbridge agent --csi-endpoint unix:///…`'
+      ),
   'kubelet folder': ({ kubeletDir }) => {
-    if (!existsSync(kubeletDir)) return warning(`${kubeletDir} does not exist`, 'on a Kubernetes node give kubelet\'s --root-dir with --kubelet-dir')
-    return existsSync(`${kubeletDir}/plugins_registry`) ? ok(kubeletDir) : warning(`${kubeletDir} has no plugins_registry`, 'is kubelet running with this root folder?')
+    if (!existsSync(kubeletDir)) {
+      return warning(
+        `${kubeletDir} does not exist`,
+        'on a Kubernetes node give kubelet\'s --root-dir with --kubelet-dir'
+      )
+    }
+    return existsSync(`${kubeletDir}/plugins_registry`)
+      ? ok(kubeletDir)
+      : warning(`${kubeletDir} has no plugins_registry`, 'is kubelet running with this root folder?')
   },
   'kubelet': () => {
     const [kubelet] = findKubelets('/')
     if (kubelet === undefined) return note('no kubelet runs here')
     const version = kubeletVersion(kubelet)
-    return ok(`${version ?? `${kubelet.program}, version not known`} (process ${kubelet.pid}); FlexVolume is deprecated since 1.23 and still works`)
+    return ok(
+      `${version ?? `${kubelet.program}, version not known`} (process ${kubelet.pid}); FlexVolume is deprecated since 1.23 and still works`
+    )
   },
   'flex plugin folder': () => {
     const kubelets = findKubelets('/')
@@ -129,27 +157,44 @@ export const checks = {
       const { verdict, found, remedy } = folderCheck(path, 'kubelet\'s --volume-plugin-dir (volumePluginDir)', true)
       if (verdict !== 'ok') return warning(`${found} (${reason})`, `FlexVolume needs it: ${remedy}`)
       const driver = join(path, 'volbridge.io~volbridge/volbridge')
-      return ok(`${found} (${reason}); ${existsSync(driver) ? 'the driver is installed' : '`volbridge flex-install` puts the driver there'}`)
+      return ok(
+        `${found} (${reason}); ${existsSync(driver) ? 'the driver is installed' : '`volbridge flex-install` puts the driver there'}`
+      )
     } catch (error) {
       // Without a kubelet there is nothing that FlexVolume could be for.
-      return kubelets.length === 0 ? note('none found') : warning(messageOf(error), 'give it to flex-install with --plugin-dir')
+      return kubelets.length === 0
+        ? note('none found')
+        : warning(messageOf(error), 'give it to flex-install with --plugin-dir')
     }
   },
   'cgroups': () => {
     const mounts = readMountinfoSync()
     const v2 = mounts.some(({ type }) => type === 'cgroup2')
     const v1 = mounts.some(({ type }) => type === 'cgroup')
-    if (!v1 && !v2) return warning('no cgroup hierarchy is mounted', 'nothing to do; sessions started by Flex end with kubelet\'s service where systemd ends its cgroup')
+    if (!v1 && !v2) {
+      return warning(
+        'no cgroup hierarchy is mounted',
+        'nothing to do; sessions started by Flex end with kubelet\'s service where systemd ends its cgroup'
+      )
+    }
     const roots = cgroupRoots(mounts)
     const fixed = roots.filter((root) => mountOf(mounts, root)?.options.includes('ro') === true)
     const kind = v1 ? v2 ? 'v1 and v2' : 'v1' : 'v2'
-    return fixed.length === 0 ? ok(kind) : warning(`${kind}; read-only: ${fixed.join(', ')}`, 'mount them writable: else sessions stay in the cgroup of whoever starts them, and end with it')
+    return fixed.length === 0
+      ? ok(kind)
+      : warning(
+        `${kind}; read-only: ${fixed.join(', ')}`,
+        'mount them writable: else sessions stay in the cgroup of whoever starts them, and end with it'
+      )
   },
   'selinux': () => {
     const file = '/sys/fs/selinux/enforce'
     if (!existsSync(file)) return ok('not in use')
     if (readFileSync(file, 'utf8').trim() !== '1') return note('permissive')
-    return note('enforcing: containers need leave to use FUSE mounts', 'setsebool -P virt_use_fusefs 1, or container_use_fusefs; denials are in `ausearch -m avc`')
+    return note(
+      'enforcing: containers need leave to use FUSE mounts',
+      'setsebool -P virt_use_fusefs 1, or container_use_fusefs; denials are in `ausearch -m avc`'
+    )
   },
   'mount propagation': ({ kubeletDir }) => {
     const at = nearest(kubeletDir)
@@ -157,12 +202,23 @@ export const checks = {
     if (mount === undefined) return warning(`no mount found for ${at}`, 'nothing can be said about propagation')
     return mount.tags.some((tag) => tag.startsWith('shared:'))
       ? ok(`${mount.mountPoint} is shared`)
-      : warning(`${mount.mountPoint} is not shared: mounts made in a container don't reach the node`, `mount --make-rshared ${mount.mountPoint}; in a pod, mountPropagation: Bidirectional`)
+      : warning(
+        `${mount.mountPoint} is not shared: mounts made in a container don't reach the node`,
+        `mount --make-rshared ${mount.mountPoint}; in a pod, mountPropagation: Bidirectional`
+      )
   },
   'kernel nfs client': () => {
-    const known = readFileSync('/proc/filesystems', 'utf8').split('\n').some((line) => line.trim().endsWith('\tnfs') || line.trim() === 'nfs')
+    const known = readFileSync('/proc/filesystems', 'utf8').split('\n').some((line) =>
+      line.trim().endsWith('\tnfs') || line.trim() === 'nfs'
+    )
     const module = existsSync(`/lib/modules/${release()}`) && readdirSync(`/lib/modules/${release()}`).length > 0
-    return known ? ok('loaded') : note(module ? 'not loaded; the kernel loads it when client=kernel needs it' : 'not available; only client=kernel needs it')
+    return known
+      ? ok('loaded')
+      : note(
+        module
+          ? 'not loaded; the kernel loads it when client=kernel needs it'
+          : 'not available; only client=kernel needs it'
+      )
   }
 } as const satisfies Readonly<Record<string, Check>>
 
@@ -171,7 +227,9 @@ const versionMs = 5000
 /** Asks the very program that runs. */
 function kubeletVersion ({ pid, program }: KubeletFacts): string | undefined {
   if (program !== 'kubelet') return undefined
-  const ran = spawnSync(`/proc/${pid}/exe`, ['--version'], { encoding: 'utf8', timeout: versionMs, env: {}, argv0: 'kubelet' })
+  const ran = spawnSync(`/proc/${pid}/exe`, ['--version'], {
+    encoding: 'utf8', timeout: versionMs, env: {}, argv0: 'kubelet'
+  })
   return /^Kubernetes v\S+/.exec(ran.stdout)?.[0]
 }
 
@@ -182,7 +240,10 @@ export async function examine (context: DoctorContext): Promise<Finding[]> {
     try {
       findings.push({ check, ...await run(context) })
     } catch (error) {
-      findings.push({ check, verdict: 'warning', found: `could not be checked: ${error instanceof Error ? error.message : String(error)}`, remedy: '' })
+      findings.push({
+        check, verdict: 'warning',
+        found: `could not be checked: ${error instanceof Error ? error.message : String(error)}`, remedy: ''
+      })
     }
   }
   return findings
@@ -193,5 +254,6 @@ const marks = { ok: 'ok  ', note: 'note', warning: 'WARN', failed: 'FAIL' } as c
 export function formatFindings (findings: readonly Finding[]): string {
   const width = Math.max(...findings.map(({ check }) => check.length))
   return findings.map(({ check, verdict, found, remedy }) =>
-    `${marks[verdict]}  ${check.padEnd(width)}  ${found}${remedy === '' ? '' : `\n${' '.repeat(width + 8)}→ ${remedy}`}\n`).join('')
+    `${marks[verdict]}  ${check.padEnd(width)}  ${found}${remedy === '' ? '' : `\n${' '.repeat(width + 8)}→ ${remedy}`}\n`
+  ).join('')
 }

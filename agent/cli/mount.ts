@@ -26,10 +26,14 @@ const metadata = { [doorHeader]: 'hand' }
 /** What every mount needs, said before anything is started. */
 export function requireMountRights (client: string | undefined): void {
   if (process.geteuid?.() !== 0) {
-    throw new VolumeError('DENIED', `mounting needs root and this is uid ${process.geteuid?.() ?? -1}`, { remedy: 'run it with sudo' })
+    throw new VolumeError('DENIED', `mounting needs root and this is uid ${process.geteuid?.() ?? -1}`, {
+      remedy: 'run it with sudo'
+    })
   }
   if (client !== 'kernel' && !existsSync('/dev/fuse')) {
-    throw new VolumeError('UNSUPPORTED', '/dev/fuse is missing', { remedy: 'load the module with `modprobe fuse`; in a container, pass the device in' })
+    throw new VolumeError('UNSUPPORTED', '/dev/fuse is missing', {
+      remedy: 'load the module with `modprobe fuse`; in a container, pass the device in'
+    })
   }
 }
 
@@ -41,14 +45,19 @@ export async function mountByHand (agent: RpcClient, attributes: Attributes, dir
     volumeId: volumeIdOf(targetPath),
     targetPath,
     volumeContext: attributes,
-    volumeCapability: { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' as const }, mount: { fsType: '', mountFlags: [], volumeMountGroup: '' } }
+    volumeCapability: {
+      accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' as const },
+      mount: { fsType: '', mountFlags: [], volumeMountGroup: '' }
+    }
   }
   try {
     await agent.call('Node', 'NodePublishVolume', request, { deadlineMs: mountMs, metadata })
   } catch (error) {
     // The volume's name is made of the folder here, so the agent's advice (another name) helps nobody.
     if (!(error instanceof CallError) || error.code !== ALREADY_EXISTS) throw error
-    throw new VolumeError('CONFLICT', `${targetPath}: something else is mounted there already`, { cause: error, remedy: `\`volbridge unmount ${targetPath}\` first, or choose another folder` })
+    throw new VolumeError('CONFLICT', `${targetPath}: something else is mounted there already`, {
+      cause: error, remedy: `\`volbridge unmount ${targetPath}\` first, or choose another folder`
+    })
   }
 }
 

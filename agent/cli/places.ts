@@ -26,7 +26,13 @@ export interface PlaceOptions {
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-function choose (option: string | undefined, flag: string, environment: Environment, variable: string, fallback: string): string {
+function choose (
+  option: string | undefined,
+  flag: string,
+  environment: Environment,
+  variable: string,
+  fallback: string
+): string {
   if (option !== undefined) return parseAbsolutePath(option, flag)
   const told = environment[variable]
   return told === undefined || told === '' ? fallback : parseAbsolutePath(told, variable)
@@ -39,7 +45,9 @@ export function choosePlaces ({ stateDir, runDir, agentSocket }: PlaceOptions, e
   return {
     stateDir: state,
     runDir: run,
-    agentSocket: agentSocket === undefined ? path.join(run, 'agent.sock') : parseAbsolutePath(agentSocket, '--agent-socket'),
+    agentSocket: agentSocket === undefined
+      ? path.join(run, 'agent.sock')
+      : parseAbsolutePath(agentSocket, '--agent-socket'),
     logFile: path.join(state, 'agent.log')
   }
 }
@@ -51,7 +59,8 @@ export async function makePlaces ({ stateDir, runDir }: Places): Promise<void> {
       await makePrivateFolder(folder)
     } catch (error) {
       throw new VolumeError('INVALID', `${option}: the folder ${folder} can't be made or used: ${messageOf(error)}`, {
-        cause: error, field: option, remedy: 'give one on a local file system that root can write, with the option or its environment variable'
+        cause: error, field: option,
+        remedy: 'give one on a local file system that root can write, with the option or its environment variable'
       })
     }
   }

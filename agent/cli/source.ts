@@ -1,15 +1,19 @@
 /**
  * SOURCE and `-o` of `volbridge mount` as volume attributes.
  *
- * Owns the two spellings of a source and which options are attributes. Does not know what an option means: the agent validates.
+ * Owns the two spellings of a source and which options are attributes. Does not know what an option means: the agent
+ * validates.
  */
 import { VolumeError } from '../base/errors.ts'
 
 export type Attributes = Readonly<Record<string, string>>
 
 /** Attributes that may be given with `-o`, in any case; everything else there is an nfs(5) option. */
-const attributeNames: ReadonlyMap<string, string> =
-  new Map(['type', 'server', 'share', 'subDir', 'client', 'consistency', 'mountPermissions'].map((name) => [name.toLowerCase(), name]))
+const attributeNames: ReadonlyMap<string, string> = new Map(
+  ['type', 'server', 'share', 'subDir', 'client', 'consistency', 'mountPermissions'].map(
+    (name) => [name.toLowerCase(), name]
+  )
+)
 
 function refuse (field: string, value: string, why: string, remedy: string): never {
   throw new VolumeError('INVALID', `${field}: ${JSON.stringify(value.slice(0, 300))} ${why}`, { field, remedy })
@@ -39,7 +43,8 @@ function parseHostPath (text: string): Attributes {
   return { server, share }
 }
 
-export const parseSource = (text: string): Attributes => /^[a-z0-9+.-]+:\/\//i.test(text) ? parseUrl(text) : parseHostPath(text)
+export const parseSource = (text: string): Attributes =>
+  /^[a-z0-9+.-]+:\/\//i.test(text) ? parseUrl(text) : parseHostPath(text)
 
 /** Splits `-o` lists into attributes and mount options. An attribute given twice with two values is refused. */
 export function parseMountArguments (source: string, options: readonly string[]): Attributes {
@@ -59,5 +64,7 @@ export function parseMountArguments (source: string, options: readonly string[])
     }
     attributes.set(name, value)
   }
-  return { ...Object.fromEntries(attributes), ...(mountOptions.length === 0 ? {} : { mountOptions: mountOptions.join(',') }) }
+  return {
+    ...Object.fromEntries(attributes), ...(mountOptions.length === 0 ? {} : { mountOptions: mountOptions.join(',') })
+  }
 }

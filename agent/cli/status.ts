@@ -5,7 +5,8 @@
  */
 import type { StatusResponse, StatusTrouble, StatusVolume } from '../../proto/csi/types.ts'
 import {
-  formatActivity, formatBytes, formatCaching, formatDoor, formatDuration, formatErrors, formatLocks, formatNetwork, formatSummary, formatUnsaved, formatUsage, formatVolumeId, formatWaiting,
+  formatActivity, formatBytes, formatCaching, formatDoor, formatDuration, formatErrors, formatLocks, formatNetwork,
+  formatSummary, formatUnsaved, formatUsage, formatVolumeId, formatWaiting,
   formatWork, healthSinceMs, sharesOf, shortVolumeId, type Share
 } from '../status/words.ts'
 
@@ -24,7 +25,11 @@ function formatSession ({ lead, trend }: Share): string[] {
     ...rowIfAny('session', lead.sessionPid === 0 ? '' : `process ${lead.sessionPid}`),
     ...rowIfAny('now', trend === undefined || Object.keys(lead.counters).length === 0 ? '' : formatActivity(trend)),
     ...rowIfAny('so far', Object.keys(lead.counters).length === 0 ? '' : formatWork(lead)),
-    ...(lead.heals === 0 ? [] : [row('healed', `${lead.heals === 1 ? 'once' : `${lead.heals} times`}: its session died and another took over`)]),
+    ...(lead.heals === 0
+      ? []
+      : [
+        row('healed', `${lead.heals === 1 ? 'once' : `${lead.heals} times`}: its session died and another took over`)
+      ]),
     ...rowIfAny('errors', formatErrors(lead)),
     ...rowIfAny('network', formatNetwork(lead)),
     ...rowIfAny('waiting', formatWaiting(lead)),
@@ -37,10 +42,15 @@ function formatVolume (volume: StatusVolume): string[] {
   return [
     row('volume', `${formatVolumeId(volume)}, ${formatDoor(volume)}`),
     ...(staging === '' ? [] : [row('', `staged at ${staging}`)]),
-    ...targets.map(({ path, readOnly, owner, problem, unprotected }) => row('', [
-      `at ${path}${readOnly ? ' (read-only)' : ''}${owner === '' ? '' : ` for ${owner}`}${problem === '' ? '' : `: ${problem}`}`,
-      ...unprotected === '' ? [] : [`unprotected: ${unprotected}`]
-    ].join('; ')))
+    ...targets.map(({ path, readOnly, owner, problem, unprotected }) =>
+      row(
+        '',
+        [
+          `at ${path}${readOnly ? ' (read-only)' : ''}${owner === '' ? '' : ` for ${owner}`}${problem === '' ? '' : `: ${problem}`}`,
+          ...unprotected === '' ? [] : [`unprotected: ${unprotected}`]
+        ].join('; ')
+      )
+    )
   ]
 }
 
@@ -60,7 +70,10 @@ function formatShare (share: Share, nowMs: number): string[] {
 /** The rest is in the log, and in `--json`. */
 const troublesShown = 5
 
-function formatTrouble ({ timeMs, count, subject, operation, message, remedy }: StatusTrouble, nowMs: number): string[] {
+function formatTrouble (
+  { timeMs, count, subject, operation, message, remedy }: StatusTrouble,
+  nowMs: number
+): string[] {
   const when = `${formatDuration(nowMs - Number(timeMs))} ago${count > 1 ? `, ${count} times` : ''}`
   return [
     `  ${when}: ${operation}${subject === '' ? '' : ` ${shortVolumeId(subject)}`}: ${message}`,
@@ -70,17 +83,27 @@ function formatTrouble ({ timeMs, count, subject, operation, message, remedy }: 
 
 function formatTroubles ({ troubles, timeMs }: StatusResponse): string[] {
   if (troubles.length === 0) return []
-  return ['', 'last warnings and errors', ...troubles.slice(0, troublesShown).flatMap((trouble) => formatTrouble(trouble, Number(timeMs)))]
+  return [
+    '', 'last warnings and errors',
+    ...troubles.slice(0, troublesShown).flatMap((trouble) => formatTrouble(trouble, Number(timeMs)))
+  ]
 }
 
 /** Kept until the share is unmounted once more without a loss. */
 function formatLosses ({ losses }: StatusResponse): string[] {
   if (losses.length === 0) return []
-  return ['', 'data loss', ...losses.map(({ source, bytes, at }) => `  ${source}: ${formatBytes(Number(bytes))} that programs had written were lost when it was unmounted at ${at}`)]
+  return [
+    '', 'data loss',
+    ...losses.map(({ source, bytes, at }) =>
+      `  ${source}: ${formatBytes(Number(bytes))} that programs had written were lost when it was unmounted at ${at}`
+    )
+  ]
 }
 
 export function formatStatus (status: StatusResponse): string {
-  const registration = status.registration === '' ? 'no kubelet served' : `kubelet: ${status.registration}${status.registrationError === '' ? '' : ` (${status.registrationError})`}`
+  const registration = status.registration === ''
+    ? 'no kubelet served'
+    : `kubelet: ${status.registration}${status.registrationError === '' ? '' : ` (${status.registrationError})`}`
   return [
     `volbridge ${status.version}, agent ${status.pid}, up ${formatDuration(Number(status.uptimeMs))}, node ${status.nodeId}, ${registration}`,
     formatSummary(status.volumes),

@@ -31,22 +31,33 @@ export interface AgentOptions {
 }
 
 /** Volumes of one key share one file system: it is asked once, through the first of them that has a mount. */
-async function usagesOf (volumes: VolumeOperations, views: readonly VolumeView[]): Promise<ReadonlyMap<string, StatusUsage | null>> {
-  const leads = new Map(views.toReversed().toSorted((one, other) => Number(isSomewhere(one)) - Number(isSomewhere(other))).map((view) => [view.key, view]))
+async function usagesOf (
+  volumes: VolumeOperations,
+  views: readonly VolumeView[]
+): Promise<ReadonlyMap<string, StatusUsage | null>> {
+  const leads = new Map(
+    views.toReversed().toSorted((one, other) => Number(isSomewhere(one)) - Number(isSomewhere(other))).map(
+      (view) => [view.key, view]
+    )
+  )
   return new Map(await Promise.all([...leads].map(async ([key, view]) => [key, await usageOf(volumes, view)] as const)))
 }
 
-const isSomewhere = ({ targets, staging }: VolumeView): boolean => staging !== undefined || targets.some(({ problem }) => problem === '')
+const isSomewhere = ({ targets, staging }: VolumeView): boolean =>
+  staging !== undefined || targets.some(({ problem }) => problem === '')
 
 /** Usage of one volume, or null when it has no mount to ask about: one bad volume must not spoil the page. */
 async function usageOf (volumes: VolumeOperations, view: VolumeView): Promise<StatusUsage | null> {
   const mounted = view.targets.find(({ problem }) => problem === '')?.path ?? view.staging ?? view.targets[0]?.path
   if (mounted === undefined) return null
   try {
-    const found = await volumes.statistics({ volume: view.volume, path: parseAbsolutePath(mounted, 'path'), deadlineMs: statisticsMs })
+    const found = await volumes.statistics({
+      volume: view.volume, path: parseAbsolutePath(mounted, 'path'), deadlineMs: statisticsMs
+    })
     return {
       totalBytes: `${found.totalBytes}`, usedBytes: `${found.usedBytes}`, availableBytes: `${found.availableBytes}`,
-      totalInodes: `${found.totalInodes}`, usedInodes: `${found.usedInodes}`, availableInodes: `${found.availableInodes}`,
+      totalInodes: `${found.totalInodes}`, usedInodes: `${found.usedInodes}`,
+      availableInodes: `${found.availableInodes}`,
       stale: found.stale
     }
   } catch {
@@ -55,8 +66,14 @@ async function usageOf (volumes: VolumeOperations, view: VolumeView): Promise<St
 }
 
 function encodeLatency (latency: VolumeView['latency']): StatusVolume['latency'] {
-  return Object.fromEntries(Object.entries(latency).map(([operation, { count, sumSeconds, buckets }]) =>
-    [operation, { count: `${count}`, sumSeconds, buckets: buckets.map((bucket) => ({ upToSeconds: bucket.upToSeconds, count: `${bucket.count}` })) }]))
+  return Object.fromEntries(
+    Object.entries(latency).map(
+      ([operation, { count, sumSeconds, buckets }]) => [operation, {
+        count: `${count}`, sumSeconds,
+        buckets: buckets.map((bucket) => ({ upToSeconds: bucket.upToSeconds, count: `${bucket.count}` }))
+      }]
+    )
+  )
 }
 
 function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolume {
@@ -68,7 +85,9 @@ function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolum
     clientReason: view.clientReason,
     state: view.state,
     staging: view.staging ?? '',
-    targets: view.targets.map(({ path, readOnly, owner, problem, unprotected }) => ({ path, readOnly, owner: owner ?? '', problem, unprotected })),
+    targets: view.targets.map(({ path, readOnly, owner, problem, unprotected }) => ({
+      path, readOnly, owner: owner ?? '', problem, unprotected
+    })),
     health: view.health.state,
     healthReason: view.health.reason,
     locks: view.locks,
@@ -88,29 +107,42 @@ function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolum
 const spelledAt = (view: VolumeView, target: AbsolutePath): string | undefined =>
   view.targets.find(({ path, resolved }) => path === target || resolved === target)?.path
 
-async function unmount (volumes: VolumeOperations, target: AbsolutePath, force: boolean): Promise<{ lostBytes: string }> {
+async function unmount (
+  volumes: VolumeOperations,
+  target: AbsolutePath,
+  force: boolean
+): Promise<{ lostBytes: string }> {
   const view = (await volumes.list()).find((candidate) => spelledAt(candidate, target) !== undefined)
   const spelled = view === undefined ? undefined : spelledAt(view, target)
   if (view === undefined || spelled === undefined) {
-    throw new VolumeError('NOT_FOUND', `${target}: no volume of this agent is mounted there`, { field: 'target_path', remedy: '`volbridge status` lists them' })
+    throw new VolumeError('NOT_FOUND', `${target}: no volume of this agent is mounted there`, {
+      field: 'target_path', remedy: '`volbridge status` lists them'
+    })
   }
   if (view.door !== 'hand' && !force) {
-    throw new VolumeError('INVALID', `${target} belongs to a pod (mounted through ${view.door})`,
-      { field: 'target_path', remedy: 'delete the pod, or use --force if kubelet has forgotten it' })
+    throw new VolumeError('INVALID', `${target} belongs to a pod (mounted through ${view.door})`, {
+      field: 'target_path', remedy: 'delete the pod, or use --force if kubelet has forgotten it'
+    })
   }
-  const { lostBytes } = await volumes.unpublish({ volume: view.volume, target: parseAbsolutePath(spelled, 'target_path'), door: view.door, force })
+  const { lostBytes } = await volumes.unpublish({
+    volume: view.volume, target: parseAbsolutePath(spelled, 'target_path'), door: view.door, force
+  })
   return { lostBytes: `${lostBytes}` }
 }
 
 /** What `volbridge status` and the agent's page tell: one report for both. */
-export async function statusReport ({ volumes, version, driverName, nodeId, uptimeMs, registration, trends, troubles }: AgentOptions): Promise<StatusResponse> {
+export async function statusReport ({ volumes, version, driverName, nodeId, uptimeMs, registration, trends, troubles }:
+  AgentOptions): Promise<StatusResponse>
+{
   const asked = await volumes.list()
   const usages = await usagesOf(volumes, asked)
   // Looked at again: a server that has just left that question open is not healthy.
   const views = await volumes.list()
   const registered = registration()
   const encoded: StatusVolume[] = []
-  await inSlices(views, sliceItems, (slice) => { for (const view of slice) encoded.push(encodeVolume(view, usages.get(view.key) ?? null)) })
+  await inSlices(views, sliceItems, (slice) => {
+    for (const view of slice) encoded.push(encodeVolume(view, usages.get(view.key) ?? null))
+  })
   return {
     version, driverName, nodeId,
     pid: process.pid,
@@ -128,7 +160,10 @@ export async function statusReport ({ volumes, version, driverName, nodeId, upti
 export function agentService (options: AgentOptions): Implementation<'Agent'> {
   return {
     Status: async () => await statusReport(options),
-    HandOver: (newcomer) => ({ accepted: options.handOver?.(newcomer) ?? false, version: options.version, pid: process.pid }),
-    Unmount: async ({ targetPath, force }) => await unmount(options.volumes, decodePath(targetPath, 'target_path'), force)
+    HandOver: (newcomer) => ({
+      accepted: options.handOver?.(newcomer) ?? false, version: options.version, pid: process.pid
+    }),
+    Unmount: async ({ targetPath, force }) =>
+      await unmount(options.volumes, decodePath(targetPath, 'target_path'), force)
   }
 }

@@ -1,14 +1,23 @@
 /**
  * The CSI Node service: decode → engine → encode, nothing more.
  *
- * Owns the capabilities we claim and the form of the answers. Serves every door: kubelet on the CSI socket, Flex and the command line
- * on the agent's own. Does not know mounts, sessions or locks.
+ * Owns the capabilities we claim and the form of the answers. Serves every door: kubelet on the CSI socket, Flex and
+ * the command line on the agent's own. Does not know mounts, sessions or locks.
  */
 import { status } from '@grpc/grpc-js'
 import type { NodeCapabilityType, NodeGetVolumeStatsResponse } from '../../proto/csi/types.ts'
 import type { AbsolutePath } from '../base/brands.ts'
 import type { Door, VolumeOperations, VolumeStatistics } from '../volumes/operations.ts'
-import { decodeExpand, decodePublish, decodeStage, decodeStatistics, decodeUnpublish, decodeUnstage, requireMeasurable, requireWithin } from './decode.ts'
+import {
+  decodeExpand,
+  decodePublish,
+  decodeStage,
+  decodeStatistics,
+  decodeUnpublish,
+  decodeUnstage,
+  requireMeasurable,
+  requireWithin
+} from './decode.ts'
 import type { ParseSpec } from './decode.ts'
 import { storageHealth, volumeHealth } from './health.ts'
 import { CsiRefusal } from './status.ts'
@@ -18,9 +27,11 @@ export interface NodeOptions {
   readonly volumes: VolumeOperations
   readonly parseSpec: ParseSpec
   readonly nodeId: string
-  /** Names of kubelet's folder: calls through the CSI door that mount or unmount elsewhere are refused. Absent: no kubelet is served. */
+  /** Names of kubelet's folder: calls through the CSI door that mount or unmount elsewhere are refused. Absent: no
+   * kubelet is served. */
   readonly kubeletFolders?: readonly string[]
-  /** Whether the health calls of CSI 1.13 are served: tools built on an older version fail on capabilities they don't know. */
+  /** Whether the health calls of CSI 1.13 are served: tools built on an older version fail on capabilities they don't
+   * know. */
   readonly health?: boolean
 }
 
@@ -36,14 +47,24 @@ export function encodeStatistics (statistics: VolumeStatistics): NodeGetVolumeSt
   const { health } = statistics
   return {
     usage: [
-      { unit: 'BYTES', total: `${statistics.totalBytes}`, used: `${statistics.usedBytes}`, available: `${statistics.availableBytes}` },
-      { unit: 'INODES', total: `${statistics.totalInodes}`, used: `${statistics.usedInodes}`, available: `${statistics.availableInodes}` }
+      {
+        unit: 'BYTES', total: `${statistics.totalBytes}`, used: `${statistics.usedBytes}`,
+        available: `${statistics.availableBytes}`
+      },
+      {
+        unit: 'INODES', total: `${statistics.totalInodes}`, used: `${statistics.usedInodes}`,
+        available: `${statistics.availableInodes}`
+      }
     ],
     volumeCondition: {
       // Last known figures mean that the server was asked just now and did not answer, whatever it said a moment ago.
       abnormal: health.state !== 'healthy' || statistics.stale,
       message: [
-        health.state === 'healthy' ? 'healthy' : health.reason === health.lost ? `data loss: ${health.reason}` : `${health.state}: ${health.reason}`,
+        health.state === 'healthy'
+          ? 'healthy'
+          : health.reason === health.lost
+          ? `data loss: ${health.reason}`
+          : `${health.state}: ${health.reason}`,
         ...(health.lost === undefined || health.reason === health.lost ? [] : [`data loss: ${health.lost}`]),
         ...(statistics.stale ? ['usage is the last known one, the server did not answer in time'] : [])
       ].join('; ')
@@ -53,13 +74,16 @@ export function encodeStatistics (statistics: VolumeStatistics): NodeGetVolumeSt
 
 function healthCalls (volumes: VolumeOperations): Implementation<'Node'> {
   return {
-    NodeGetVolumeHealth: async (request) =>
-      ({ volumeHealth: { volumeId: request.volumeId, healthStatuses: await volumeHealth(volumes, request, statisticsMs) } }),
+    NodeGetVolumeHealth: async (request) => ({
+      volumeHealth: { volumeId: request.volumeId, healthStatuses: await volumeHealth(volumes, request, statisticsMs) }
+    }),
     NodeGetStorageHealth: async () => ({ backendHealth: await storageHealth(volumes) })
   }
 }
 
-export function nodeService ({ volumes, parseSpec, nodeId, kubeletFolders, health = false }: NodeOptions): Implementation<'Node'> {
+export function nodeService ({ volumes, parseSpec, nodeId, kubeletFolders, health = false }:
+  NodeOptions): Implementation<'Node'>
+{
   const requireKubelets = (door: Door, path: AbsolutePath, field: string): void => {
     if (door === 'csi' && kubeletFolders !== undefined) requireWithin(kubeletFolders, path, field)
   }
@@ -98,7 +122,10 @@ export function nodeService ({ volumes, parseSpec, nodeId, kubeletFolders, healt
       const { requiredBytes, ...where } = decodeExpand(request)
       const { totalBytes } = await volumes.statistics({ ...where, deadlineMs: statisticsMs })
       if (totalBytes >= requiredBytes) return { capacityBytes: `${totalBytes}` }
-      throw new CsiRefusal(status.OUT_OF_RANGE, `capacity_range.required_bytes: ${requiredBytes} bytes are asked for and the server's file system has ${totalBytes}; enlarge it on the server`)
+      throw new CsiRefusal(
+        status.OUT_OF_RANGE,
+        `capacity_range.required_bytes: ${requiredBytes} bytes are asked for and the server's file system has ${totalBytes}; enlarge it on the server`
+      )
     },
     NodeGetCapabilities: () => ({ capabilities: capabilities.map((type) => ({ rpc: { type } })) }),
     NodeGetInfo: () => ({ nodeId, maxVolumesPerNode: '0', accessibleTopology: null })

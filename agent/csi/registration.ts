@@ -4,9 +4,10 @@
  * Owns the registration socket and its life: made last, made again when kubelet refuses us or somebody removes it.
  * Does not know the services that are registered.
  *
- * kubelet's side (k8s pkg/kubelet/pluginmanager): it sees the socket, calls GetInfo with one second of patience, dials the endpoint,
- * calls NodeGetInfo there and tells the result by NotifyRegistrationStatus. After a refusal it does not try again until the socket is a
- * new one. While the file exists we stay registered, so a restart leaves it in place and the successor renames its own over it.
+ * kubelet's side (k8s pkg/kubelet/pluginmanager): it sees the socket, calls GetInfo with one second of patience, dials
+ * the endpoint, calls NodeGetInfo there and tells the result by NotifyRegistrationStatus. After a refusal it does not
+ * try again until the socket is a new one. While the file exists we stay registered, so a restart leaves it in place
+ * and the successor renames its own over it.
  */
 import { mkdirSync } from 'node:fs'
 import path from 'node:path'
@@ -36,7 +37,8 @@ export interface RegistrationOptions {
   readonly retry?: { readonly firstMs: number, readonly maxMs: number, readonly checkMs: number }
 }
 
-/** CSI's own version, not ours: kubelet wants a major below 2 and a newer one than any plugin of the same name, hence one fixed file. */
+/** CSI's own version, not ours: kubelet wants a major below 2 and a newer one than any plugin of the same name, hence
+ * one fixed file. */
 const supportedVersions = ['1.0.0']
 
 /** kubelet makes it too; we may be the first. Not recursive: a kubelet folder that isn't there is a wrong option. */
@@ -68,7 +70,8 @@ export class Registration {
     this.#running ??= this.#run()
   }
 
-  /** Ends without removing the socket: kubelet would forget the driver and every volume call would fail until we are back. */
+  /** Ends without removing the socket: kubelet would forget the driver and every volume call would fail until we are
+   * back. */
   async stop (): Promise<void> {
     this.#stopped.abort()
     this.#refused.abort()
@@ -86,7 +89,9 @@ export class Registration {
         makeFolder(path.dirname(this.#socketPath))
         await server.listen()
         if (this.#state.phase !== 'refused') this.#become({ phase: 'waiting', error: '' })
-        while (server.isInPlace && !this.#refused.signal.aborted && !this.#stopped.signal.aborted) await this.#look(checkMs)
+        while (server.isInPlace && !this.#refused.signal.aborted && !this.#stopped.signal.aborted) {
+          await this.#look(checkMs)
+        }
       } catch (error) {
         this.#become({ phase: 'refused', error: messageOf(error) })
       }
@@ -105,11 +110,17 @@ export class Registration {
 
   #server (): RpcServer {
     const { services, observer, driverName, endpoint } = this.#options
-    return new RpcServer({ services, socketPath: this.#socketPath, field: '--kubelet-dir', unary: { observer, door: 'csi' } }, {
+    return new RpcServer({
+      services, socketPath: this.#socketPath, field: '--kubelet-dir', unary: { observer, door: 'csi' }
+    }, {
       Registration: {
         GetInfo: () => ({ type: 'CSIPlugin', name: driverName, endpoint, supportedVersions }),
         NotifyRegistrationStatus: ({ pluginRegistered, error }) => {
-          this.#become(pluginRegistered ? { phase: 'registered', error: '' } : { phase: 'refused', error: error === '' ? 'kubelet gave no reason' : error.slice(0, reasonLengthMax) })
+          this.#become(
+            pluginRegistered
+              ? { phase: 'registered', error: '' }
+              : { phase: 'refused', error: error === '' ? 'kubelet gave no reason' : error.slice(0, reasonLengthMax) }
+          )
           if (!pluginRegistered) this.#refused.abort()
           return {}
         }

@@ -1,8 +1,8 @@
 /**
  * A gRPC server on a unix socket.
  *
- * Owns the only place where bytes of a connection reach grpc-js: every one goes through the front that takes any `:authority`.
- * Does not know the services it carries.
+ * Owns the only place where bytes of a connection reach grpc-js: every one goes through the front that takes any
+ * `:authority`. Does not know the services it carries.
  */
 import type { Socket } from 'node:net'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
@@ -64,10 +64,13 @@ export class RpcServer {
   async close ({ graceMs, leaveFile = false }: { graceMs: number, leaveFile?: boolean }): Promise<void> {
     this.#listener?.close({ leaveFile })
     this.#listener = undefined
-    // Every connection is told to go when its calls are answered. grpc-js calls back at once, before they are: Node's own close() of a server
-    // has marked the sessions as closed by then. What counts is that the last byte is out and the connection gone.
+    // Every connection is told to go when its calls are answered. grpc-js calls back at once, before they are: Node's
+    // own close() of a server has marked the sessions as closed by then. What counts is that the last byte is out and
+    // the connection gone.
     this.#grpc.tryShutdown(() => undefined)
-    const left = Promise.all([...this.#connections].map(async (socket) => { await new Promise((resolve) => { socket.once('close', resolve) }) }))
+    const left = Promise.all([...this.#connections].map(async (socket) => {
+      await new Promise((resolve) => { socket.once('close', resolve) })
+    }))
     await within(graceMs, left.then(() => undefined), () => undefined)
     this.#grpc.forceShutdown()
   }

@@ -37,14 +37,23 @@ export class CsiRefusal extends Error {
   }
 }
 
-export interface CallStatus { readonly code: status, readonly details: string, readonly reason: VolumeErrorCode, readonly field: string | undefined }
+export interface CallStatus {
+  readonly code: status
+  readonly details: string
+  readonly reason: VolumeErrorCode
+  readonly field: string | undefined
+}
 
 /** What a thrown value means to the caller. Anything outside the taxonomy is our fault, INTERNAL. */
 export function statusOf (thrown: unknown): CallStatus {
   const details = messageOf(thrown)
-  if (thrown instanceof VolumeError) return { code: grpcCodeOf[thrown.code], details, reason: thrown.code, field: thrown.field }
+  if (thrown instanceof VolumeError) {
+    return { code: grpcCodeOf[thrown.code], details, reason: thrown.code, field: thrown.field }
+  }
   if (thrown instanceof CsiRefusal) return { code: thrown.code, details, reason: 'UNSUPPORTED', field: undefined }
-  if (thrown instanceof TransportError) return { code: status.UNAVAILABLE, details, reason: 'UNAVAILABLE', field: undefined }
+  if (thrown instanceof TransportError) {
+    return { code: status.UNAVAILABLE, details, reason: 'UNAVAILABLE', field: undefined }
+  }
   if (thrown instanceof HostError) return { code: status.INTERNAL, details, reason: 'INTERNAL', field: undefined }
   return { code: status.INTERNAL, details: `internal error: ${details}`, reason: 'INTERNAL', field: undefined }
 }

@@ -28,7 +28,10 @@ export type CallObserver = (facts: CallFacts) => (outcome: CallOutcome) => void
 
 /** The calls of a service that are served; one left out is answered UNIMPLEMENTED. */
 export type Implementation<S extends ServiceName> = {
-  readonly [M in MethodName<S>]?: (request: RequestOf<S, M>, context: CallContext) => ResponseOf<S, M> | Promise<ResponseOf<S, M>>
+  readonly [M in MethodName<S>]?: (
+    request: RequestOf<S, M>,
+    context: CallContext
+  ) => ResponseOf<S, M> | Promise<ResponseOf<S, M>>
 }
 
 export interface UnaryOptions {
@@ -40,7 +43,8 @@ export interface UnaryOptions {
 
 type AnyMethod = (request: object, context: CallContext) => object | Promise<object>
 
-/** Whoever says nothing, or something we don't know, is a person with a tool: `hand`, the door with the fewest liberties. */
+/** Whoever says nothing, or something we don't know, is a person with a tool: `hand`, the door with the fewest
+ * liberties. */
 function doorOf (call: ServerUnaryCall<object, object>): Door {
   return doors.get(call.metadata.get(doorHeader)[0]?.toString() ?? '') ?? 'hand'
 }
@@ -53,12 +57,19 @@ function patienceMs (call: ServerUnaryCall<object, object>, answerMs: number): n
   return Math.max(1, Math.min(answerMs, left - Math.min(1000, Math.max(100, left / 5))))
 }
 
-function unary (name: string, method: AnyMethod, serialize: (answer: object) => Buffer, { observer, door, answerMs = csiAnswerMs }: UnaryOptions): handleUnaryCall<object, object> {
+function unary (
+  name: string,
+  method: AnyMethod,
+  serialize: (answer: object) => Buffer,
+  { observer, door, answerMs = csiAnswerMs }: UnaryOptions
+): handleUnaryCall<object, object> {
   const answer = async (call: ServerUnaryCall<object, object>, context: CallContext): Promise<object> => {
     const patience = patienceMs(call, answerMs)
     return await within(patience, Promise.resolve(method(call.request, context)), () => {
       // The work goes on and keeps its volume locked, so that a repeat is told ABORTED until it is over.
-      throw new VolumeError('TIMED_OUT', `${name} is not finished after ${Math.round(patience / 1000)} s and goes on`, { remedy: 'ask again later' })
+      throw new VolumeError('TIMED_OUT', `${name} is not finished after ${Math.round(patience / 1000)} s and goes on`, {
+        remedy: 'ask again later'
+      })
     })
   }
   return (call, callback) => {
@@ -76,7 +87,15 @@ function unary (name: string, method: AnyMethod, serialize: (answer: object) => 
 }
 
 /** grpc-js handlers for an implementation of `service`, which has to take answers that are encoded already. */
-export function toHandlers<S extends ServiceName> (implementation: Implementation<S>, service: ServiceDefinition, options: UnaryOptions): UntypedServiceImplementation {
+export function toHandlers<S extends ServiceName> (
+  implementation: Implementation<S>,
+  service: ServiceDefinition,
+  options: UnaryOptions
+): UntypedServiceImplementation {
   const methods = Object.entries(implementation) as [string, AnyMethod][]
-  return Object.fromEntries(methods.map(([name, method]) => [name, unary(name, method, (answer) => service[name]?.responseSerialize(answer) ?? Buffer.alloc(0), options)]))
+  return Object.fromEntries(
+    methods.map(([name, method]) => [
+      name, unary(name, method, (answer) => service[name]?.responseSerialize(answer) ?? Buffer.alloc(0), options)
+    ])
+  )
 }

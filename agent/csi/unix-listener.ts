@@ -1,9 +1,9 @@
 /**
  * A unix socket that appears whole or not at all.
  *
- * Owns the way a socket file comes and goes: it is bound in a hidden 0700 folder, made 0600, and renamed into place, so no other
- * user can connect in between, a stale socket is replaced, and kubelet's watcher (which ignores names with a dot) sees one event.
- * Does not know what is spoken over it.
+ * Owns the way a socket file comes and goes: it is bound in a hidden 0700 folder, made 0600, and renamed into place, so
+ * no other user can connect in between, a stale socket is replaced, and kubelet's watcher (which ignores names with a
+ * dot) sees one event. Does not know what is spoken over it.
  */
 import { chmodSync, lstatSync, mkdtempSync, renameSync, rmSync, unlinkSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -22,10 +22,16 @@ export interface UnixListener {
 
 function refuseLongPath (socketPath: string, field: string): void {
   // Bound under a hidden folder first: that name must fit as well.
-  const longest = Math.max(Buffer.byteLength(socketPath), Buffer.byteLength(path.join(path.dirname(socketPath), '.vXXXXXX/s')))
+  const longest = Math.max(
+    Buffer.byteLength(socketPath),
+    Buffer.byteLength(path.join(path.dirname(socketPath), '.vXXXXXX/s'))
+  )
   if (longest <= unixSocketPathBytesMax) return
-  throw new VolumeError('INVALID', `${field}: ${JSON.stringify(socketPath)} needs ${longest} bytes and a unix socket's path may have ${unixSocketPathBytesMax}`,
-    { field, remedy: 'choose a shorter folder' })
+  throw new VolumeError(
+    'INVALID',
+    `${field}: ${JSON.stringify(socketPath)} needs ${longest} bytes and a unix socket's path may have ${unixSocketPathBytesMax}`,
+    { field, remedy: 'choose a shorter folder' }
+  )
 }
 
 async function bind (server: Server, socketPath: string): Promise<void> {
@@ -39,14 +45,19 @@ async function bind (server: Server, socketPath: string): Promise<void> {
 }
 
 /** @throws VolumeError INVALID naming `field` when the path is too long or its folder can't be used. */
-export async function listenUnix (socketPath: string, field: string, onConnection: (socket: Socket) => void): Promise<UnixListener> {
+export async function listenUnix (
+  socketPath: string,
+  field: string,
+  onConnection: (socket: Socket) => void
+): Promise<UnixListener> {
   refuseLongPath(socketPath, field)
   let hidden: string
   try {
     hidden = mkdtempSync(path.join(path.dirname(socketPath), '.v'))
   } catch (error) {
-    throw new VolumeError('INVALID', `${field}: no socket can be made at ${socketPath}: ${messageOf(error)}`,
-      { field, remedy: 'the folder must exist and be writable', cause: error })
+    throw new VolumeError('INVALID', `${field}: no socket can be made at ${socketPath}: ${messageOf(error)}`, {
+      field, remedy: 'the folder must exist and be writable', cause: error
+    })
   }
   const server = createServer(onConnection)
   try {
@@ -58,7 +69,9 @@ export async function listenUnix (socketPath: string, field: string, onConnectio
     return listenerOf(server, socketPath, made)
   } catch (error) {
     server.close()
-    throw new VolumeError('INVALID', `${field}: no socket can be made at ${socketPath}: ${messageOf(error)}`, { field, cause: error })
+    throw new VolumeError('INVALID', `${field}: no socket can be made at ${socketPath}: ${messageOf(error)}`, {
+      field, cause: error
+    })
   } finally {
     rmSync(hidden, { recursive: true, force: true })
   }

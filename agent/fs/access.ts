@@ -28,7 +28,9 @@ export class AccessCache {
   /** The known answer, EACCES or undefined for "granted"; `'unknown'` when the server has to be asked. */
   known (inode: Inode, wanted: number, credential: Credential): Errno | undefined | 'unknown' {
     const cached = inode.access?.get(credential.key)
-    if (cached === undefined || cached.untilMs <= this.#clock.nowMs() || (cached.asked & wanted) !== wanted) return 'unknown'
+    if (cached === undefined || cached.untilMs <= this.#clock.nowMs() || (cached.asked & wanted) !== wanted) {
+      return 'unknown'
+    }
     return verdict(cached.granted, wanted)
   }
 

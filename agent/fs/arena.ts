@@ -13,7 +13,8 @@ export interface Arena {
   readonly blockBytes: number
   readonly capacityBytes: number
   readonly usedBytes: number
-  /** A block, or undefined when the arena is full: the caller must wait for a release (back-pressure), never allocate elsewhere. */
+  /** A block, or undefined when the arena is full: the caller must wait for a release (back-pressure), never allocate
+   * elsewhere. */
   acquire (): ArenaBlock | undefined
   release (block: ArenaBlock): void
   /** Gives back what was not used at any moment since the last call. Answers how much is free and still held. */

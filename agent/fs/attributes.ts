@@ -1,10 +1,12 @@
 /**
- * Attributes and what they prove. Owns how long attributes are believed, which of two answers is newer, and whether a change was
- * ours or somebody else's. Does not know names or bytes: it tells their owners when somebody else changed an object.
+ * Attributes and what they prove. Owns how long attributes are believed, which of two answers is newer, and whether a
+ * change was ours or somebody else's. Does not know names or bytes: it tells their owners when somebody else changed an
+ * object.
  *
- * Ours or foreign: every change of our own is bracketed by `begin` and `end`. Its answer names the change token before and after.
- * While changes of our own are in flight, tokens seen cannot be judged, so they are collected; when the last one has ended, a token
- * that was seen (as "before", or in another answer) and that none of ours made is somebody else's work.
+ * Ours or foreign: every change of our own is bracketed by `begin` and `end`. Its answer names the change token before
+ * and after. While changes of our own are in flight, tokens seen cannot be judged, so they are collected; when the last
+ * one has ended, a token that was seen (as "before", or in another answer) and that none of ours made is somebody
+ * else's work.
  */
 import type { Attributes, Change, ChangeToken, Credential, DataState } from './backend.ts'
 import type { BackendGate } from './gate.ts'
@@ -61,9 +63,15 @@ export class CachedAttributes {
 /** Minimum and maximum in ms, nfs(5) acregmin … acdirmax. */
 interface Lifetimes { readonly minMs: number, readonly maxMs: number }
 
-const fileLifetimes = ({ acregminMs, acregmaxMs }: FilesystemOptions): Lifetimes => ({ minMs: acregminMs, maxMs: acregmaxMs })
-const folderLifetimes = ({ acdirminMs, acdirmaxMs }: FilesystemOptions): Lifetimes => ({ minMs: acdirminMs, maxMs: acdirmaxMs })
-const shorter = (one: Lifetimes, other: Lifetimes): Lifetimes => ({ minMs: Math.min(one.minMs, other.minMs), maxMs: Math.min(one.maxMs, other.maxMs) })
+const fileLifetimes = ({ acregminMs, acregmaxMs }: FilesystemOptions): Lifetimes => ({
+  minMs: acregminMs, maxMs: acregmaxMs
+})
+const folderLifetimes = ({ acdirminMs, acdirmaxMs }: FilesystemOptions): Lifetimes => ({
+  minMs: acdirminMs, maxMs: acdirmaxMs
+})
+const shorter = (one: Lifetimes, other: Lifetimes): Lifetimes => ({
+  minMs: Math.min(one.minMs, other.minMs), maxMs: Math.min(one.maxMs, other.maxMs)
+})
 
 export class AttributeCache {
   readonly #clock: Clock
@@ -76,7 +84,12 @@ export class AttributeCache {
   readonly #sharedFolder: Lifetimes
   #order = 0
 
-  constructor (parts: { clock: Clock, options: FilesystemOptions, backend: BackendGate, onForeignChange: (inode: Inode, isGuess: boolean) => void }) {
+  constructor (parts: {
+    clock: Clock
+    options: FilesystemOptions
+    backend: BackendGate
+    onForeignChange: (inode: Inode, isGuess: boolean) => void
+  }) {
     this.#clock = parts.clock
     this.#options = parts.options
     this.#backend = parts.backend
@@ -113,14 +126,21 @@ export class AttributeCache {
   }
 
   /** Takes what an answer says about an object; ignores it when it is older than what is known. */
-  apply (inode: Inode, attributes: Attributes | undefined, sent: number, receivedMs: number = this.#clock.nowMs()): void {
+  apply (
+    inode: Inode,
+    attributes: Attributes | undefined,
+    sent: number,
+    receivedMs: number = this.#clock.nowMs()
+  ): void {
     if (attributes === undefined) return
     const cached = inode.cached
     const last = cached.attributes
     if (!this.#accept(inode, attributes, sent, receivedMs)) return
     if (cached.own !== undefined) {
       cached.own.seen.push(attributes.change)
-      if (last !== undefined && last.sizeBytes !== attributes.sizeBytes && cached.own.resized.length < judgedAfter) cached.own.resized.push(attributes)
+      if (last !== undefined && last.sizeBytes !== attributes.sizeBytes && cached.own.resized.length < judgedAfter) {
+        cached.own.resized.push(attributes)
+      }
       return
     }
     if (last === undefined || last.change === attributes.change) return
@@ -160,11 +180,14 @@ export class AttributeCache {
     } else if (own.seen.length > judgedAfter) {
       own.seen = own.seen.filter((token) => !own.made.has(token))
       own.resized = []
-      if (own.made.size > madeKept) for (const token of [...own.made].slice(0, own.made.size - madeKept / 2)) own.made.delete(token)
+      if (own.made.size > madeKept) {
+        for (const token of [...own.made].slice(0, own.made.size - madeKept / 2)) own.made.delete(token)
+      }
     }
   }
 
-  /** The server's present attributes. Calls at the same time share one request, unless a change of our own came in between. */
+  /** The server's present attributes. Calls at the same time share one request, unless a change of our own came in
+   * between. */
   refresh (inode: Inode, credential: Credential): Promise<Attributes | Errno> {
     const running = inode.cached.refreshing
     if (running !== undefined && running.version === inode.cached.version) return running.result
@@ -199,11 +222,12 @@ export class AttributeCache {
   }
 
   /**
-   * Unwritten bytes will move mtime, and may drop set-id bits, when they are written: the kernel has to ask again. A solo writer's kernel says
-   * times itself.
+   * Unwritten bytes will move mtime, and may drop set-id bits, when they are written: the kernel has to ask again. A
+   * solo writer's kernel says times itself.
    */
   areBehind ({ cached, file }: Inode): boolean {
-    return file !== undefined && file.hasUnwritten && (!this.#options.soloWriter || ((cached.attributes?.mode ?? 0) & setIdBits) !== 0)
+    return file !== undefined && file.hasUnwritten &&
+      (!this.#options.soloWriter || ((cached.attributes?.mode ?? 0) & setIdBits) !== 0)
   }
 
   /** What the kernel is told: with our own bytes that the server has not got yet, and without the silly name. */
@@ -219,7 +243,7 @@ export class AttributeCache {
     return {
       nodeid: inode.nodeid,
       attributes: isChanged ? { ...known, sizeBytes, nlink } : known,
-        attributesTtlMs: this.areBehind(inode) ? 0 : this.remainingMs(inode)
+      attributesTtlMs: this.areBehind(inode) ? 0 : this.remainingMs(inode)
     }
   }
 
@@ -231,10 +255,12 @@ export class AttributeCache {
       const order = compareTimes(next, last)
       if (order < 0) return false
       if (order === 0) {
-        // Within one tick of the server's clock the order cannot be known; the next question settles it. A larger size is taken
-        // meanwhile: pipelined writes that extend a file are answered in any order.
+        // Within one tick of the server's clock the order cannot be known; the next question settles it. A larger size
+        // is taken meanwhile: pipelined writes that extend a file are answered in any order.
         if (next.change === last.change) {
-          if (next.mode !== last.mode || next.uid !== last.uid || next.gid !== last.gid || next.nlink !== last.nlink) cached.isExpired = true
+          if (next.mode !== last.mode || next.uid !== last.uid || next.gid !== last.gid || next.nlink !== last.nlink) {
+            cached.isExpired = true
+          }
           return false
         }
         if (next.sizeBytes > last.sizeBytes) cached.attributes = next
@@ -249,7 +275,9 @@ export class AttributeCache {
     cached.isExpired = false
     inode.isStale = false
     inode.isRemoved = false
-    if (last !== undefined && (last.mode !== next.mode || last.uid !== next.uid || last.gid !== next.gid)) inode.access = undefined
+    if (last !== undefined && (last.mode !== next.mode || last.uid !== next.uid || last.gid !== next.gid)) {
+      inode.access = undefined
+    }
     return true
   }
 
@@ -281,7 +309,10 @@ export class AttributeCache {
       return
     }
     const last = cached.attributes
-    if (change.before !== undefined && cached.isCtimeOurs && last !== undefined && change.beforeData !== undefined && hasSameData(last, change.beforeData)) {
+    if (
+      change.before !== undefined && cached.isCtimeOurs && last !== undefined && change.beforeData !== undefined &&
+      hasSameData(last, change.beforeData)
+    ) {
       // What it was before shows our link, unlink or rename.
       if (change.before !== last.change) cached.isCtimeOurs = false
       own.made.add(change.before)
@@ -323,11 +354,13 @@ function compareTimes (a: Attributes, b: Attributes): number {
 }
 
 /**
- * nfs-ganesha truncates and then sets the times. An answer from between the two has the new size under a token that is neither before nor after, and
- * nobody but us has changed anything: what came before was ours, and it is not newer than what came after.
+ * nfs-ganesha truncates and then sets the times. An answer from between the two has the new size under a token that is
+ * neither before nor after, and nobody but us has changed anything: what came before was ours, and it is not newer than
+ * what came after.
  */
 function isHalfOf (seen: Attributes, { before, beforeData }: Change, after: Attributes, own: OwnChanges): boolean {
-  return before !== undefined && own.made.has(before) && beforeData !== undefined && beforeData.sizeBytes !== after.sizeBytes &&
+  return before !== undefined && own.made.has(before) && beforeData !== undefined &&
+    beforeData.sizeBytes !== after.sizeBytes &&
     seen.sizeBytes === after.sizeBytes && compareTimes(seen, after) <= 0
 }
 

@@ -1,9 +1,10 @@
 /**
  * The remote file system as the file-system core sees it.
  *
- * Owns the neutral types that cross that border. Knows no NFS version and no FUSE: handles are opaque bytes, change tokens and
- * verifiers are compared and never looked into, so NFSv4.1 or an object store fit without touching `agent/fs`.
- * Expected failures are returned as `Errno`; a thrown error is a fault (`WireError` never leaves the backend: it reconnects).
+ * Owns the neutral types that cross that border. Knows no NFS version and no FUSE: handles are opaque bytes, change
+ * tokens and verifiers are compared and never looked into, so NFSv4.1 or an object store fit without touching
+ * `agent/fs`. Expected failures are returned as `Errno`; a thrown error is a fault (`WireError` never leaves the
+ * backend: it reconnects).
  */
 import type { FileName } from '../base/brands.ts'
 import type { Errno } from '../base/errno.ts'
@@ -65,7 +66,8 @@ export interface AttributeChanges {
 /** Size and mtime: while they stay, so do the bytes of a file and the names of a folder. */
 export type DataState = Pick<Attributes, 'sizeBytes' | 'mtimeSeconds' | 'mtimeNanoseconds'>
 
-/** What an operation did to an object it changed: the token before (atomically, if the server says so) and the attributes after. */
+/** What an operation did to an object it changed: the token before (atomically, if the server says so) and the
+ * attributes after. */
 export interface Change {
   readonly before: ChangeToken | undefined
   /** The part of `before` that speaks of data. */
@@ -73,7 +75,8 @@ export interface Change {
   readonly after: Attributes | undefined
 }
 
-/** An object found by name or made. The attributes may be missing from a server's answer; the core asks again when it needs them. */
+/** An object found by name or made. The attributes may be missing from a server's answer; the core asks again when it
+ * needs them. */
 export interface Found {
   readonly handle: RemoteHandle
   readonly attributes: Attributes | undefined
@@ -100,7 +103,8 @@ export type CreateMode =
 
 export type NodeKind = 'fifo' | 'socket' | 'character' | 'block'
 
-/** The backend's state of an open file: opaque to the core, plain JSON-serialisable data, taken by read, write and commit. */
+/** The backend's state of an open file: opaque to the core, plain JSON-serialisable data, taken by read, write and
+ * commit. */
 export interface OpenState {
   readonly handle: RemoteHandle
   readonly credential: Credential
@@ -188,26 +192,82 @@ export interface Backend {
   readonly root: Found
   getattr (handle: RemoteHandle, credential: Credential): Promise<Attributes | Errno>
   setattr (handle: RemoteHandle, changes: AttributeChanges, credential: Credential): Promise<Change | Errno>
-  lookup (directory: RemoteHandle, name: FileName, credential: Credential): Promise<Found & { readonly directory: Attributes | undefined } | Errno>
+  lookup (
+    directory: RemoteHandle,
+    name: FileName,
+    credential: Credential
+  ): Promise<Found & { readonly directory: Attributes | undefined } | Errno>
   access (handle: RemoteHandle, wanted: number, credential: Credential): Promise<AccessAnswer | Errno>
   /** Target as raw bytes (latin1). */
-  readlink (handle: RemoteHandle, credential: Credential): Promise<{ readonly target: string, readonly attributes: Attributes | undefined } | Errno>
+  readlink (
+    handle: RemoteHandle,
+    credential: Credential
+  ): Promise<{ readonly target: string, readonly attributes: Attributes | undefined } | Errno>
   open (handle: RemoteHandle, credential: Credential, access: OpenAccess): Promise<OpenState | Errno> | OpenState
   close (state: OpenState): Promise<void> | undefined
   read (state: OpenState, offsetBytes: number, countBytes: number): Promise<ReadAnswer | Errno>
   /** `data` must not change until the promise settles: a lost connection sends it again. */
-  write (state: OpenState, offsetBytes: number, data: readonly Buffer[], stability: Stability): Promise<WriteAnswer | Errno>
+  write (
+    state: OpenState,
+    offsetBytes: number,
+    data: readonly Buffer[],
+    stability: Stability
+  ): Promise<WriteAnswer | Errno>
   /** Commits the range; `countBytes` 0 means to the end of the file. */
   commit (state: OpenState, offsetBytes: number, countBytes: number): Promise<CommitAnswer | Errno>
-  /** With `exclusive` the attributes are set after the object exists; a server without EXCLUSIVE falls back to guarded. */
-  create (directory: RemoteHandle, name: FileName, how: CreateMode, attributes: AttributeChanges, credential: Credential): Promise<Made | Errno>
-  mkdir (directory: RemoteHandle, name: FileName, attributes: AttributeChanges, credential: Credential): Promise<Made | Errno>
-  symlink (directory: RemoteHandle, name: FileName, target: string, attributes: AttributeChanges, credential: Credential): Promise<Made | Errno>
-  mknod (directory: RemoteHandle, name: FileName, node: { readonly kind: NodeKind, readonly major: number, readonly minor: number }, attributes: AttributeChanges, credential: Credential): Promise<Made | Errno>
+  /** With `exclusive` the attributes are set after the object exists; a server without EXCLUSIVE falls back to
+   * guarded. */
+  create (
+    directory: RemoteHandle,
+    name: FileName,
+    how: CreateMode,
+    attributes: AttributeChanges,
+    credential: Credential
+  ): Promise<Made | Errno>
+  mkdir (
+    directory: RemoteHandle,
+    name: FileName,
+    attributes: AttributeChanges,
+    credential: Credential
+  ): Promise<Made | Errno>
+  symlink (
+    directory: RemoteHandle,
+    name: FileName,
+    target: string,
+    attributes: AttributeChanges,
+    credential: Credential
+  ): Promise<Made | Errno>
+  mknod (
+    directory: RemoteHandle,
+    name: FileName,
+    node: { readonly kind: NodeKind, readonly major: number, readonly minor: number },
+    attributes: AttributeChanges,
+    credential: Credential
+  ): Promise<Made | Errno>
   remove (directory: RemoteHandle, name: FileName, credential: Credential): Promise<Change | Errno>
   rmdir (directory: RemoteHandle, name: FileName, credential: Credential): Promise<Change | Errno>
-  rename (from: RemoteHandle, fromName: FileName, to: RemoteHandle, toName: FileName, credential: Credential): Promise<{ readonly from: Change, readonly to: Change } | Errno>
-  link (handle: RemoteHandle, directory: RemoteHandle, name: FileName, credential: Credential): Promise<{ readonly attributes: Attributes | undefined, readonly directory: Change } | Errno>
-  readdir (directory: RemoteHandle, position: { readonly cookie: bigint, readonly cookieVerifier: string, readonly replyBytes: number, readonly withAttributes: boolean }, credential: Credential): Promise<DirectoryPage | Errno | typeof badCookie>
+  rename (
+    from: RemoteHandle,
+    fromName: FileName,
+    to: RemoteHandle,
+    toName: FileName,
+    credential: Credential
+  ): Promise<{ readonly from: Change, readonly to: Change } | Errno>
+  link (
+    handle: RemoteHandle,
+    directory: RemoteHandle,
+    name: FileName,
+    credential: Credential
+  ): Promise<{ readonly attributes: Attributes | undefined, readonly directory: Change } | Errno>
+  readdir (
+    directory: RemoteHandle,
+    position: {
+      readonly cookie: bigint
+      readonly cookieVerifier: string
+      readonly replyBytes: number
+      readonly withAttributes: boolean
+    },
+    credential: Credential
+  ): Promise<DirectoryPage | Errno | typeof badCookie>
   statfs (credential: Credential): Promise<FilesystemStatistics | Errno>
 }

@@ -1,7 +1,7 @@
 /**
- * Packs bytes of all files one after the other into arena blocks. Owns how full a block is and who still needs it. Bytes are written
- * once and never changed: a request in flight, a reply being sent and an overwritten range may all point at them.
- * Does not know files or offsets.
+ * Packs bytes of all files one after the other into arena blocks. Owns how full a block is and who still needs it.
+ * Bytes are written once and never changed: a request in flight, a reply being sent and an overwritten range may all
+ * point at them. Does not know files or offsets.
  */
 import type { Arena, ArenaBlock } from './arena.ts'
 
@@ -28,9 +28,12 @@ export class BlockPacker {
 
   /** How much `put` takes now without waiting. */
   get freeBytes (): number { return this.#arena.capacityBytes - this.#arena.usedBytes + this.freeInBlockBytes }
-  get freeInBlockBytes (): number { return this.#current === undefined ? 0 : this.#arena.blockBytes - this.#current.usedBytes }
+  get freeInBlockBytes (): number {
+    return this.#current === undefined ? 0 : this.#arena.blockBytes - this.#current.usedBytes
+  }
 
-  /** Copies as many bytes of `data` from `from` as fit in one piece; the piece is held for the caller. Undefined when full. */
+  /** Copies as many bytes of `data` from `from` as fit in one piece; the piece is held for the caller. Undefined when
+   * full. */
   put (data: Buffer, from: number): Piece | undefined {
     const slab = this.#current ?? this.#next()
     if (slab === undefined) return undefined

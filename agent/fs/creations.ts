@@ -1,6 +1,6 @@
 /**
- * Making objects and names: create, mkdir, symlink, mknod, link. Owns what the server is asked to make and what the caches learn
- * from its answer. Does not know how an open file is used.
+ * Making objects and names: create, mkdir, symlink, mknod, link. Owns what the server is asked to make and what the
+ * caches learn from its answer. Does not know how an open file is used.
  */
 import type { FileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
@@ -22,9 +22,22 @@ export class Creations {
     this.#lookups = lookups
   }
 
-  /** A regular file; its inode and entry. O_TRUNC is not in the CREATE: a file that was there is emptied after its unsent bytes. */
-  create (parent: Nodeid, name: FileName, mode: number, how: CreateMode, caller: Caller): Promise<{ inode: Inode, entry: Entry } | Errno> {
-    return this.#make(parent, name, { kind: 'file', mode }, caller, (directory, attributes) => this.#core.backend.create(directory.handle, name, how, attributes, caller.credential))
+  /** A regular file; its inode and entry. O_TRUNC is not in the CREATE: a file that was there is emptied after its
+   * unsent bytes. */
+  create (
+    parent: Nodeid,
+    name: FileName,
+    mode: number,
+    how: CreateMode,
+    caller: Caller
+  ): Promise<{ inode: Inode, entry: Entry } | Errno> {
+    return this.#make(
+      parent,
+      name,
+      { kind: 'file', mode },
+      caller,
+      (directory, attributes) => this.#core.backend.create(directory.handle, name, how, attributes, caller.credential)
+    )
   }
 
   async mkdir (parent: Nodeid, name: FileName, mode: number, caller: Caller): Promise<Entry | Errno> {
@@ -35,23 +48,45 @@ export class Creations {
       isShown = !isErrno(answer) && answer.attributes !== undefined
       return answer
     })
-    // Without attributes in the answer nothing tells later whether somebody was in the folder before we first asked about it.
+    // Without attributes in the answer nothing tells later whether somebody was in the folder before we first asked
+    // about it.
     if (!isErrno(made) && isShown) names.beginComplete(made.inode)
     return entryOf(made)
   }
 
   async symlink (parent: Nodeid, name: FileName, target: string, caller: Caller): Promise<Entry | Errno> {
     if (!this.#core.backend.capabilities.symlinks) return Errno.EPERM
-    return entryOf(await this.#make(parent, name, { kind: 'symlink', mode: 0o777 }, caller,
-      (directory, attributes) => this.#core.backend.symlink(directory.handle, name, target, attributes, caller.credential)))
+    return entryOf(
+      await this.#make(
+        parent,
+        name,
+        { kind: 'symlink', mode: 0o777 },
+        caller,
+        (directory, attributes) =>
+          this.#core.backend.symlink(directory.handle, name, target, attributes, caller.credential)
+      )
+    )
   }
 
-  async mknod (parent: Nodeid, name: FileName, node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number }, caller: Caller): Promise<Entry | Errno> {
+  async mknod (
+    parent: Nodeid,
+    name: FileName,
+    node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number },
+    caller: Caller
+  ): Promise<Entry | Errno> {
     const { kind, major, minor, mode } = node
     // MKNOD of NFSv3 makes no regular files; mknod(2) must not find one there already.
     if (kind === 'file') return entryOf(await this.create(parent, name, mode, { kind: 'guarded' }, caller))
-    return entryOf(await this.#make(parent, name, { kind, mode }, caller,
-      (directory, attributes) => this.#core.backend.mknod(directory.handle, name, { kind, major, minor }, attributes, caller.credential)))
+    return entryOf(
+      await this.#make(
+        parent,
+        name,
+        { kind, mode },
+        caller,
+        (directory, attributes) =>
+          this.#core.backend.mknod(directory.handle, name, { kind, major, minor }, attributes, caller.credential)
+      )
+    )
   }
 
   async link (nodeid: Nodeid, newParent: Nodeid, newName: FileName, caller: Caller): Promise<Entry | Errno> {
@@ -80,7 +115,13 @@ export class Creations {
     return this.#lookups.entry(directory, inode)
   }
 
-  async #make (parent: Nodeid, name: FileName, wanted: Wanted, caller: Caller, call: (directory: Inode, attributes: AttributeChanges) => Promise<Made | Errno>): Promise<{ inode: Inode, entry: Entry } | Errno> {
+  async #make (
+    parent: Nodeid,
+    name: FileName,
+    wanted: Wanted,
+    caller: Caller,
+    call: (directory: Inode, attributes: AttributeChanges) => Promise<Made | Errno>
+  ): Promise<{ inode: Inode, entry: Entry } | Errno> {
     const { backend, inodes } = this.#core
     const directory = inodes.get(parent)
     if (directory === undefined) return Errno.ESTALE
@@ -88,19 +129,26 @@ export class Creations {
     const { mountGroup } = this.#core.options
     const attributes = this.#attributesOf(wanted)
     let made = await this.#call(directory, name, caller.credential, () => call(directory, attributes))
-    // Only a member (or root, unsquashed) may give a file to a group; then the folder's own set-gid bit is what is left.
+    // Only a member (or root, unsquashed) may give a file to a group; then the folder's own set-gid bit is what is
+    // left.
     if (made === Errno.EPERM && mountGroup !== undefined) {
       const { gid, ...rest } = attributes
       if (gid !== undefined) made = await this.#call(directory, name, caller.credential, () => call(directory, rest))
     }
     if (isErrno(made)) return made
-    // The server left out what it made, and by the name we found what somebody else has put in its place. The kernel would call that EIO.
+    // The server left out what it made, and by the name we found what somebody else has put in its place. The kernel
+    // would call that EIO.
     if (made.kind !== wanted.kind) return Errno.EEXIST
     const entry = this.#lookups.entry(directory, made)
     return isErrno(entry) ? entry : { inode: made, entry }
   }
 
-  async #call (directory: Inode, name: FileName, credential: Credential, call: () => Promise<Made | Errno>): Promise<Inode | Errno> {
+  async #call (
+    directory: Inode,
+    name: FileName,
+    credential: Credential,
+    call: () => Promise<Made | Errno>
+  ): Promise<Inode | Errno> {
     const { attributes, names } = this.#core
     const sent = attributes.begin(directory)
     const made = await call()

@@ -1,12 +1,12 @@
 /**
- * Listing a folder. Owns one open folder's position in the server's listing: ordinals for the kernel, the server's 64-bit cookies
- * behind them, the page at hand and the next one, and starting again when the server no longer knows a cookie.
- * The kernel keeps a listing and answers other openers from it; when it has dropped some of its pages it asks in the middle, through a
- * descriptor that never listed anything (fs/fuse/readdir.c). So what was listed last is remembered at the folder too.
- * Does not know attributes or names caches beyond telling `Lookups` what a page brought.
+ * Listing a folder. Owns one open folder's position in the server's listing: ordinals for the kernel, the server's
+ * 64-bit cookies behind them, the page at hand and the next one, and starting again when the server no longer knows a
+ * cookie. The kernel keeps a listing and answers other openers from it; when it has dropped some of its pages it asks
+ * in the middle, through a descriptor that never listed anything (fs/fuse/readdir.c). So what was listed last is
+ * remembered at the folder too. Does not know attributes or names caches beyond telling `Lookups` what a page brought.
  *
- * Memory: 16 bytes for each entry listed (cookie and a hash of the name) until rewinddir or close, and once more for a folder until it
- * is forgotten; two pages of entries.
+ * Memory: 16 bytes for each entry listed (cookie and a hash of the name) until rewinddir or close, and once more for a
+ * folder until it is forgotten; two pages of entries.
  */
 import { toFileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
@@ -52,7 +52,9 @@ export class Listing {
 
   read (offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno> {
     const before = this.#turn
-    const mine = before === undefined ? this.#read(offset, plus, sink) : before.then(() => this.#read(offset, plus, sink))
+    const mine = before === undefined
+      ? this.#read(offset, plus, sink)
+      : before.then(() => this.#read(offset, plus, sink))
     this.#turn = mine
     return mine
   }
@@ -88,10 +90,13 @@ export class Listing {
     this.#handle.inode.listed = this.#positions
   }
 
-  /** An offset that this descriptor did not give: it comes from the listing that the kernel keeps, which was the last to begin. */
+  /** An offset that this descriptor did not give: it comes from the listing that the kernel keeps, which was the last
+   * to begin. */
   #adopt (index: number): void {
     const { listed } = this.#handle.inode
-    if (index > this.#positions.count && listed !== undefined && listed.count > this.#positions.count) this.#startFrom(listed.upTo(index))
+    if (index > this.#positions.count && listed !== undefined && listed.count > this.#positions.count) {
+      this.#startFrom(listed.upTo(index))
+    }
   }
 
   #startFrom (positions: Positions): void {
@@ -106,7 +111,9 @@ export class Listing {
     const dots = [['.', inode.fileid], ['..', (inode.where?.parent ?? inode).fileid]] as const
     for (const [index, [name, fileid]] of dots.entries()) {
       if (index < offset) continue
-      if (!sink({ name: toFileName(name), fileid, kind: 'directory', nextOffset: index + 1, entry: undefined })) return false
+      if (!sink({ name: toFileName(name), fileid, kind: 'directory', nextOffset: index + 1, entry: undefined })) {
+        return false
+      }
     }
     return true
   }
@@ -162,7 +169,8 @@ export class Listing {
     void page.then((ready) => { if (this.#next === next && !isErrno(ready)) this.#readyNext = ready })
   }
 
-  /** The page that begins at `first`. What lies before and was never listed here is listed now, to find out where that is. */
+  /** The page that begins at `first`. What lies before and was never listed here is listed now, to find out where that
+   * is. */
   async #fetch (first: number): Promise<Page | Errno> {
     const positions = this.#positions
     for (;;) {
@@ -173,13 +181,14 @@ export class Listing {
     }
   }
 
-  /** One page from `first` on. When the server has forgotten the cookie: from the start again, without names already given. */
+  /** One page from `first` on. When the server has forgotten the cookie: from the start again, without names already
+   * given. */
   async #fetchPage (positions: Positions, first: number): Promise<Page | Errno> {
     const index = first - dotEntries
     let cookie = positions.cookieBefore(index)
     let given: Set<number> | undefined
     let empty = 0
-    for (let restarts = 0; ;) {
+    for (let restarts = 0;;) {
       const answer = await this.#ask(positions, cookie)
       if (answer === badCookie) {
         restarts += 1
@@ -194,7 +203,9 @@ export class Listing {
       positions.verifier = page.cookieVerifier
       const after: bigint | undefined = page.entries.at(-1)?.cookie
       if (!page.eof && after !== undefined && after === cookie) return Errno.ELOOP
-      const entries = page.entries.filter(({ name }) => name !== '.' && name !== '..' && given?.has(hashName(name)) !== true)
+      const entries = page.entries.filter(({ name }) =>
+        name !== '.' && name !== '..' && given?.has(hashName(name)) !== true
+      )
       empty = page.entries.length === 0 ? empty + 1 : 0
       if (empty > emptyPagesMax) return Errno.EIO
       if (entries.length === 0 && !page.eof) {
@@ -206,15 +217,23 @@ export class Listing {
     }
   }
 
-  async #ask (positions: Positions, cookie: bigint): Promise<{ page: DirectoryPage, version: number, sent: number } | Errno | typeof badCookie> {
+  async #ask (
+    positions: Positions,
+    cookie: bigint
+  ): Promise<{ page: DirectoryPage, version: number, sent: number } | Errno | typeof badCookie> {
     const { attributes, backend } = this.#core
     const { inode, credential } = this.#handle
     const version = inode.cached.own === undefined ? inode.cached.version : -1
     const sent = attributes.stamp()
-    const position = { cookie, cookieVerifier: cookie === 0n ? '' : positions.verifier, replyBytes: backend.capabilities.directoryBytesPreferred }
+    const position = {
+      cookie, cookieVerifier: cookie === 0n ? '' : positions.verifier,
+      replyBytes: backend.capabilities.directoryBytesPreferred
+    }
     let page = await backend.readdir(inode.handle, { ...position, withAttributes: this.#withAttributes }, credential)
     // A server without READDIRPLUS still lists.
-    if (page === Errno.EOPNOTSUPP && this.#withAttributes) page = await backend.readdir(inode.handle, { ...position, withAttributes: false }, credential)
+    if (page === Errno.EOPNOTSUPP && this.#withAttributes) {
+      page = await backend.readdir(inode.handle, { ...position, withAttributes: false }, credential)
+    }
     if (page === badCookie) return page
     if (isErrno(page)) {
       attributes.noteFailure(inode, page)
@@ -226,7 +245,8 @@ export class Listing {
   }
 }
 
-/** Cookies and name hashes of everything listed, in the order listed, and the server's word on how long cookies are good. */
+/** Cookies and name hashes of everything listed, in the order listed, and the server's word on how long cookies are
+ * good. */
 export class Positions {
   verifier = ''
   #cookies = new BigUint64Array(0)

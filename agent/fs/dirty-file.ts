@@ -1,10 +1,10 @@
 /**
- * Write-back of one file. Owns when its bytes are sent, how many WRITEs are in flight, what an answer means for the bytes, and that
- * bytes stay until a COMMIT with the same verifier as their WRITE (RFC 1813 sections 3.3.7 and 3.3.21).
+ * Write-back of one file. Owns when its bytes are sent, how many WRITEs are in flight, what an answer means for the
+ * bytes, and that bytes stay until a COMMIT with the same verifier as their WRITE (RFC 1813 sections 3.3.7 and 3.3.21).
  * Does not know other files, memory limits or timers: that is writeback.ts.
  *
- * Rules that keep overlapping writes in order: bytes never change in memory once written, a new WRITE waits while one for the same
- * bytes is in flight, and a change of size waits for all of them.
+ * Rules that keep overlapping writes in order: bytes never change in memory once written, a new WRITE waits while one
+ * for the same bytes is in flight, and a change of size waits for all of them.
  */
 import { Errno, isErrno } from '../base/errno.ts'
 import type { AttributeCache } from './attributes.ts'
@@ -35,7 +35,8 @@ interface Request extends Run { readonly stability: Stability }
 
 /** A server that takes nothing, or never keeps what it promised, is asked so often; then it is an error. */
 const refusalsMax = 5
-/** COMMITs with another verifier than the WRITEs, one after the other; then writes are sent FILE_SYNC, which needs no COMMIT. */
+/** COMMITs with another verifier than the WRITEs, one after the other; then writes are sent FILE_SYNC, which needs no
+ * COMMIT. */
 const mismatchesMax = 3
 
 export class DirtyFile {
@@ -77,7 +78,7 @@ export class DirtyFile {
   /** Ranges that overlap [start, end), as they are now; their bytes are held until `release` of each slab. */
   snapshot (start: number, end: number): Pick<Extent, 'start' | 'end' | 'slab' | 'slabOffset'>[] {
     const found = []
-    for (let index = this.#extents.find(start); ; index++) {
+    for (let index = this.#extents.find(start);; index++) {
       const extent = this.#extents.at(index)
       if (extent === undefined || extent.start >= end) return found
       this.#parts.packer.retain(extent.slab)
@@ -129,14 +130,16 @@ export class DirtyFile {
   }
 
   /**
-   * Runs a change of size between all writes before it and all after it: nothing is sent meanwhile, and bytes beyond the new size
-   * are dropped so that no later rewrite can bring them back.
+   * Runs a change of size between all writes before it and all after it: nothing is sent meanwhile, and bytes beyond
+   * the new size are dropped so that no later rewrite can bring them back.
    */
   async aroundTruncate<T> (sizeBytes: number, change: () => Promise<T | Errno>): Promise<T | Errno> {
     await this.writeOut()
     this.#holds += 1
     try {
-      while (this.#requests.size > 0 && !this.#isAbandoned) await new Promise<void>((resolve) => { this.#quiet.push(resolve) })
+      while (this.#requests.size > 0 && !this.#isAbandoned) {
+        await new Promise<void>((resolve) => { this.#quiet.push(resolve) })
+      }
       const answer = await change()
       if (!isErrno(answer)) this.#extents.cut(sizeBytes, Infinity)
       return answer
@@ -170,11 +173,14 @@ export class DirtyFile {
   }
 
   #makeDue (epoch: number): void {
-    for (const extent of this.#extents.all()) if (extent.phase === 'dirty' && extent.epoch <= epoch) this.#extents.setDue(extent)
+    for (const extent of this.#extents.all()) {
+      if (extent.phase === 'dirty' && extent.epoch <= epoch) this.#extents.setDue(extent)
+    }
   }
 
   #hasUnstable (epoch: number): boolean {
-    return this.#extents.unstableBytes > 0 && this.#extents.all().some((extent) => extent.phase === 'unstable' && extent.epoch <= epoch)
+    return this.#extents.unstableBytes > 0 &&
+      this.#extents.all().some((extent) => extent.phase === 'unstable' && extent.epoch <= epoch)
   }
 
   /** A run of wsize bytes around the newest write goes out at once; the rest waits for more. */
@@ -185,14 +191,17 @@ export class DirtyFile {
     let left = newest
     while (bytes < wanted) {
       const previous = this.#extents.at(first - 1)
-      if (previous === undefined || previous.end !== left.start || previous.phase !== 'dirty' || !mayShare(previous.open, newest.open)) break
+      if (
+        previous === undefined || previous.end !== left.start || previous.phase !== 'dirty' ||
+        !mayShare(previous.open, newest.open)
+      ) break
       bytes += previous.end - previous.start
       left = previous
       first -= 1
     }
     if (bytes < wanted) return
     const end = left.start + wanted
-    for (let index = first; ; index++) {
+    for (let index = first;; index++) {
       // What is beyond a full WRITE goes on waiting for more.
       this.#extents.split(index, end)
       const extent = this.#extents.at(index)
@@ -205,7 +214,12 @@ export class DirtyFile {
   #pump (): void {
     if (this.#parts.backend.isClosed) return
     while (this.#holds === 0 && this.#extents.dueCount > 0 && this.#requests.size < this.#parts.writesInFlightMax) {
-      const run = takeDueRun(this.#extents, this.#requests, this.#cursor, this.#parts.backend.capabilities.writeBytesMax)
+      const run = takeDueRun(
+        this.#extents,
+        this.#requests,
+        this.#cursor,
+        this.#parts.backend.capabilities.writeBytesMax
+      )
       if (run === undefined) return
       for (const slab of run.slabs) this.#parts.packer.retain(slab)
       this.#cursor = run.end
@@ -215,7 +229,8 @@ export class DirtyFile {
     }
   }
 
-  /** One WRITE that is all there is to save needs no COMMIT when it is sent FILE_SYNC: a small file costs one call less at close. */
+  /** One WRITE that is all there is to save needs no COMMIT when it is sent FILE_SYNC: a small file costs one call less
+   * at close. */
   #stabilityOf (bytes: number): Stability {
     if (this.#isSynchronous) return Stability.file
     const isAll = this.#settling > 0 && this.#extents.unstableBytes === 0 && this.#extents.unwrittenBytes === bytes
@@ -299,7 +314,9 @@ export class DirtyFile {
       this.#fail(covered, answer)
     } else {
       const lost = covered.filter((extent) => extent.verifier !== answer.verifier)
-      this.#extents.removeAll((extent) => extent.phase === 'unstable' && extent.answered <= answers && extent.verifier === answer.verifier)
+      this.#extents.removeAll((extent) =>
+        extent.phase === 'unstable' && extent.answered <= answers && extent.verifier === answer.verifier
+      )
       for (const extent of lost) {
         this.#extents.move(extent, 'dirty')
         this.#extents.setDue(extent)
@@ -310,7 +327,8 @@ export class DirtyFile {
     this.#afterChange()
   }
 
-  /** The server refused these bytes for good: they are dropped, here and in the kernel, and the error waits for its readers. */
+  /** The server refused these bytes for good: they are dropped, here and in the kernel, and the error waits for its
+   * readers. */
   #fail (extents: readonly Extent[], errno: Errno): void {
     const { attributes, invalidator, onRefused } = this.#parts
     let start = Infinity
@@ -326,7 +344,11 @@ export class DirtyFile {
     attributes.noteFailure(this.#inode, errno)
     attributes.expire(this.#inode)
     this.#inode.cached.pagesToken = undefined
-    if (end > start) for (const nodeid of [this.#inode.nodeid, ...this.#inode.formerNodeids]) invalidator.inode(nodeid, start, end - start)
+    if (end > start) {
+      for (const nodeid of [this.#inode.nodeid, ...this.#inode.formerNodeids]) {
+        invalidator.inode(nodeid, start, end - start)
+      }
+    }
     onRefused(this.#inode)
   }
 

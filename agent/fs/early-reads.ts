@@ -1,11 +1,12 @@
 /**
- * The bytes of a small file, asked for together with the permission to open it: most programs read what they open, and then the answer
- * is there. One round trip less, and two calls leave in one write. For most files it also is the question whether the opener may read: then
- * ACCESS is not asked at all.
+ * The bytes of a small file, asked for together with the permission to open it: most programs read what they open, and
+ * then the answer is there. One round trip less, and two calls leave in one write. For most files it also is the
+ * question whether the opener may read: then ACCESS is not asked at all.
  *
- * Owns when that is worth it and when the bytes may be used: by the first read of that descriptor, soon after, and only when nothing
- * says that the file changed since. Close-to-open holds, because the server reads after the OPEN has arrived here. Does not know
- * permissions: the READ carries the opener's credential, and what comes back is dropped when the OPEN is refused.
+ * Owns when that is worth it and when the bytes may be used: by the first read of that descriptor, soon after, and only
+ * when nothing says that the file changed since. Close-to-open holds, because the server reads after the OPEN has
+ * arrived here. Does not know permissions: the READ carries the opener's credential, and what comes back is dropped
+ * when the OPEN is refused.
  */
 import { isErrno } from '../base/errno.ts'
 import type { AttributeCache } from './attributes.ts'
@@ -53,8 +54,9 @@ export class EarlyRead {
 }
 
 /**
- * Servers let a file be read also by its owner, whatever the mode, because it may have been open before a chmod, and by who may execute it
- * (RFC 1813 section 4.4). Where the owner may read anyway and nobody may execute, READ and ACCESS judge alike.
+ * Servers let a file be read also by its owner, whatever the mode, because it may have been open before a chmod, and by
+ * who may execute it (RFC 1813 section 4.4). Where the owner may read anyway and nobody may execute, READ and ACCESS
+ * judge alike.
  */
 function canJudge (attributes: Attributes | undefined): boolean {
   return attributes !== undefined && (attributes.mode & ownerRead) !== 0 && (attributes.mode & anyExecute) === 0
@@ -126,7 +128,8 @@ export class EarlyReads {
     early.answer = undefined
   }
 
-  /** How many bytes to ask for; 0 when the file is large or empty, when the kernel has its pages, or when bytes of ours are on their way. */
+  /** How many bytes to ask for; 0 when the file is large or empty, when the kernel has its pages, or when bytes of ours
+   * are on their way. */
   #worth (inode: Inode, flags: OpenFlags): number {
     if (!flags.read || flags.write || flags.truncate || flags.direct || flags.execute || inode.kind !== 'file') return 0
     const { cached, file } = inode
@@ -145,7 +148,8 @@ export class EarlyReads {
   #isUsable ({ inode, version, atMs }: EarlyRead, { attributes, data, eof }: ReadAnswer, countBytes: number): boolean {
     const { cached, file } = inode
     return cached.version === version && (file === undefined || file.isEmpty) && this.#attributes.isFresh(inode) &&
-      this.#clock.nowMs() - atMs < usableMs && attributes?.change === cached.attributes?.change && attributes !== undefined &&
+      this.#clock.nowMs() - atMs < usableMs && attributes?.change === cached.attributes?.change &&
+      attributes !== undefined &&
       (eof || data.length >= countBytes)
   }
 

@@ -1,6 +1,7 @@
 /**
- * Names of folders. Owns which names are known to exist or not, how many are kept, and that all names of a folder go when somebody
- * else changed it. Does not know how long they are good: a name is good while its folder's attributes are (attributes.ts).
+ * Names of folders. Owns which names are known to exist or not, how many are kept, and that all names of a folder go
+ * when somebody else changed it. Does not know how long they are good: a name is good while its folder's attributes are
+ * (attributes.ts).
  */
 import type { FileName } from '../base/brands.ts'
 import type { Inode, InodeTable } from './inodes.ts'
@@ -51,14 +52,16 @@ export class NameCache {
     if (directory.names.size === 0) this.#directories.delete(directory)
   }
 
-  /** The kernel is about to hear what the name leads to. A notice about what it was would overtake that, or come after and take a new folder away. */
+  /** The kernel is about to hear what the name leads to. A notice about what it was would overtake that, or come after
+   * and take a new folder away. */
   expectNews (directory: Inode, name: FileName): void {
     if (directory.names?.delete(name) === true) this.#count -= 1
   }
 
   /**
-   * We made this folder just now, so every name it gets is ours or makes its change token a foreign one: until something is not known
-   * about it any more, a name that is not here does not exist. Saves one LOOKUP for every file that is unpacked or copied into it.
+   * We made this folder just now, so every name it gets is ours or makes its change token a foreign one: until
+   * something is not known about it any more, a name that is not here does not exist. Saves one LOOKUP for every file
+   * that is unpacked or copied into it.
    */
   beginComplete (directory: Inode): void {
     if (directory.names === undefined || directory.names.size === 0) directory.hasAllNames = true
@@ -74,9 +77,10 @@ export class NameCache {
   }
 
   /**
-   * Forgets all names of a folder that somebody else changed, and has the kernel look them up again. Names of folders may be working
-   * directories, and missing ones may have become such a moment ago: they only expire. Where the kernel can't do that, those of folders are left
-   * to their time, and so they are when nobody knows whether there was a change (`isGuess`): nfs-ganesha's MKDIR leaves it open every time.
+   * Forgets all names of a folder that somebody else changed, and has the kernel look them up again. Names of folders
+   * may be working directories, and missing ones may have become such a moment ago: they only expire. Where the kernel
+   * can't do that, those of folders are left to their time, and so they are when nobody knows whether there was a
+   * change (`isGuess`): nfs-ganesha's MKDIR leaves it open every time.
    */
   clearForeign (directory: Inode, isGuess: boolean): void {
     const { canExpire } = this.#invalidator

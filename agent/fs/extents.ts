@@ -2,8 +2,9 @@
  * The bytes of one file that are not known to be on stable storage, as ranges that never overlap, ordered by offset.
  * Owns the ranges, what phase each is in, and their records in `State`. Does not know when anything is sent.
  *
- * A range is `dirty` (only here), then `writing` (a WRITE carries it), then `unstable` (the server has it in memory), then gone.
- * An overwrite cuts what it covers out of older ranges, whatever their phase: their bytes stay where they are for a WRITE in flight.
+ * A range is `dirty` (only here), then `writing` (a WRITE carries it), then `unstable` (the server has it in memory),
+ * then gone. An overwrite cuts what it covers out of older ranges, whatever their phase: their bytes stay where they
+ * are for a WRITE in flight.
  */
 import type { OpenState, WriteVerifier } from './backend.ts'
 import type { BlockPacker, Piece, Slab } from './blocks.ts'
@@ -12,7 +13,8 @@ import type { DirtyRecord, State } from './state.ts'
 
 export type Phase = 'dirty' | 'writing' | 'unstable'
 
-/** Its own record in `State`: with random writes tens of thousands live for a second or two, and every copy would be a survivor to collect. */
+/** Its own record in `State`: with random writes tens of thousands live for a second or two, and every copy would be a
+ * survivor to collect. */
 export class Extent implements DirtyRecord {
   readonly key: number
   readonly nodeid: Nodeid
@@ -34,7 +36,16 @@ export class Extent implements DirtyRecord {
   /** The request that carries it, while `writing`: a part cut off from it is told. */
   carrier: Extent[] | undefined = undefined
 
-  constructor (facts: { key: number, nodeid: Nodeid, start: number, end: number, slab: Slab, slabOffset: number, open: OpenState, epoch: number }) {
+  constructor (facts: {
+    key: number
+    nodeid: Nodeid
+    start: number
+    end: number
+    slab: Slab
+    slabOffset: number
+    open: OpenState
+    epoch: number
+  }) {
     this.key = facts.key
     this.nodeid = facts.nodeid
     this.start = facts.start
@@ -118,7 +129,10 @@ export class ExtentMap {
       this.#packer.release(piece.slab)
       return previous
     }
-    const extent = new Extent({ key: this.#state.next('dirty'), nodeid: this.#nodeid, start, end, slab: piece.slab, slabOffset: piece.offsetBytes, open, epoch })
+    const extent = new Extent({
+      key: this.#state.next('dirty'), nodeid: this.#nodeid, start, end, slab: piece.slab, slabOffset: piece.offsetBytes,
+      open, epoch
+    })
     this.#list.splice(index, 0, extent)
     this.#enter(extent)
     return extent
@@ -188,7 +202,11 @@ export class ExtentMap {
     this.#dueCount += 1
   }
 
-  move (extent: Extent, phase: Phase, facts: { verifier?: WriteVerifier, answered?: number, carrier?: Extent[] } = {}): void {
+  move (
+    extent: Extent,
+    phase: Phase,
+    facts: { verifier?: WriteVerifier, answered?: number, carrier?: Extent[] } = {}
+  ): void {
     this.#leave(extent)
     extent.phase = phase
     extent.isDue = false
@@ -212,7 +230,9 @@ export class ExtentMap {
   #enter (extent: Extent): void {
     this.#count(extent, extent.end - extent.start)
     if (extent.isDue) this.#dueCount += 1
-    if (extent.phase !== 'unstable') this.#unwrittenByEpoch.set(extent.epoch, (this.#unwrittenByEpoch.get(extent.epoch) ?? 0) + 1)
+    if (extent.phase !== 'unstable') {
+      this.#unwrittenByEpoch.set(extent.epoch, (this.#unwrittenByEpoch.get(extent.epoch) ?? 0) + 1)
+    }
     this.#record(extent)
   }
 
@@ -237,7 +257,8 @@ export class ExtentMap {
 
 /** Small sequential writes become one range as long as nobody sends it. */
 function canGrow (extent: Extent, start: number, piece: Piece, open: OpenState): boolean {
-  return extent.end === start && extent.phase === 'dirty' && extent.slab === piece.slab && mayShare(extent.open, open) &&
+  return extent.end === start && extent.phase === 'dirty' && extent.slab === piece.slab &&
+    mayShare(extent.open, open) &&
     extent.slabOffset + (extent.end - extent.start) === piece.offsetBytes
 }
 

@@ -1,6 +1,7 @@
 /**
- * Write errors that nobody was waiting for. Owns the rule that each is told to every handle that was open when it happened, once,
- * and to the next opener if nobody was told (the rule of the kernel's errseq_t, lib/errseq.c). Does not know where errors come from.
+ * Write errors that nobody was waiting for. Owns the rule that each is told to every handle that was open when it
+ * happened, once, and to the next opener if nobody was told (the rule of the kernel's errseq_t, lib/errseq.c). Does not
+ * know where errors come from.
  */
 import type { Errno } from '../base/errno.ts'
 import type { Inode } from './inodes.ts'

@@ -20,7 +20,8 @@ import { Lookups } from './lookups.ts'
 import { Metadata, type VolumeStatistics } from './metadata.ts'
 import { OpenFiles } from './open-files.ts'
 import type {
-  Caller, Entry, FileData, FilesystemOperations, HandleId, Invalidator, ListingSink, NoEntry, NodeAttributes, Nodeid, Opened, OpenFlags, RenameFlags
+  Caller, Entry, FileData, FilesystemOperations, HandleId, Invalidator, ListingSink, NoEntry, NodeAttributes, Nodeid,
+  Opened, OpenFlags, RenameFlags
 } from './operations.ts'
 import { defaultOptions, type FilesystemOptions } from './options.ts'
 import { Removals } from './removals.ts'
@@ -72,7 +73,9 @@ export class Filesystem implements FilesystemOperations {
     this.#creations = new Creations(this.#core, this.#lookups)
     this.#silly = new SillyRename(this.#core)
     this.#removals = new Removals(this.#core, this.#lookups, this.#silly)
-    this.#files = new OpenFiles(this.#core, { lookups: this.#lookups, creations: this.#creations, metadata: this.#metadata, silly: this.#silly })
+    this.#files = new OpenFiles(this.#core, {
+      lookups: this.#lookups, creations: this.#creations, metadata: this.#metadata, silly: this.#silly
+    })
   }
 
   gauges (): FilesystemGauges {
@@ -88,9 +91,13 @@ export class Filesystem implements FilesystemOperations {
     }
   }
 
-  counters (): Record<string, number> { return this.#core.solo === undefined ? {} : { soloWriterEnded: this.#core.solo.ended } }
+  counters (): Record<string, number> {
+    return this.#core.solo === undefined ? {} : { soloWriterEnded: this.#core.solo.ended }
+  }
 
-  lookup (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<Entry | NoEntry | Errno> { return this.#lookups.lookup(parent, name, caller) }
+  lookup (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<Entry | NoEntry | Errno> {
+    return this.#lookups.lookup(parent, name, caller)
+  }
   remember (nodeid: Nodeid, count: number): void { this.#core.inodes.remember(nodeid, count) }
   forget (nodeid: Nodeid, count: number): void { this.#core.inodes.forget(nodeid, count) }
 
@@ -98,35 +105,89 @@ export class Filesystem implements FilesystemOperations {
     return this.#metadata.getattr(nodeid, handle === undefined ? undefined : this.#core.handles.get(handle), caller)
   }
 
-  setattr (nodeid: Nodeid, handle: HandleId | undefined, changes: AttributeChanges, caller: Caller): MaybePromise<NodeAttributes | Errno> {
-    return this.#metadata.setattr(nodeid, handle === undefined ? undefined : this.#core.handles.get(handle), changes, caller)
+  setattr (
+    nodeid: Nodeid,
+    handle: HandleId | undefined,
+    changes: AttributeChanges,
+    caller: Caller
+  ): MaybePromise<NodeAttributes | Errno> {
+    return this.#metadata.setattr(
+      nodeid,
+      handle === undefined ? undefined : this.#core.handles.get(handle),
+      changes,
+      caller
+    )
   }
 
-  readlink (nodeid: Nodeid, caller: Caller): MaybePromise<Buffer | Errno> { return this.#metadata.readlink(nodeid, caller) }
-  access (nodeid: Nodeid, mask: number, caller: Caller): MaybePromise<undefined | Errno> { return this.#metadata.access(nodeid, mask, caller) }
-  statfs (_nodeid: Nodeid, caller: Caller): MaybePromise<VolumeStatistics | Errno> { return this.#metadata.statfs(caller) }
+  readlink (nodeid: Nodeid, caller: Caller): MaybePromise<Buffer | Errno> {
+    return this.#metadata.readlink(nodeid, caller)
+  }
+  access (nodeid: Nodeid, mask: number, caller: Caller): MaybePromise<undefined | Errno> {
+    return this.#metadata.access(nodeid, mask, caller)
+  }
+  statfs (_nodeid: Nodeid, caller: Caller): MaybePromise<VolumeStatistics | Errno> {
+    return this.#metadata.statfs(caller)
+  }
 
-  symlink (parent: Nodeid, name: FileName, target: string, caller: Caller): MaybePromise<Entry | Errno> { return this.#creations.symlink(parent, name, target, caller) }
-  mknod (parent: Nodeid, name: FileName, node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number }, caller: Caller): MaybePromise<Entry | Errno> {
+  symlink (parent: Nodeid, name: FileName, target: string, caller: Caller): MaybePromise<Entry | Errno> {
+    return this.#creations.symlink(parent, name, target, caller)
+  }
+  mknod (
+    parent: Nodeid,
+    name: FileName,
+    node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number },
+    caller: Caller
+  ): MaybePromise<Entry | Errno> {
     return this.#creations.mknod(parent, name, node, caller)
   }
 
-  mkdir (parent: Nodeid, name: FileName, mode: number, caller: Caller): MaybePromise<Entry | Errno> { return this.#creations.mkdir(parent, name, mode, caller) }
-  link (nodeid: Nodeid, newParent: Nodeid, newName: FileName, caller: Caller): MaybePromise<Entry | Errno> { return this.#creations.link(nodeid, newParent, newName, caller) }
+  mkdir (parent: Nodeid, name: FileName, mode: number, caller: Caller): MaybePromise<Entry | Errno> {
+    return this.#creations.mkdir(parent, name, mode, caller)
+  }
+  link (nodeid: Nodeid, newParent: Nodeid, newName: FileName, caller: Caller): MaybePromise<Entry | Errno> {
+    return this.#creations.link(nodeid, newParent, newName, caller)
+  }
 
-  unlink (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<undefined | Errno> { return this.#removals.unlink(parent, name, caller) }
-  rmdir (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<undefined | Errno> { return this.#removals.rmdir(parent, name, caller) }
-  rename (parent: Nodeid, name: FileName, newParent: Nodeid, newName: FileName, flags: RenameFlags, caller: Caller): MaybePromise<undefined | Errno> {
+  unlink (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<undefined | Errno> {
+    return this.#removals.unlink(parent, name, caller)
+  }
+  rmdir (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<undefined | Errno> {
+    return this.#removals.rmdir(parent, name, caller)
+  }
+  rename (
+    parent: Nodeid,
+    name: FileName,
+    newParent: Nodeid,
+    newName: FileName,
+    flags: RenameFlags,
+    caller: Caller
+  ): MaybePromise<undefined | Errno> {
     return this.#removals.rename(parent, name, newParent, newName, flags, caller)
   }
 
-  open (nodeid: Nodeid, flags: OpenFlags, caller: Caller): MaybePromise<Opened | Errno> { return this.#files.open(nodeid, flags, caller) }
-  create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno> {
+  open (nodeid: Nodeid, flags: OpenFlags, caller: Caller): MaybePromise<Opened | Errno> {
+    return this.#files.open(nodeid, flags, caller)
+  }
+  create (
+    parent: Nodeid,
+    name: FileName,
+    mode: number,
+    exclusive: boolean,
+    flags: OpenFlags,
+    caller: Caller
+  ): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno> {
     return this.#files.create(parent, name, mode, exclusive, flags, caller)
   }
 
-  read (handle: HandleId, offsetBytes: number, countBytes: number): MaybePromise<FileData | Errno> { return this.#files.read(handle, offsetBytes, countBytes) }
-  write (handle: HandleId, offsetBytes: number, data: Buffer, fromPageCache: boolean): MaybePromise<{ readonly bytes: number } | Errno> {
+  read (handle: HandleId, offsetBytes: number, countBytes: number): MaybePromise<FileData | Errno> {
+    return this.#files.read(handle, offsetBytes, countBytes)
+  }
+  write (
+    handle: HandleId,
+    offsetBytes: number,
+    data: Buffer,
+    fromPageCache: boolean
+  ): MaybePromise<{ readonly bytes: number } | Errno> {
     return this.#files.write(handle, offsetBytes, data, fromPageCache)
   }
 
@@ -134,10 +195,14 @@ export class Filesystem implements FilesystemOperations {
   fsync (handle: HandleId): MaybePromise<undefined | Errno> { return this.#files.fsync(handle) }
   release (handle: HandleId): MaybePromise<void> { return this.#files.release(handle) }
   opendir (nodeid: Nodeid, caller: Caller): MaybePromise<Opened | Errno> { return this.#files.opendir(nodeid, caller) }
-  readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): MaybePromise<undefined | Errno> { return this.#files.readdir(handle, offset, plus, sink) }
+  readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): MaybePromise<undefined | Errno> {
+    return this.#files.readdir(handle, offset, plus, sink)
+  }
 
   /** Names are on stable storage when a server answers (RFC 1813 section 3.3.8 ff.): nothing is left to do. */
-  fsyncdir (handle: HandleId): MaybePromise<undefined | Errno> { return this.#core.handles.get(handle) === undefined ? Errno.EBADF : undefined }
+  fsyncdir (handle: HandleId): MaybePromise<undefined | Errno> {
+    return this.#core.handles.get(handle) === undefined ? Errno.EBADF : undefined
+  }
   releasedir (handle: HandleId): void { void this.#files.release(handle) }
 
   async drain (deadlineMs: number): Promise<{ readonly lostBytes: number, readonly files: readonly string[] }> {
@@ -162,9 +227,13 @@ export class Filesystem implements FilesystemOperations {
 function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
   const { arena, clock, invalidator, state } = parts
   const options: FilesystemOptions = { ...defaultOptions, ...parts.options }
-  const inodes = new InodeTable({ state, clock, idleMax: options.idleInodesMax, makeCache: () => new CachedAttributes() })
+  const inodes = new InodeTable({
+    state, clock, idleMax: options.idleInodesMax, makeCache: () => new CachedAttributes()
+  })
   const names = new NameCache({ max: options.namesMax, inodes, invalidator })
-  const solo = options.soloWriter ? new SoloWriter({ inodes, invalidator, onShared: parts.onShared ?? (() => undefined) }) : undefined
+  const solo = options.soloWriter
+    ? new SoloWriter({ inodes, invalidator, onShared: parts.onShared ?? (() => undefined) })
+    : undefined
   const attributes = new AttributeCache({
     clock,
     options,
@@ -175,7 +244,10 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
     }
   })
   const access = new AccessCache({ clock, backend, attributes })
-  const writeback = new Writeback({ backend, attributes, invalidator, state, arena, clock, options, onEmpty: (inode) => { inodes.release(inode) }, onRefused: (inode) => { solo?.distrust(inode) } })
+  const writeback = new Writeback({
+    backend, attributes, invalidator, state, arena, clock, options, onEmpty: (inode) => { inodes.release(inode) },
+    onRefused: (inode) => { solo?.distrust(inode) }
+  })
   inodes.onForgotten = (inode) => { names.clear(inode) }
   const root = inodes.addRoot(backend.root.handle, backend.root.attributes)
   attributes.apply(root, backend.root.attributes, attributes.stamp())

@@ -1,6 +1,6 @@
 /**
- * The only way from the core to the backend. Owns two promises: a fault (a thrown error) reaches the core as EIO, and after
- * `shut` nothing is sent any more. Does not know what the calls mean.
+ * The only way from the core to the backend. Owns two promises: a fault (a thrown error) reaches the core as EIO, and
+ * after `shut` nothing is sent any more. Does not know what the calls mean.
  */
 import { Errno } from '../base/errno.ts'
 import { InvariantError } from '../base/errors.ts'
@@ -41,11 +41,21 @@ export class BackendGate implements Backend {
     }
   }
 
-  getattr (...args: Call<'getattr'>): ReturnType<Backend['getattr']> { return this.#pass(() => this.#backend.getattr(...args)) }
-  setattr (...args: Call<'setattr'>): ReturnType<Backend['setattr']> { return this.#pass(() => this.#backend.setattr(...args)) }
-  lookup (...args: Call<'lookup'>): ReturnType<Backend['lookup']> { return this.#pass(() => this.#backend.lookup(...args)) }
-  access (...args: Call<'access'>): ReturnType<Backend['access']> { return this.#pass(() => this.#backend.access(...args)) }
-  readlink (...args: Call<'readlink'>): ReturnType<Backend['readlink']> { return this.#pass(() => this.#backend.readlink(...args)) }
+  getattr (...args: Call<'getattr'>): ReturnType<Backend['getattr']> {
+    return this.#pass(() => this.#backend.getattr(...args))
+  }
+  setattr (...args: Call<'setattr'>): ReturnType<Backend['setattr']> {
+    return this.#pass(() => this.#backend.setattr(...args))
+  }
+  lookup (...args: Call<'lookup'>): ReturnType<Backend['lookup']> {
+    return this.#pass(() => this.#backend.lookup(...args))
+  }
+  access (...args: Call<'access'>): ReturnType<Backend['access']> {
+    return this.#pass(() => this.#backend.access(...args))
+  }
+  readlink (...args: Call<'readlink'>): ReturnType<Backend['readlink']> {
+    return this.#pass(() => this.#backend.readlink(...args))
+  }
 
   /* These two are called most, so they do without a closure and a list of arguments. */
 
@@ -58,7 +68,12 @@ export class BackendGate implements Backend {
     }
   }
 
-  write (state: OpenState, offsetBytes: number, data: readonly Buffer[], stability: Stability): ReturnType<Backend['write']> {
+  write (
+    state: OpenState,
+    offsetBytes: number,
+    data: readonly Buffer[],
+    stability: Stability
+  ): ReturnType<Backend['write']> {
     if (this.#isClosed) return Promise.resolve(Errno.EIO)
     try {
       return this.#backend.write(state, offsetBytes, data, stability).catch(toErrno)
@@ -67,17 +82,31 @@ export class BackendGate implements Backend {
     }
   }
 
-  commit (...args: Call<'commit'>): ReturnType<Backend['commit']> { return this.#pass(() => this.#backend.commit(...args)) }
-  create (...args: Call<'create'>): ReturnType<Backend['create']> { return this.#pass(() => this.#backend.create(...args)) }
+  commit (...args: Call<'commit'>): ReturnType<Backend['commit']> {
+    return this.#pass(() => this.#backend.commit(...args))
+  }
+  create (...args: Call<'create'>): ReturnType<Backend['create']> {
+    return this.#pass(() => this.#backend.create(...args))
+  }
   mkdir (...args: Call<'mkdir'>): ReturnType<Backend['mkdir']> { return this.#pass(() => this.#backend.mkdir(...args)) }
-  symlink (...args: Call<'symlink'>): ReturnType<Backend['symlink']> { return this.#pass(() => this.#backend.symlink(...args)) }
+  symlink (...args: Call<'symlink'>): ReturnType<Backend['symlink']> {
+    return this.#pass(() => this.#backend.symlink(...args))
+  }
   mknod (...args: Call<'mknod'>): ReturnType<Backend['mknod']> { return this.#pass(() => this.#backend.mknod(...args)) }
-  remove (...args: Call<'remove'>): ReturnType<Backend['remove']> { return this.#pass(() => this.#backend.remove(...args)) }
+  remove (...args: Call<'remove'>): ReturnType<Backend['remove']> {
+    return this.#pass(() => this.#backend.remove(...args))
+  }
   rmdir (...args: Call<'rmdir'>): ReturnType<Backend['rmdir']> { return this.#pass(() => this.#backend.rmdir(...args)) }
-  rename (...args: Call<'rename'>): ReturnType<Backend['rename']> { return this.#pass(() => this.#backend.rename(...args)) }
+  rename (...args: Call<'rename'>): ReturnType<Backend['rename']> {
+    return this.#pass(() => this.#backend.rename(...args))
+  }
   link (...args: Call<'link'>): ReturnType<Backend['link']> { return this.#pass(() => this.#backend.link(...args)) }
-  readdir (...args: Call<'readdir'>): ReturnType<Backend['readdir']> { return this.#pass(() => this.#backend.readdir(...args)) }
-  statfs (...args: Call<'statfs'>): ReturnType<Backend['statfs']> { return this.#pass(() => this.#backend.statfs(...args)) }
+  readdir (...args: Call<'readdir'>): ReturnType<Backend['readdir']> {
+    return this.#pass(() => this.#backend.readdir(...args))
+  }
+  statfs (...args: Call<'statfs'>): ReturnType<Backend['statfs']> {
+    return this.#pass(() => this.#backend.statfs(...args))
+  }
 
   #pass<T> (call: () => Promise<T>): Promise<T | Errno> {
     if (this.#isClosed) return Promise.resolve(Errno.EIO)

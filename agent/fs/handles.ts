@@ -1,6 +1,6 @@
 /**
- * Open files and folders. Owns the numbers, and what an open remembers: its opener's credential, its flags, which errors it was
- * told, and a folder's listing. Does not know what happens through a handle.
+ * Open files and folders. Owns the numbers, and what an open remembers: its opener's credential, its flags, which
+ * errors it was told, and a folder's listing. Does not know what happens through a handle.
  */
 import type { Credential, OpenState } from './backend.ts'
 import type { Inode } from './inodes.ts'
@@ -20,7 +20,14 @@ export class OpenHandle {
   listing: Listing | undefined
   early: EarlyRead | undefined
 
-  constructor (facts: { id: HandleId, inode: Inode, nodeid: Nodeid, open: OpenState, flags: OpenFlags, errorsSeen: number }) {
+  constructor (facts: {
+    id: HandleId
+    inode: Inode
+    nodeid: Nodeid
+    open: OpenState
+    flags: OpenFlags
+    errorsSeen: number
+  }) {
     this.id = facts.id
     this.inode = facts.inode
     this.nodeid = facts.nodeid
@@ -33,9 +40,13 @@ export class OpenHandle {
 }
 
 /** Bit positions of `HandleRecord.flags`; a successor reads them, so they never change their meaning. */
-const flagBits = { read: 1, write: 2, append: 4, truncate: 8, direct: 16, sync: 32, execute: 64 } as const satisfies Record<keyof OpenFlags, number>
+const flagBits = {
+  read: 1, write: 2, append: 4, truncate: 8, direct: 16, sync: 32, execute: 64
+} as const satisfies Record<keyof OpenFlags, number>
 
-export const directoryFlags: OpenFlags = { read: true, write: false, append: false, truncate: false, direct: false, sync: false, execute: false }
+export const directoryFlags: OpenFlags = {
+  read: true, write: false, append: false, truncate: false, direct: false, sync: false, execute: false
+}
 
 export class HandleTable {
   readonly #state: State

@@ -1,7 +1,7 @@
 /**
- * Inodes that nothing keeps, in the order in which that began. A list through the inodes themselves: taking one out of the middle or from
- * the front costs the same however long it is. (A Map is in that order too, but looks at every deleted entry before its first living one.)
- * Does not know when one is to be forgotten.
+ * Inodes that nothing keeps, in the order in which that began. A list through the inodes themselves: taking one out of
+ * the middle or from the front costs the same however long it is. (A Map is in that order too, but looks at every
+ * deleted entry before its first living one.) Does not know when one is to be forgotten.
  */
 import type { Inode } from './inodes.ts'
 

@@ -1,6 +1,7 @@
 /**
- * The objects the kernel may name. Owns identity: one inode per remote handle, numbers never used twice, kernel references,
- * and when an inode may be forgotten. Does not know what is cached about it: those fields belong to the files named beside them.
+ * The objects the kernel may name. Owns identity: one inode per remote handle, numbers never used twice, kernel
+ * references, and when an inode may be forgotten. Does not know what is cached about it: those fields belong to the
+ * files named beside them.
  */
 import type { FileName } from '../base/brands.ts'
 import type { Errno } from '../base/errno.ts'
@@ -71,7 +72,10 @@ export class Inode {
   /** file-errors.ts */
   errors: FileErrors | undefined
 
-  constructor (identity: { nodeid: Nodeid, generation: number, handle: RemoteHandle, kind: FileKind, fileid: bigint }, cached: CachedAttributes) {
+  constructor (
+    identity: { nodeid: Nodeid, generation: number, handle: RemoteHandle, kind: FileKind, fileid: bigint },
+    cached: CachedAttributes
+  ) {
     this.nodeid = identity.nodeid
     this.generation = identity.generation
     this.handle = identity.handle
@@ -90,8 +94,8 @@ export function isSameObject (inode: Inode, attributes: Attributes): boolean {
 }
 
 /**
- * Long enough for a reply that names the inode to reach the kernel and be remembered, and for what a listing brought to be looked up: attributes
- * are believed as long (nfs(5) acregmin).
+ * Long enough for a reply that names the inode to reach the kernel and be remembered, and for what a listing brought to
+ * be looked up: attributes are believed as long (nfs(5) acregmin).
  */
 const idleMs = 3_000
 
@@ -119,31 +123,36 @@ export class InodeTable {
   all (): Iterable<Inode> { return this.#byNodeid.values() }
 
   /**
-   * The inode of a handle, made when it is new. A handle that now names another object (fileid or kind changed: the server used it
-   * again) gets a new number and generation; the old inode stays reachable by number and answers ESTALE.
+   * The inode of a handle, made when it is new. A handle that now names another object (fileid or kind changed: the
+   * server used it again) gets a new number and generation; the old inode stays reachable by number and answers ESTALE.
    */
   intern (handle: RemoteHandle, attributes: Attributes): Inode {
     const known = this.#byHandle.get(handle)
     if (known !== undefined && isSameObject(known, attributes)) return known
     if (known !== undefined) known.isStale = true
-    return this.#add(new Inode({
-      nodeid: this.#state.next('nodeid'),
-      generation: (known?.generation ?? 0) + 1,
-      handle,
-      kind: attributes.kind,
-      fileid: attributes.fileid
-    }, this.#makeCache()))
+    return this.#add(
+      new Inode({
+        nodeid: this.#state.next('nodeid'),
+        generation: (known?.generation ?? 0) + 1,
+        handle,
+        kind: attributes.kind,
+        fileid: attributes.fileid
+      }, this.#makeCache())
+    )
   }
 
   /** The root has the number the kernel expects, and is never forgotten. */
   addRoot (handle: RemoteHandle, attributes: Attributes | undefined): Inode {
     const fileid = attributes?.fileid ?? unknownFileid
-    return this.#add(new Inode({ nodeid: rootNodeid, generation: 1, handle, kind: 'directory', fileid }, this.#makeCache()))
+    return this.#add(
+      new Inode({ nodeid: rootNodeid, generation: 1, handle, kind: 'directory', fileid }, this.#makeCache())
+    )
   }
 
   /**
-   * Gives the object another number, under which the kernel begins anew: with a write-back cache it trusts its own size and times of a file for as
-   * long as it knows the file by its number. Under the old one it goes on with what it has open.
+   * Gives the object another number, under which the kernel begins anew: with a write-back cache it trusts its own size
+   * and times of a file for as long as it knows the file by its number. Under the old one it goes on with what it has
+   * open.
    */
   renumber (inode: Inode): void {
     const former = inode.nodeid
@@ -190,7 +199,8 @@ export class InodeTable {
     this.#state.inodes.set(nodeid, { nodeid, generation, handle, kind, fileid })
   }
 
-  /** To be called whenever something that kept the inode is gone: it is forgotten a moment later if nothing keeps it. */
+  /** To be called whenever something that kept the inode is gone: it is forgotten a moment later if nothing keeps
+   * it. */
   release (inode: Inode): void {
     // Not at once: a reply that names it may be on its way to the kernel while the FORGET of an earlier one is handled.
     if (!this.#isKept(inode) && this.#byNodeid.has(inode.nodeid)) this.#idle.add(inode, this.#clock.nowMs())
@@ -208,7 +218,8 @@ export class InodeTable {
   }
 
   #isKept (inode: Inode): boolean {
-    return inode.nodeid === rootNodeid || inode.opens > 0 || inode.silly !== undefined || inode.formerNodeids.length > 0 ||
+    return inode.nodeid === rootNodeid || inode.opens > 0 || inode.silly !== undefined ||
+      inode.formerNodeids.length > 0 ||
       this.references(inode.nodeid) > 0 || (inode.file !== undefined && !inode.file.isEmpty)
   }
 

@@ -1,10 +1,12 @@
 /**
- * Programs that know names beforehand (git, make, rsync) look up one after the other in a folder. After some of these LOOKUPs the folder
- * is listed with attributes, and most of the others are answered from the caches: an entry of a listing costs a fraction of a LOOKUP.
+ * Programs that know names beforehand (git, make, rsync) look up one after the other in a folder. After some of these
+ * LOOKUPs the folder is listed with attributes, and most of the others are answered from the caches: an entry of a
+ * listing costs a fraction of a LOOKUP.
  *
- * Owns when that is worth it and how much is listed: in portions, never more entries than a fixed multiple of the names looked up, never much further
- * ahead than they will be looked up while the entries are believed, and no further when few of them are used. Does not know what the caches make
- * of an entry (lookups.ts): it is believed as after an `ls -l`.
+ * Owns when that is worth it and how much is listed: in portions, never more entries than a fixed multiple of the names
+ * looked up, never much further ahead than they will be looked up while the entries are believed, and no further when
+ * few of them are used. Does not know what the caches make of an entry (lookups.ts): it is believed as after an `ls
+ * -l`.
  */
 import { isErrno } from '../base/errno.ts'
 import { badCookie, type Credential, type DirectoryEntry } from './backend.ts'
@@ -18,7 +20,8 @@ const askedMin = 32
 const rowMs = 1_000
 /** At worst, when no entry is used, the server does about twice the work. */
 const entriesPerLookup = 8
-/** Entries not yet looked up: what the row takes in a second, or this if that is less. They are believed for acregmin, normally 3 s. */
+/** Entries not yet looked up: what the row takes in a second, or this if that is less. They are believed for acregmin,
+ * normally 3 s. */
 const leadMin = 256
 const leadMs = 1_000
 /** About 160 entries: other calls wait for no more. */
@@ -65,7 +68,9 @@ export class LookupAhead {
   asked (directory: Inode, caller: Pick<Caller, 'credential'>): void {
     if (!this.#isWanted) return
     const nowMs = this.#core.clock.nowMs()
-    const ahead = directory.ahead === undefined || nowMs - directory.ahead.lastMs > rowMs ? new Ahead(nowMs) : directory.ahead
+    const ahead = directory.ahead === undefined || nowMs - directory.ahead.lastMs > rowMs
+      ? new Ahead(nowMs)
+      : directory.ahead
     directory.ahead = ahead
     ahead.lastMs = nowMs
     ahead.asked += 1
@@ -93,7 +98,9 @@ export class LookupAhead {
       const version = directory.cached.own === undefined ? directory.cached.version : -1
       const sent = attributes.stamp()
       const { cookie, verifier } = ahead
-      const page = await backend.readdir(directory.handle, { cookie, cookieVerifier: verifier, replyBytes: pageBytes, withAttributes: true }, credential)
+      const page = await backend.readdir(directory.handle, {
+        cookie, cookieVerifier: verifier, replyBytes: pageBytes, withAttributes: true
+      }, credential)
       // Nobody asked for this: whatever is wrong, the LOOKUPs find out themselves.
       if (page === badCookie || isErrno(page)) {
         ahead.isOver = true
@@ -102,7 +109,9 @@ export class LookupAhead {
       const isQuiet = version === directory.cached.version
       attributes.apply(directory, page.directory, sent)
       const facts = { version: isQuiet ? directory.cached.version : -1, sent, receivedMs: clock.nowMs() }
-      for (const entry of page.entries) if (entry.name !== '.' && entry.name !== '..') this.#note(directory, entry, facts)
+      for (const entry of page.entries) {
+        if (entry.name !== '.' && entry.name !== '..') this.#note(directory, entry, facts)
+      }
       const last = page.entries.at(-1)
       ahead.listed += page.entries.length
       ahead.verifier = page.cookieVerifier
@@ -117,5 +126,6 @@ export class LookupAhead {
 function mayList ({ asked, listed, hits, sinceMs, lastMs }: Ahead): boolean {
   const lookups = asked + hits
   const lead = Math.max(leadMin, lookups * leadMs / Math.max(1, lastMs - sinceMs))
-  return listed < lookups * entriesPerLookup && listed - lookups < lead && (listed < judgedAfter || hits >= hitsWanted * lookups)
+  return listed < lookups * entriesPerLookup && listed - lookups < lead &&
+    (listed < judgedAfter || hits >= hitsWanted * lookups)
 }

@@ -94,7 +94,9 @@ export class Lookups {
       attributes: shown.attributes,
       attributesTtlMs: shown.attributesTtlMs,
       generation: inode.generation,
-      entryTtlMs: options.lookupCache === 'none' || directory.cached.own !== undefined ? 0 : attributes.remainingMs(directory)
+      entryTtlMs: options.lookupCache === 'none' || directory.cached.own !== undefined
+        ? 0
+        : attributes.remainingMs(directory)
     }
   }
 
@@ -140,7 +142,8 @@ export class Lookups {
     if (isQuiet && options.lookupCache === 'all' && !options.noac) names.put(directory, name, 0)
     else names.delete(directory, name)
     // The answer "no such name" brings no attributes of the folder; with fresh ones the next such answer can be kept.
-    const isWanted = options.lookupCache === 'all' && !options.noac && !directory.isStale && directory.cached.refreshing === undefined
+    const isWanted = options.lookupCache === 'all' && !options.noac && !directory.isStale &&
+      directory.cached.refreshing === undefined
     if (isWanted && !attributes.isFresh(directory)) void attributes.refresh(directory, credential)
   }
 

@@ -1,7 +1,8 @@
 /**
- * `Arena` on the heap. Owns the blocks, and how many free ones are kept: as many as were in use lately, so that a stream of writes
- * allocates nothing. A block let go of under load is memory that nobody has again before the next collection, and collections of
- * large buffers cost a quarter of the time of a sequential write. Does not know what is in the blocks.
+ * `Arena` on the heap. Owns the blocks, and how many free ones are kept: as many as were in use lately, so that a
+ * stream of writes allocates nothing. A block let go of under load is memory that nobody has again before the next
+ * collection, and collections of large buffers cost a quarter of the time of a sequential write. Does not know what is
+ * in the blocks.
  */
 import { invariant } from '../base/errors.ts'
 import { mebibyteBytes } from '../base/limits.ts'

@@ -1,6 +1,6 @@
 /**
- * Attributes on request: getattr, setattr, readlink, access, statfs. Owns the order between changes of attributes and written bytes.
- * Does not know names.
+ * Attributes on request: getattr, setattr, readlink, access, statfs. Owns the order between changes of attributes and
+ * written bytes. Does not know names.
  */
 import { Errno, isErrno } from '../base/errno.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
@@ -37,8 +37,9 @@ export class Metadata {
     // Under an old number only what is open goes on: a path is walked again, and leads to the new one.
     if (inode.nodeid !== nodeid && inode.opens === 0) return Errno.ESTALE
     const isDirty = attributes.areBehind(inode)
-    // With a handle the kernel asks for itself, before it reads or seeks: it needs the size, which we know better than the server.
-    // It is told to ask again, because mtime is the server's to say once the bytes are there (nfs(5): stat sees own writes).
+    // With a handle the kernel asks for itself, before it reads or seeks: it needs the size, which we know better than
+    // the server. It is told to ask again, because mtime is the server's to say once the bytes are there (nfs(5): stat
+    // sees own writes).
     if (attributes.isFresh(inode) && (!isDirty || handle !== undefined)) {
       const known = attributes.present(inode)
       if (known !== undefined) return known
@@ -47,7 +48,12 @@ export class Metadata {
     return soft.or(() => this.#ask(inode, credential), () => inode.isStale ? undefined : attributes.present(inode))
   }
 
-  async setattr (nodeid: Nodeid, handle: OpenHandle | undefined, changes: AttributeChanges, caller: Caller): Promise<NodeAttributes | Errno> {
+  async setattr (
+    nodeid: Nodeid,
+    handle: OpenHandle | undefined,
+    changes: AttributeChanges,
+    caller: Caller
+  ): Promise<NodeAttributes | Errno> {
     const { backend, inodes } = this.#core
     const inode = inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
@@ -67,19 +73,22 @@ export class Metadata {
     } else if (changes.sizeBytes !== undefined) {
       answer = await file.aroundTruncate(changes.sizeBytes, send)
     } else {
-      // Committed too: bytes written again after a reboot would move mtime and drop set-id bits. The kernel's client does the same
-      // (fs/nfs/inode.c, nfs_setattr), and a small file then costs its close nothing.
+      // Committed too: bytes written again after a reboot would move mtime and drop set-id bits. The kernel's client
+      // does the same (fs/nfs/inode.c, nfs_setattr), and a small file then costs its close nothing.
       await file.settle()
       answer = await send()
     }
     if (isErrno(answer)) return answer
-    if (changes.sizeBytes !== undefined && changes.mode === undefined) await this.#dropSetId(inode, answer.after, credential)
+    if (changes.sizeBytes !== undefined && changes.mode === undefined) {
+      await this.#dropSetId(inode, answer.after, credential)
+    }
     return undefined
   }
 
   /**
-   * Linux takes set-id bits from a file that is truncated; a server that does it with rights of its own (nfs-ganesha) leaves them. The
-   * owner's client can repair that. Somebody else's cannot, and need not: only a write could put code behind the bits, and drops them.
+   * Linux takes set-id bits from a file that is truncated; a server that does it with rights of its own (nfs-ganesha)
+   * leaves them. The owner's client can repair that. Somebody else's cannot, and need not: only a write could put code
+   * behind the bits, and drops them.
    */
   async #dropSetId (inode: Inode, after: Attributes | undefined, credential: Credential): Promise<void> {
     if (after === undefined || credential.uid === 0 || credential.uid !== after.uid) return

@@ -1,6 +1,7 @@
 /**
- * Open files and folders: open, create, read, write, flush, fsync, release, opendir, readdir. Owns close-to-open: OPEN asks the server,
- * close(2) answers when everything is safe. Does not know how bytes travel (writeback.ts, reads.ts) or how a folder is listed.
+ * Open files and folders: open, create, read, write, flush, fsync, release, opendir, readdir. Owns close-to-open: OPEN
+ * asks the server, close(2) answers when everything is safe. Does not know how bytes travel (writeback.ts, reads.ts) or
+ * how a folder is listed.
  */
 import type { FileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
@@ -44,12 +45,16 @@ export class OpenFiles {
     this.#silly = parts.silly
     this.#early = new EarlyReads(core)
     this.#sentBack = new SentBack(core.clock)
-    this.#reader = new FileReader({ backend: core.backend, attributes: core.attributes, packer: core.writeback.packer, early: this.#early })
+    this.#reader = new FileReader({
+      backend: core.backend, attributes: core.attributes, packer: core.writeback.packer, early: this.#early
+    })
   }
 
   open (nodeid: Nodeid, flags: OpenFlags, caller: Caller): MaybePromise<Opened | Errno> {
     const opened = this.#attempt(nodeid, flags, caller, !this.#sentBack.takeBack(caller.pid))
-    return opened instanceof Promise ? opened.then((answer) => this.#noted(answer, caller)) : this.#noted(opened, caller)
+    return opened instanceof Promise
+      ? opened.then((answer) => this.#noted(answer, caller))
+      : this.#noted(opened, caller)
   }
 
   #attempt (nodeid: Nodeid, flags: OpenFlags, caller: Caller, mayBeSentBack: boolean): MaybePromise<Opened | Errno> {
@@ -64,9 +69,23 @@ export class OpenFiles {
     return answer
   }
 
-  async create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): Promise<{ entry: Entry, opened: Opened } | Errno> {
-    const made = await this.#creations.create(parent, name, mode, { kind: exclusive ? 'exclusive' : 'unchecked' }, caller)
-    // Something that is no file has got the name since the kernel looked. After ESTALE it looks again, and follows a link or says EISDIR.
+  async create (
+    parent: Nodeid,
+    name: FileName,
+    mode: number,
+    exclusive: boolean,
+    flags: OpenFlags,
+    caller: Caller
+  ): Promise<{ entry: Entry, opened: Opened } | Errno> {
+    const made = await this.#creations.create(
+      parent,
+      name,
+      mode,
+      { kind: exclusive ? 'exclusive' : 'unchecked' },
+      caller
+    )
+    // Something that is no file has got the name since the kernel looked. After ESTALE it looks again, and follows a
+    // link or says EISDIR.
     if (isErrno(made)) return this.#noted(made === Errno.EEXIST && !exclusive ? Errno.ESTALE : made, caller)
     const { inode, entry } = made
     const opened = await this.#opening(inode, async () => {
@@ -74,11 +93,15 @@ export class OpenFiles {
         // Somebody else made it first: then this is an open like any other, and the server decides.
         const refused = await this.#core.access.ask(inode, accessWanted(flags), caller.credential)
         if (refused !== undefined) return refused
-        const failure = flags.truncate ? await this.#metadata.change(inode, { sizeBytes: 0 }, caller.credential) : undefined
+        const failure = flags.truncate
+          ? await this.#metadata.change(inode, { sizeBytes: 0 }, caller.credential)
+          : undefined
         if (failure !== undefined) return failure
       }
       // The creator may use its descriptor whatever the mode says: nobody asks ACCESS.
-      return this.#grant(inode, { nodeid: inode.nodeid, flags, isBlind: flags.write && !flags.read && (mode & OWNER_READ) === 0 }, caller.credential)
+      return this.#grant(inode, {
+        nodeid: inode.nodeid, flags, isBlind: flags.write && !flags.read && (mode & OWNER_READ) === 0
+      }, caller.credential)
     })
     if (isErrno(opened)) return opened
     return { entry: { ...entry, ...this.#core.attributes.present(inode) }, opened }
@@ -103,13 +126,19 @@ export class OpenFiles {
     return this.#reader.read(handle, offset, count)
   }
 
-  write (id: HandleId, offset: number, data: Buffer, fromPageCache: boolean): MaybePromise<{ readonly bytes: number } | Errno> {
+  write (
+    id: HandleId,
+    offset: number,
+    data: Buffer,
+    fromPageCache: boolean
+  ): MaybePromise<{ readonly bytes: number } | Errno> {
     const { backend, handles, options, writeback } = this.#core
     const handle = handles.get(id)
     // A page written back by the kernel comes with any handle of the file; it was let in when it was dirtied.
     if (handle === undefined || (!handle.flags.write && !fromPageCache)) return Errno.EBADF
     if (backend.isClosed) return Errno.EIO
-    // Not to a page: the kernel would throw away good bytes to tell of others. The descriptor hears of it at its fsync and close.
+    // Not to a page: the kernel would throw away good bytes to tell of others. The descriptor hears of it at its fsync
+    // and close.
     const error = fromPageCache ? undefined : takeError(handle.inode, handle)
     if (error !== undefined) return error
     if (offset + data.length > backend.capabilities.fileBytesMax) {
@@ -180,7 +209,9 @@ export class OpenFiles {
     const known = isBelieved && attributes.isFresh(inode) ? access.known(inode, wanted, credential) : 'unknown'
     if (known !== 'unknown') return known ?? await this.#admit(inode, how, caller)
     const early = this.#early.begin(inode, how.flags, credential)
-    const refused = early?.mayJudge === true ? await this.#judgedBy(early, wanted, credential) : await access.ask(inode, wanted, credential)
+    const refused = early?.mayJudge === true
+      ? await this.#judgedBy(early, wanted, credential)
+      : await access.ask(inode, wanted, credential)
     const opened = refused ?? await this.#admit(inode, how, caller)
     if (early === undefined) return opened
     const handle = isErrno(opened) ? undefined : this.#core.handles.get(opened.handle)
@@ -212,7 +243,8 @@ export class OpenFiles {
     return this.#grant(inode, { nodeid, flags, isBlind }, credential)
   }
 
-  /** A kernel with a write-back cache reads the rest of a page that is written in part, with the writer's descriptor. */
+  /** A kernel with a write-back cache reads the rest of a page that is written in part, with the writer's
+   * descriptor. */
   async #mayNotRead (inode: Inode, credential: Credential): Promise<boolean> {
     const { access } = this.#core
     const known = access.known(inode, Access.read, credential)
@@ -220,7 +252,11 @@ export class OpenFiles {
   }
 
   /** `isBlind`: the opener may write and not read. */
-  async #grant (inode: Inode, { nodeid, flags, isBlind }: { nodeid: Nodeid, flags: OpenFlags, isBlind: boolean }, credential: Credential): Promise<Opened | Errno> {
+  async #grant (
+    inode: Inode,
+    { nodeid, flags, isBlind }: { nodeid: Nodeid, flags: OpenFlags, isBlind: boolean },
+    credential: Credential
+  ): Promise<Opened | Errno> {
     const { backend, handles, options } = this.#core
     const opening = inode.kind === 'directory'
       ? { handle: inode.handle, credential }
@@ -241,10 +277,17 @@ export class OpenFiles {
   /** The kernel keeps pages per number: under the other ones they are older now. */
   #showOthers ({ inode, nodeid }: OpenHandle, offset: number, bytes: number): void {
     if (inode.formerNodeids.length === 0) return
-    for (const other of [inode.nodeid, ...inode.formerNodeids]) if (other !== nodeid) this.#core.invalidator.inode(other, offset, bytes)
+    for (const other of [inode.nodeid, ...inode.formerNodeids]) {
+      if (other !== nodeid) this.#core.invalidator.inode(other, offset, bytes)
+    }
   }
 
-  async #finishWrite (handle: OpenHandle, taken: undefined | Promise<boolean>, bytes: number, isSynchronous: boolean): Promise<{ readonly bytes: number } | Errno> {
+  async #finishWrite (
+    handle: OpenHandle,
+    taken: undefined | Promise<boolean>,
+    bytes: number,
+    isSynchronous: boolean
+  ): Promise<{ readonly bytes: number } | Errno> {
     if (taken !== undefined && !await taken) return Errno.EIO
     if (!isSynchronous) return { bytes }
     const failure = await this.#save(handle)
@@ -257,7 +300,10 @@ export class OpenFiles {
     return this.#saveLate(handle, inode.file)
   }
 
-  async #saveLate (handle: OpenHandle, file: { settle (): Promise<void>, readonly isEmpty: boolean }): Promise<undefined | Errno> {
+  async #saveLate (
+    handle: OpenHandle,
+    file: { settle (): Promise<void>, readonly isEmpty: boolean }
+  ): Promise<undefined | Errno> {
     await file.settle()
     const error = takeError(handle.inode, handle)
     if (error !== undefined) return error
@@ -276,18 +322,23 @@ export class OpenFiles {
 }
 
 /**
- * The answer to OPEN has no attributes, and the kernel would go on with the size it has: an append would land in the middle of what
- * another node wrote, a read would end too early. A notice would come too late and does not change the size. After ESTALE the kernel looks the
- * name up again, which brings the attributes; then it opens again. The same for whoever comes with an old number.
+ * The answer to OPEN has no attributes, and the kernel would go on with the size it has: an append would land in the
+ * middle of what another node wrote, a read would end too early. A notice would come too late and does not change the
+ * size. After ESTALE the kernel looks the name up again, which brings the attributes; then it opens again. The same for
+ * whoever comes with an old number.
  */
-const mustLookAgain = ({ cached, kind, nodeid: present }: Inode, nodeid: Nodeid): boolean => kind === 'file' && (cached.isNewsToKernel || present !== nodeid)
+const mustLookAgain = ({ cached, kind, nodeid: present }: Inode, nodeid: Nodeid): boolean =>
+  kind === 'file' && (cached.isNewsToKernel || present !== nodeid)
 
-/** The ACCESS bits that open(2) needs. The kernel's client asks for both bits of writing too (fs/nfs/dir.c, nfs_access_calc_mask). */
+/** The ACCESS bits that open(2) needs. The kernel's client asks for both bits of writing too (fs/nfs/dir.c,
+ * nfs_access_calc_mask). */
 function accessWanted (flags: OpenFlags): number {
-  return (flags.execute ? Access.execute : 0) | (flags.read && !flags.execute ? Access.read : 0) | (flags.write || flags.truncate ? Access.modify | Access.extend : 0)
+  return (flags.execute ? Access.execute : 0) | (flags.read && !flags.execute ? Access.read : 0) |
+    (flags.write || flags.truncate ? Access.modify | Access.extend : 0)
 }
 
-/** An UNCHECKED create does not say whether it made the file. One with other permissions or with data was there before. */
+/** An UNCHECKED create does not say whether it made the file. One with other permissions or with data was there
+ * before. */
 function looksNew (entry: Entry, mode: number): boolean {
   const { attributes } = entry
   return attributes.sizeBytes === 0 && attributes.nlink === 1 && (attributes.mode & 0o777) === (mode & 0o777)

@@ -2,7 +2,8 @@
  * The file system as its front doors see it: one method per operation, neutral types in and out.
  *
  * Owns the border between a session (FUSE today) and the core. Knows no wire format and no device.
- * Every method may answer at once or later (`MaybePromise`), many run at the same time, and an expected failure is an `Errno`.
+ * Every method may answer at once or later (`MaybePromise`), many run at the same time, and an expected failure is an
+ * `Errno`.
  */
 import type { FileName } from '../base/brands.ts'
 import type { Errno } from '../base/errno.ts'
@@ -78,7 +79,8 @@ export interface ListedEntry {
   readonly entry: Entry | undefined
 }
 
-/** Takes listed entries until it is full; false means "this one did not fit, stop". Only accepted entries with `entry` count as remembered by the taker. */
+/** Takes listed entries until it is full; false means "this one did not fit, stop". Only accepted entries with `entry`
+ * count as remembered by the taker. */
 export type ListingSink = (listed: ListedEntry) => boolean
 
 export interface RenameFlags { readonly noReplace: boolean, readonly exchange: boolean, readonly whiteout: boolean }
@@ -90,21 +92,51 @@ export interface FilesystemOperations {
   /** The kernel gave `count` references back. Never waits, never fails. */
   forget (nodeid: Nodeid, count: number): void
   getattr (nodeid: Nodeid, handle: HandleId | undefined, caller: Caller): MaybePromise<NodeAttributes | Errno>
-  setattr (nodeid: Nodeid, handle: HandleId | undefined, changes: AttributeChanges, caller: Caller): MaybePromise<NodeAttributes | Errno>
+  setattr (
+    nodeid: Nodeid,
+    handle: HandleId | undefined,
+    changes: AttributeChanges,
+    caller: Caller
+  ): MaybePromise<NodeAttributes | Errno>
   readlink (nodeid: Nodeid, caller: Caller): MaybePromise<Buffer | Errno>
   symlink (parent: Nodeid, name: FileName, target: string, caller: Caller): MaybePromise<Entry | Errno>
   /** `mode` has the umask applied. A regular file made by mknod(2) comes as kind 'file'. */
-  mknod (parent: Nodeid, name: FileName, node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number }, caller: Caller): MaybePromise<Entry | Errno>
+  mknod (
+    parent: Nodeid,
+    name: FileName,
+    node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number },
+    caller: Caller
+  ): MaybePromise<Entry | Errno>
   mkdir (parent: Nodeid, name: FileName, mode: number, caller: Caller): MaybePromise<Entry | Errno>
   unlink (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<undefined | Errno>
   rmdir (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<undefined | Errno>
-  rename (parent: Nodeid, name: FileName, newParent: Nodeid, newName: FileName, flags: RenameFlags, caller: Caller): MaybePromise<undefined | Errno>
+  rename (
+    parent: Nodeid,
+    name: FileName,
+    newParent: Nodeid,
+    newName: FileName,
+    flags: RenameFlags,
+    caller: Caller
+  ): MaybePromise<undefined | Errno>
   link (nodeid: Nodeid, newParent: Nodeid, newName: FileName, caller: Caller): MaybePromise<Entry | Errno>
   open (nodeid: Nodeid, flags: OpenFlags, caller: Caller): MaybePromise<Opened | Errno>
-  create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno>
+  create (
+    parent: Nodeid,
+    name: FileName,
+    mode: number,
+    exclusive: boolean,
+    flags: OpenFlags,
+    caller: Caller
+  ): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno>
   read (handle: HandleId, offsetBytes: number, countBytes: number): MaybePromise<FileData | Errno>
-  /** `data` is only valid during the call: the core copies what it keeps, before it returns. Answers the count of bytes taken. */
-  write (handle: HandleId, offsetBytes: number, data: Buffer, fromPageCache: boolean): MaybePromise<{ readonly bytes: number } | Errno>
+  /** `data` is only valid during the call: the core copies what it keeps, before it returns. Answers the count of bytes
+   * taken. */
+  write (
+    handle: HandleId,
+    offsetBytes: number,
+    data: Buffer,
+    fromPageCache: boolean
+  ): MaybePromise<{ readonly bytes: number } | Errno>
   /** close(2): dirty data is on the server and committed, or the error is here. */
   flush (handle: HandleId, caller: Caller): MaybePromise<undefined | Errno>
   fsync (handle: HandleId): MaybePromise<undefined | Errno>
@@ -114,7 +146,10 @@ export interface FilesystemOperations {
   readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): MaybePromise<undefined | Errno>
   fsyncdir (handle: HandleId): MaybePromise<undefined | Errno>
   releasedir (handle: HandleId): void
-  statfs (nodeid: Nodeid, caller: Caller): MaybePromise<FilesystemStatistics & { readonly nameBytesMax: number, readonly blockBytes: number } | Errno>
+  statfs (
+    nodeid: Nodeid,
+    caller: Caller
+  ): MaybePromise<FilesystemStatistics & { readonly nameBytesMax: number, readonly blockBytes: number } | Errno>
   /** access(2), asked only where the kernel does not decide itself. `mask` is R_OK|W_OK|X_OK. */
   access (nodeid: Nodeid, mask: number, caller: Caller): MaybePromise<undefined | Errno>
   /** Writes back and commits everything, then refuses further work. Answers what could not be saved. */
@@ -129,8 +164,9 @@ export interface Invalidator {
   /** Drops attributes and, when `lengthBytes` is not 0, cached pages from `offsetBytes` (length -1: to the end). */
   inode (nodeid: Nodeid, offsetBytes: number, lengthBytes: number): void
   /**
-   * The name, positive or negative, is looked up again at its next use. `drop`: it leaves the kernel's tree, also under whoever works there
-   * (getcwd(2) fails with ENOENT). `expire`: it stays until then; an answer to an older LOOKUP may renew it for its time.
+   * The name, positive or negative, is looked up again at its next use. `drop`: it leaves the kernel's tree, also under
+   * whoever works there (getcwd(2) fails with ENOENT). `expire`: it stays until then; an answer to an older LOOKUP may
+   * renew it for its time.
    */
   entry (parent: Nodeid, name: FileName, how: 'drop' | 'expire'): void
   /** The kernel knows `expire`; elsewhere names are dropped. */

@@ -14,8 +14,8 @@ export interface FilesystemOptions {
   readonly noac: boolean
   readonly lookupCache: LookupCache
   /**
-   * The kernel keeps written pages and says size and times of files itself (consistency=solowriter). It ends for an object that somebody else
-   * changes: that one is handled with the defaults of nfs(5) from then on.
+   * The kernel keeps written pages and says size and times of files itself (consistency=solowriter). It ends for an
+   * object that somebody else changes: that one is handled with the defaults of nfs(5) from then on.
    */
   readonly soloWriter: boolean
   /** Close-to-open: OPEN asks the server whatever the age of the caches. */
@@ -24,7 +24,8 @@ export interface FilesystemOptions {
   readonly dirtyFileBytesMax: number
   /** The same for the session; the arena's capacity is a limit too. */
   readonly dirtySessionBytesMax: number
-  /** GETATTR, LOOKUP and STATFS of what is known are answered from last values when the server is silent for so long. */
+  /** GETATTR, LOOKUP and STATFS of what is known are answered from last values when the server is silent for so
+   * long. */
   readonly softRevalMs: number | undefined
   /** New objects get this group, and it may read and write them (CSI volume_mount_group). */
   readonly mountGroup: number | undefined
@@ -34,7 +35,8 @@ export interface FilesystemOptions {
   readonly commitDelayMs: number
   readonly writesInFlightMax: number
   readonly namesMax: number
-  /** Inodes without a kernel reference that are kept for a reply that is still on its way, or because a listing brought them (about 1 KiB each). */
+  /** Inodes without a kernel reference that are kept for a reply that is still on its way, or because a listing brought
+   * them (about 1 KiB each). */
   readonly idleInodesMax: number
 }
 

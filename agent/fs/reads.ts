@@ -1,9 +1,9 @@
 /**
- * Reading. Owns how an answer is put together from the server's bytes and our own not yet committed ones, requests larger than the
- * server's, short answers, and the end of the file. Does not know when written bytes are sent.
+ * Reading. Owns how an answer is put together from the server's bytes and our own not yet committed ones, requests
+ * larger than the server's, short answers, and the end of the file. Does not know when written bytes are sent.
  *
- * Our own bytes are noted before the server is asked: they were written before the read began, so the answer must have them, also
- * when they are committed and gone from here before the server's (older) answer arrives.
+ * Our own bytes are noted before the server is asked: they were written before the read began, so the answer must have
+ * them, also when they are committed and gone from here before the server's (older) answer arrives.
  */
 import { Errno, isErrno } from '../base/errno.ts'
 import type { AttributeCache } from './attributes.ts'
@@ -44,10 +44,14 @@ export class FileReader {
     if (count <= 0) return nothing
     const { early } = handle
     if (early !== undefined && offset === 0) {
-      return early.arrived === undefined ? this.#readEarly(handle, early, count) : early.arrived.then(() => this.#readEarly(handle, early, count))
+      return early.arrived === undefined
+        ? this.#readEarly(handle, early, count)
+        : early.arrived.then(() => this.#readEarly(handle, early, count))
     }
     const file = inode.file
-    if (file === undefined || file.isEmpty || file.endBytes <= offset) return this.#readPlain(inode, open, offset, count)
+    if (file === undefined || file.isEmpty || file.endBytes <= offset) {
+      return this.#readPlain(inode, open, offset, count)
+    }
     const localEnd = Math.min(offset + count, file.endBytes)
     const own = file.snapshot(offset, offset + count)
     const gaps = gapsBetween(own, offset, offset + count)
@@ -73,9 +77,16 @@ export class FileReader {
       }
       this.#attributes.apply(inode, answer.attributes, sent)
       const bytes = answer.data.length
-      if (bytes === count || answer.eof) return { parts: bytes === 0 ? [] : [answer.data], bytes, release: () => { answer.release() } }
+      if (bytes === count || answer.eof) {
+        return { parts: bytes === 0 ? [] : [answer.data], bytes, release: () => { answer.release() } }
+      }
       const rest = await this.#readSpan(inode, open, offset + bytes, offset + count)
-      if (!isErrno(rest)) return together({ parts: [answer.data, ...rest.parts], bytes: bytes + rest.bytes, releases: [() => { answer.release() }, ...rest.releases] })
+      if (!isErrno(rest)) {
+        return together({
+          parts: [answer.data, ...rest.parts], bytes: bytes + rest.bytes,
+          releases: [() => { answer.release() }, ...rest.releases]
+        })
+      }
       answer.release()
       return rest
     }
@@ -83,11 +94,18 @@ export class FileReader {
     return isErrno(data) ? data : together(data)
   }
 
-  async #readAround (inode: Inode, open: OpenState, wanted: Wanted, gaps: [number, number][]): Promise<FileData | Errno> {
+  async #readAround (
+    inode: Inode,
+    open: OpenState,
+    wanted: Wanted,
+    gaps: [number, number][]
+  ): Promise<FileData | Errno> {
     const first = gaps[0]?.[0] ?? wanted.offset
     const last = gaps.at(-1)?.[1] ?? wanted.end
     const spans: [number, number][] = gaps.length > gapsMax ? [[first, last]] : gaps
-    const answers = await Promise.all(spans.map(async ([start, end]) => ({ start, data: await this.#readSpan(inode, open, start, end) })))
+    const answers = await Promise.all(
+      spans.map(async ([start, end]) => ({ start, data: await this.#readSpan(inode, open, start, end) }))
+    )
     const good: { start: number, data: ServerData }[] = []
     let failure: Errno | undefined
     for (const { start, data } of answers) {
@@ -101,8 +119,13 @@ export class FileReader {
     return failure
   }
 
-  /** Our own bytes, the server's where we have none, zeros where only the length is known, up to the end of the file. */
-  #assemble (wanted: Wanted, server: readonly { start: number, data: ServerData }[], releaseServer: () => void): FileData {
+  /** Our own bytes, the server's where we have none, zeros where only the length is known, up to the end of the
+   * file. */
+  #assemble (
+    wanted: Wanted,
+    server: readonly { start: number, data: ServerData }[],
+    releaseServer: () => void
+  ): FileData {
     const { own, offset, end, localEnd } = wanted
     const parts: Buffer[] = []
     let at = offset
@@ -126,7 +149,8 @@ export class FileReader {
     }
   }
 
-  /** [start, end) from the server, in as many requests at once as it takes, up to the first one that meets the end of the file. */
+  /** [start, end) from the server, in as many requests at once as it takes, up to the first one that meets the end of
+   * the file. */
   async #readSpan (inode: Inode, open: OpenState, start: number, end: number): Promise<ServerData | Errno> {
     const most = this.#backend.capabilities.readBytesMax
     if (end - start <= most) return this.#readChunk(inode, open, start, end)
@@ -180,7 +204,12 @@ function together ({ parts, bytes, releases }: ServerData): FileData {
   return { parts, bytes, release: () => { for (const free of releases) free() } }
 }
 
-interface Wanted { readonly own: readonly OwnRange[], readonly offset: number, readonly end: number, readonly localEnd: number }
+interface Wanted {
+  readonly own: readonly OwnRange[]
+  readonly offset: number
+  readonly end: number
+  readonly localEnd: number
+}
 
 function gapsBetween (own: readonly OwnRange[], offset: number, end: number): [number, number][] {
   const gaps: [number, number][] = []
@@ -194,7 +223,13 @@ function gapsBetween (own: readonly OwnRange[], offset: number, end: number): [n
 }
 
 /** Adds [at, until) without our own bytes; false when the file ends before. */
-function appendGap (parts: Buffer[], at: number, until: number, server: readonly { start: number, data: ServerData }[], localEnd: number): boolean {
+function appendGap (
+  parts: Buffer[],
+  at: number,
+  until: number,
+  server: readonly { start: number, data: ServerData }[],
+  localEnd: number
+): boolean {
   while (at < until) {
     const taken = appendServer(parts, at, until, server)
     at += taken
@@ -208,7 +243,12 @@ function appendGap (parts: Buffer[], at: number, until: number, server: readonly
   return true
 }
 
-function appendServer (parts: Buffer[], at: number, until: number, server: readonly { start: number, data: ServerData }[]): number {
+function appendServer (
+  parts: Buffer[],
+  at: number,
+  until: number,
+  server: readonly { start: number, data: ServerData }[]
+): number {
   let taken = 0
   for (const { start, data } of server) {
     let partStart = start

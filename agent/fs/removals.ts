@@ -1,6 +1,6 @@
 /**
- * Taking names away and moving them: unlink, rmdir, rename. Owns what that does to names and attributes of everything involved.
- * Does not know how an open object survives: that is silly-rename.ts.
+ * Taking names away and moving them: unlink, rmdir, rename. Owns what that does to names and attributes of everything
+ * involved. Does not know how an open object survives: that is silly-rename.ts.
  */
 import type { FileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
@@ -32,11 +32,23 @@ export class Removals {
     const target = await this.#openTarget(place, caller.credential)
     if (isErrno(target)) return target
     const take = (): Promise<undefined | Errno> =>
-      this.#take(place, target, (credential) => this.#core.backend.remove(directory.handle, name, credential), caller.credential)
-    return target === undefined ? take() : alone(target, () => this.#unlinkKnown(place, target, take, caller.credential))
+      this.#take(
+        place,
+        target,
+        (credential) => this.#core.backend.remove(directory.handle, name, credential),
+        caller.credential
+      )
+    return target === undefined
+      ? take()
+      : alone(target, () => this.#unlinkKnown(place, target, take, caller.credential))
   }
 
-  async #unlinkKnown (place: Place, target: Inode, take: () => Promise<undefined | Errno>, credential: Credential): Promise<undefined | Errno> {
+  async #unlinkKnown (
+    place: Place,
+    target: Inode,
+    take: () => Promise<undefined | Errno>,
+    credential: Credential
+  ): Promise<undefined | Errno> {
     const hidden = await this.#silly.hideIfOpen(target, place.directory, place.name, credential)
     if (isErrno(hidden)) return hidden
     if (!hidden) return take()
@@ -54,17 +66,30 @@ export class Removals {
     const target = known === undefined ? undefined : inodes.get(known)
     // A file closed a moment ago may still be losing its silly name; rm -r must not fail for that.
     if (target?.sillyRemovals !== undefined) await Promise.all(target.sillyRemovals)
-    const answer = await this.#take({ directory, name }, target, (credential) => backend.rmdir(directory.handle, name, credential), caller.credential)
+    const answer = await this.#take(
+      { directory, name },
+      target,
+      (credential) => backend.rmdir(directory.handle, name, credential),
+      caller.credential
+    )
     // POSIX allows either word; programs expect Linux's.
     return answer === Errno.EEXIST ? Errno.ENOTEMPTY : answer
   }
 
-  async rename (parent: Nodeid, name: FileName, newParent: Nodeid, newName: FileName, flags: RenameFlags, caller: Caller): Promise<undefined | Errno> {
+  async rename (
+    parent: Nodeid,
+    name: FileName,
+    newParent: Nodeid,
+    newName: FileName,
+    flags: RenameFlags,
+    caller: Caller
+  ): Promise<undefined | Errno> {
     const { inodes } = this.#core
     const from = inodes.get(parent)
     const to = inodes.get(newParent)
     if (from === undefined || to === undefined) return Errno.ESTALE
-    // No NFS version before 4.2 can do any of them atomically; the kernel's client refuses alike (fs/nfs/dir.c, nfs_rename).
+    // No NFS version before 4.2 can do any of them atomically; the kernel's client refuses alike (fs/nfs/dir.c,
+    // nfs_rename).
     if (flags.noReplace || flags.exchange || flags.whiteout) return Errno.EINVAL
     if (newName.length > this.#core.backend.capabilities.nameBytesMax) return Errno.ENAMETOOLONG
     if (from.sillyNames?.has(name) === true || to.sillyNames?.has(newName) === true) return Errno.EBUSY
@@ -76,7 +101,12 @@ export class Removals {
     return replaced === undefined || replaced.kind === 'directory' ? move() : alone(replaced, move)
   }
 
-  async #replace (source: Place, target: Place, replaced: Inode | undefined, credential: Credential): Promise<undefined | Errno> {
+  async #replace (
+    source: Place,
+    target: Place,
+    replaced: Inode | undefined,
+    credential: Credential
+  ): Promise<undefined | Errno> {
     const hidden = await this.#hideOpenTarget(source, target, replaced, credential)
     if (isErrno(hidden)) return hidden
     const answer = await this.#move(source, target, credential)
@@ -98,11 +128,17 @@ export class Removals {
     return found === Errno.ENOENT ? undefined : found
   }
 
-  async #hideOpenTarget (source: Place, target: Place, replaced: Inode | undefined, credential: Credential): Promise<Inode | undefined | Errno> {
+  async #hideOpenTarget (
+    source: Place,
+    target: Place,
+    replaced: Inode | undefined,
+    credential: Credential
+  ): Promise<Inode | undefined | Errno> {
     if (replaced === undefined || replaced.kind === 'directory' || replaced.opens === 0) return undefined
     const moved = await this.#lookups.find(source.directory, source.name, credential)
     if (isErrno(moved)) return moved
-    // Two names of one object, or a folder over a file: the target stays, so it must keep its name. The server says what is wrong.
+    // Two names of one object, or a folder over a file: the target stays, so it must keep its name. The server says
+    // what is wrong.
     if (moved === replaced || moved.kind === 'directory') return undefined
     const answer = await this.#silly.hideIfOpen(replaced, target.directory, target.name, credential, 'link')
     if (isErrno(answer)) return answer
@@ -116,7 +152,13 @@ export class Removals {
     const isOneFolder = source.directory === target.directory
     const sentFrom = attributes.begin(source.directory)
     const sentTo = isOneFolder ? sentFrom : attributes.begin(target.directory)
-    const answer = await backend.rename(source.directory.handle, source.name, target.directory.handle, target.name, credential)
+    const answer = await backend.rename(
+      source.directory.handle,
+      source.name,
+      target.directory.handle,
+      target.name,
+      credential
+    )
     if (!isErrno(answer)) names.expectNews(target.directory, target.name)
     attributes.end(source.directory, isErrno(answer) ? undefined : answer.from, sentFrom)
     if (!isOneFolder) attributes.end(target.directory, isErrno(answer) ? undefined : answer.to, sentTo)
@@ -142,7 +184,12 @@ export class Removals {
     return undefined
   }
 
-  async #take (place: Place, target: Inode | undefined, call: (credential: Credential) => Promise<Change | Errno>, credential: Credential): Promise<undefined | Errno> {
+  async #take (
+    place: Place,
+    target: Inode | undefined,
+    call: (credential: Credential) => Promise<Change | Errno>,
+    credential: Credential
+  ): Promise<undefined | Errno> {
     const { attributes, names } = this.#core
     const { directory, name } = place
     const sent = attributes.begin(directory)
@@ -160,8 +207,9 @@ export class Removals {
 
   #noteGone ({ directory, name }: Place): void {
     const { names, options } = this.#core
-    if (options.lookupCache === 'all' && !options.noac && directory.cached.own === undefined) names.put(directory, name, 0)
-    else names.delete(directory, name)
+    if (options.lookupCache === 'all' && !options.noac && directory.cached.own === undefined) {
+      names.put(directory, name, 0)
+    } else names.delete(directory, name)
   }
 
   /** One link less, and nothing left to save when it was the last. */
@@ -178,8 +226,9 @@ export class Removals {
 }
 
 /**
- * One name of an object goes at a time, and nobody opens it meanwhile (open-files.ts). Else two names that go at once would each see
- * the other and take the data from whoever has it open, and an open that the server allowed just before would hold nothing.
+ * One name of an object goes at a time, and nobody opens it meanwhile (open-files.ts). Else two names that go at once
+ * would each see the other and take the data from whoever has it open, and an open that the server allowed just before
+ * would hold nothing.
  */
 async function alone<T> (inode: Inode, work: () => Promise<T>): Promise<T> {
   while (inode.taking !== undefined) await inode.taking

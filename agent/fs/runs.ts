@@ -1,6 +1,6 @@
 /**
- * What the next WRITE of a file carries. Owns the choice: a run of due ranges of one user, at most one full WRITE long, none of whose
- * bytes are in flight. Does not know how it is sent or what the answer means.
+ * What the next WRITE of a file carries. Owns the choice: a run of due ranges of one user, at most one full WRITE long,
+ * none of whose bytes are in flight. Does not know how it is sent or what the answer means.
  */
 import type { OpenState } from './backend.ts'
 import type { Slab } from './blocks.ts'
@@ -19,8 +19,14 @@ export interface Run {
 /** Buffers of one WRITE; IOV_MAX is 1024, and the RPC header needs some. */
 const buffersMax = 512
 
-/** The next due run, marked as being written. In the order of an elevator: on from `cursor`, then from the start again. */
-export function takeDueRun (extents: ExtentMap, inFlight: Iterable<{ readonly start: number, readonly end: number }>, cursor: number, bytesMax: number): Run | undefined {
+/** The next due run, marked as being written. In the order of an elevator: on from `cursor`, then from the start
+ * again. */
+export function takeDueRun (
+  extents: ExtentMap,
+  inFlight: Iterable<{ readonly start: number, readonly end: number }>,
+  cursor: number,
+  bytesMax: number
+): Run | undefined {
   const first = extents.find(cursor)
   const count = extents.count
   for (let step = 0; step < count; step++) {
@@ -34,7 +40,11 @@ export function takeDueRun (extents: ExtentMap, inFlight: Iterable<{ readonly st
 }
 
 /** How far from the start of `extent` no WRITE is in flight. */
-function freeUntil (extent: Extent, inFlight: Iterable<{ readonly start: number, readonly end: number }>, bytesMax: number): number {
+function freeUntil (
+  extent: Extent,
+  inFlight: Iterable<{ readonly start: number, readonly end: number }>,
+  bytesMax: number
+): number {
   let bound = extent.start + bytesMax
   for (const { start, end } of inFlight) {
     if (start <= extent.start && end > extent.start) return extent.start

@@ -1,7 +1,7 @@
 /**
- * Callers whose open(2) was answered with ESTALE. Owns that nobody is sent back twice in a row: after the first ESTALE the kernel walks the path
- * again and asks for every name (fs/namei.c, do_filp_open), which may end at another file; the second one it hands to the program.
- * Does not know why somebody is sent back.
+ * Callers whose open(2) was answered with ESTALE. Owns that nobody is sent back twice in a row: after the first ESTALE
+ * the kernel walks the path again and asks for every name (fs/namei.c, do_filp_open), which may end at another file;
+ * the second one it hands to the program. Does not know why somebody is sent back.
  */
 import type { Clock } from './clock.ts'
 

@@ -1,6 +1,7 @@
 /**
- * Removing what is open. Owns the rule of NFS clients (NFSv3 has no open files): the object gets another name in the same folder and
- * loses it at the last close, so that data stays readable and writable. Does not know why the name goes (unlink or rename).
+ * Removing what is open. Owns the rule of NFS clients (NFSv3 has no open files): the object gets another name in the
+ * same folder and loses it at the last close, so that data stays readable and writable. Does not know why the name goes
+ * (unlink or rename).
  *
  * An object with more than one link needs none of this: its handle stays good after the name is gone.
  */
@@ -11,8 +12,8 @@ import type { Core } from './core.ts'
 import type { Inode, SillyName } from './inodes.ts'
 
 /**
- * `move`: the name goes, as an unlink wants it. `link`: the object gets the other name beside the old one, which a rename then replaces in
- * one step, so that no client ever finds it missing.
+ * `move`: the name goes, as an unlink wants it. `link`: the object gets the other name beside the old one, which a
+ * rename then replaces in one step, so that no client ever finds it missing.
  */
 type Hiding = 'move' | 'link'
 
@@ -26,10 +27,16 @@ export class SillyRename {
   constructor (core: Core) { this.#core = core }
 
   /**
-   * Gives the object its other name when taking this one would take the data from somebody who has it open here. Answers whether
-   * it did; then the old name is free. Two at once for one object take turns: the second finds it done.
+   * Gives the object its other name when taking this one would take the data from somebody who has it open here.
+   * Answers whether it did; then the old name is free. Two at once for one object take turns: the second finds it done.
    */
-  async hideIfOpen (inode: Inode, directory: Inode, name: FileName, credential: Credential, how: Hiding = 'move'): Promise<boolean | Errno> {
+  async hideIfOpen (
+    inode: Inode,
+    directory: Inode,
+    name: FileName,
+    credential: Credential,
+    how: Hiding = 'move'
+  ): Promise<boolean | Errno> {
     while (inode.hiding !== undefined) await inode.hiding
     if (inode.opens === 0) return false
     const hiding = this.#hideIfNeeded(inode, directory, name, credential, how)
@@ -41,7 +48,13 @@ export class SillyRename {
     }
   }
 
-  async #hideIfNeeded (inode: Inode, directory: Inode, name: FileName, credential: Credential, how: Hiding): Promise<boolean | Errno> {
+  async #hideIfNeeded (
+    inode: Inode,
+    directory: Inode,
+    name: FileName,
+    credential: Credential,
+    how: Hiding
+  ): Promise<boolean | Errno> {
     if (!await this.#isNeeded(inode, credential)) return false
     const failure = await this.#hide(inode, directory, name, credential, how)
     return failure ?? true
@@ -49,14 +62,21 @@ export class SillyRename {
 
   async #isNeeded (inode: Inode, credential: Credential): Promise<boolean> {
     if (inode.kind === 'directory' || inode.silly !== undefined) return false
-    // A link count from the cache may be older than another client's unlink; only a second link that is there now makes this safe.
+    // A link count from the cache may be older than another client's unlink; only a second link that is there now makes
+    // this safe.
     const { attributes } = this.#core
     if ((inode.cached.attributes?.nlink ?? 1) <= 1) return true
     const asked = await attributes.ask(inode, credential)
     return isErrno(asked) || asked.nlink <= 1
   }
 
-  async #hide (inode: Inode, directory: Inode, name: FileName, credential: Credential, how: Hiding): Promise<undefined | Errno> {
+  async #hide (
+    inode: Inode,
+    directory: Inode,
+    name: FileName,
+    credential: Credential,
+    how: Hiding
+  ): Promise<undefined | Errno> {
     const hidden = await this.#freeName(inode, directory, credential)
     if (isErrno(hidden)) return hidden
     // Recorded before the deed: a successor removes what it finds under this name, or finds nothing.
@@ -143,7 +163,8 @@ export class SillyRename {
     return isErrno(answer) ? answer : undefined
   }
 
-  /** False where the server's file system has no hard links, or no room for one more: its reason does not matter, renaming is left. */
+  /** False where the server's file system has no hard links, or no room for one more: its reason does not matter,
+   * renaming is left. */
   async #link (inode: Inode, directory: Inode, hidden: FileName, credential: Credential): Promise<boolean> {
     const { attributes, backend } = this.#core
     const sent = attributes.begin(directory)

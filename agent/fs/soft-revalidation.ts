@@ -1,6 +1,7 @@
 /**
- * Answers from last known values when the server is silent (nfs(5) softreval). Owns when that is allowed: after the configured time,
- * and at once while the server has not answered since. Does not know what is asked, and never invents a value.
+ * Answers from last known values when the server is silent (nfs(5) softreval). Owns when that is allowed: after the
+ * configured time, and at once while the server has not answered since. Does not know what is asked, and never invents
+ * a value.
  */
 import { Errno } from '../base/errno.ts'
 import type { Clock } from './clock.ts'
@@ -18,7 +19,8 @@ export class SoftRevalidation {
   /** True while answers come from last values. */
   get isSilent (): boolean { return this.#isSilent }
 
-  /** The answer of `ask`, or `known` when that is not undefined and the server is silent. `ask` goes on and ends the silence. */
+  /** The answer of `ask`, or `known` when that is not undefined and the server is silent. `ask` goes on and ends the
+   * silence. */
   async or<T> (ask: () => Promise<T | Errno>, known: () => T | undefined): Promise<T | Errno> {
     const afterMs = this.#afterMs
     if (afterMs === undefined) return ask()

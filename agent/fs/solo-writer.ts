@@ -1,6 +1,7 @@
 /**
- * consistency=solowriter, where it ends. Owns that a file which is not ours alone gets a number under which the kernel begins anew, and that
- * this is counted and told. Does not know how the change was noticed, nor what the shorter caching is (attributes.ts, open-files.ts).
+ * consistency=solowriter, where it ends. Owns that a file which is not ours alone gets a number under which the kernel
+ * begins anew, and that this is counted and told. Does not know how the change was noticed, nor what the shorter
+ * caching is (attributes.ts, open-files.ts).
  */
 import { showPath, type Inode, type InodeTable } from './inodes.ts'
 import type { Invalidator } from './operations.ts'

@@ -1,9 +1,10 @@
 /**
  * State that must survive a crash is changed through one door.
  *
- * Owns the interface of what a successor of this process would need to go on: inodes the kernel knows, open handles, silly
- * renames, unwritten and uncommitted ranges. Today it lives in plain memory (`memory-state.ts`); a memfd may hold it later
- * without a change to the rest of `agent/fs`. Caches (attributes, names, access) are not in it: they can be asked again.
+ * Owns the interface of what a successor of this process would need to go on: inodes the kernel knows, open handles,
+ * silly renames, unwritten and uncommitted ranges. Today it lives in plain memory (`memory-state.ts`); a memfd may hold
+ * it later without a change to the rest of `agent/fs`. Caches (attributes, names, access) are not in it: they can be
+ * asked again.
  */
 import type { FileName } from '../base/brands.ts'
 import type { FileKind, OpenState, RemoteHandle, WriteVerifier } from './backend.ts'

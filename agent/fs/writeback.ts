@@ -1,6 +1,7 @@
 /**
- * Write-back of the session. Owns the memory that all files share: who may write now, who waits in line, and what is sent early
- * because memory is short or time has passed. Does not know how one file's bytes are sent: that is dirty-file.ts.
+ * Write-back of the session. Owns the memory that all files share: who may write now, who waits in line, and what is
+ * sent early because memory is short or time has passed. Does not know how one file's bytes are sent: that is
+ * dirty-file.ts.
  */
 import type { Arena } from './arena.ts'
 import type { OpenState } from './backend.ts'
@@ -32,14 +33,20 @@ export class Writeback {
   /** Files that hold bytes, in the order in which they began to. */
   readonly #files = new Set<DirtyFile>()
   #waiters: Waiter[] = []
-  /** Copies of writers that have got their turn, for the next that must wait: a megabyte thrown away stays until a collection. */
+  /** Copies of writers that have got their turn, for the next that must wait: a megabyte thrown away stays until a
+   * collection. */
   #spare: Buffer[] = []
   #isAdmitting = false
   #isPressed = false
   #cancelTimer: (() => void) | undefined
   #isClosed = false
 
-  constructor (parts: Omit<WritebackParts, 'packer' | 'onChange' | 'writesInFlightMax'> & { arena: Arena, clock: Clock, options: FilesystemOptions, onEmpty: (inode: Inode) => void }) {
+  constructor (parts: Omit<WritebackParts, 'packer' | 'onChange' | 'writesInFlightMax'> & {
+    arena: Arena
+    clock: Clock
+    options: FilesystemOptions
+    onEmpty: (inode: Inode) => void
+  }) {
     this.#parts = parts
     this.#clock = parts.clock
     this.#options = parts.options
@@ -67,7 +74,8 @@ export class Writeback {
     return inode.file
   }
 
-  /** Takes the bytes now and answers undefined, or later and answers whether they were taken (not after the end of the session). */
+  /** Takes the bytes now and answers undefined, or later and answers whether they were taken (not after the end of the
+   * session). */
   write (inode: Inode, open: OpenState, offset: number, data: Buffer): undefined | Promise<boolean> {
     const file = this.fileOf(inode)
     if (this.#waiters.length === 0 && this.#hasRoom(file, data.length)) {
@@ -75,9 +83,12 @@ export class Writeback {
       return undefined
     }
     if (data.length > this.#capacityBytes / 2) return this.#writeInParts(inode, open, offset, data)
-    // The caller's buffer is only lent for this call. What waits is bounded by the requests that the kernel has under way.
+    // The caller's buffer is only lent for this call. What waits is bounded by the requests that the kernel has under
+    // way.
     const copy = this.#copyOf(data)
-    const taken = new Promise<boolean>((resolve) => { this.#waiters.push({ file, open, offset, data: copy, done: resolve }) })
+    const taken = new Promise<boolean>((resolve) => {
+      this.#waiters.push({ file, open, offset, data: copy, done: resolve })
+    })
     this.#press()
     return taken
   }
@@ -107,7 +118,9 @@ export class Writeback {
       if (this.#isClosed) return
       this.#admit()
       // Only readers hold memory now: they need turns of the event loop to let go of it.
-      if (this.#files.size === 0 && this.#waiters.length > 0) await new Promise<void>((resolve) => { this.#clock.after(10, resolve) })
+      if (this.#files.size === 0 && this.#waiters.length > 0) {
+        await new Promise<void>((resolve) => { this.#clock.after(10, resolve) })
+      }
     }
   }
 
@@ -128,7 +141,8 @@ export class Writeback {
     if (this.#isClosed) return false
     if (file.heldBytes > 0 && file.heldBytes + bytes > this.#options.dirtyFileBytesMax) return false
     const used = this.#packer.usedBytes
-    return bytes <= this.#packer.freeBytes && (used === 0 || used + bytes <= this.#capacityBytes || this.#packer.freeInBlockBytes >= bytes)
+    return bytes <= this.#packer.freeBytes &&
+      (used === 0 || used + bytes <= this.#capacityBytes || this.#packer.freeInBlockBytes >= bytes)
   }
 
   #changed (file: DirtyFile): void {
@@ -139,7 +153,8 @@ export class Writeback {
       this.#files.add(file)
       this.#startTimer()
     }
-    // Half of a file's share is committed while the other half is filled, so that a long stream never stops for a COMMIT.
+    // Half of a file's share is committed while the other half is filled, so that a long stream never stops for a
+    // COMMIT.
     if (file.unstableBytes > Math.min(this.#options.dirtyFileBytesMax, this.#capacityBytes) / 2) void file.commit()
     const used = this.#packer.usedBytes
     if (used > this.#capacityBytes * 3 / 4) this.#press()
@@ -154,7 +169,8 @@ export class Writeback {
     }
   }
 
-  /** Memory is short: sends everything there is, commits what has been sent, and from now on sends new bytes at once. */
+  /** Memory is short: sends everything there is, commits what has been sent, and from now on sends new bytes at
+   * once. */
   #press (): void {
     if (this.#isPressed && this.#waiters.length !== 1) return
     this.#isPressed = true

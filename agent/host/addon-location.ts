@@ -1,12 +1,27 @@
 /**
- * Where the native addon lies. Owns the choice of file: beside the sources, or, in the packed binary, an unpacked and verified copy.
- * Does not know how the binary is packed: the packed entry leaves an `AddonSource` under a registered symbol before anything loads the addon.
+ * Where the native addon lies. Owns the choice of file: beside the sources, or, in the packed binary, an unpacked and
+ * verified copy. Does not know how the binary is packed: the packed entry leaves an `AddonSource` under a registered
+ * symbol before anything loads the addon.
  *
- * A packed addon must be a file to be loaded, on a mount without noexec, in a folder nobody else can write: /run is often noexec, a
- * container's root is often read-only, and kubelet's environment may have no HOME.
+ * A packed addon must be a file to be loaded, on a mount without noexec, in a folder nobody else can write: /run is
+ * often noexec, a container's root is often read-only, and kubelet's environment may have no HOME.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { chmodSync, closeSync, fsyncSync, lstatSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, renameSync, rmSync, unlinkSync, writeSync } from 'node:fs'
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeSync
+} from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { HostError } from '../base/errors.ts'
 import { isCode } from './files.ts'
@@ -35,7 +50,8 @@ export function injectedSource (): AddonSource | undefined {
   return (globalThis as { [addonSourceKey]?: AddonSource })[addonSourceKey]
 }
 
-/** Writes the carried bytes to the first folder that can hold code, or finds them there already. The content decides, not the name. */
+/** Writes the carried bytes to the first folder that can hold code, or finds them there already. The content decides,
+ * not the name. */
 export function unpackAddon (source: AddonSource): string {
   const bytes = source.bytes()
   const hash = createHash('sha256').update(bytes).digest('hex')
@@ -48,8 +64,10 @@ export function unpackAddon (source: AddonSource): string {
       refusals.push(error instanceof Error ? error.message : String(error))
     }
   }
-  throw new HostError({ code: 'EACCES', errno: 13, call: 'unpacking the native addon' },
-    `no folder can hold the native addon (${refusals.join('; ')}); give a state folder (--state-dir) on a file system without noexec`)
+  throw new HostError(
+    { code: 'EACCES', errno: 13, call: 'unpacking the native addon' },
+    `no folder can hold the native addon (${refusals.join('; ')}); give a state folder (--state-dir) on a file system without noexec`
+  )
 }
 
 function privateFolder (folder: string): string {
@@ -61,7 +79,8 @@ function privateFolder (folder: string): string {
   return refuseNoexec(folder)
 }
 
-/** Not `recursive`: Node loops for ever where a file system answers ENOENT to a mkdir below an existing folder, as /proc does. */
+/** Not `recursive`: Node loops for ever where a file system answers ENOENT to a mkdir below an existing folder, as
+ * /proc does. */
 function makeFolders (folder: string): void {
   const parts = resolve(folder).split('/').filter((part) => part !== '')
   for (let depth = 1; depth <= parts.length; depth++) {
@@ -99,7 +118,9 @@ export function forgetTemporary (path: string): void {
 /** Files of earlier versions. A process that has one loaded keeps what it has mapped. */
 function removeOthers (folder: string, kept: string): void {
   for (const name of readdirSync(folder)) {
-    if (/^volbridge-[0-9a-f]{32}\.node$/.test(name) && name !== basename(kept)) rmSync(join(folder, name), { force: true })
+    if (/^volbridge-[0-9a-f]{32}\.node$/.test(name) && name !== basename(kept)) {
+      rmSync(join(folder, name), { force: true })
+    }
   }
 }
 

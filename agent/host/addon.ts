@@ -1,6 +1,7 @@
 /**
- * The native addon, typed. Owns loading it; does not know what its functions mean (`fuse-device.ts`, `host-calls.ts` and `descriptors.ts` do).
- * Loaded lazily, so that a process that needs no system call beyond Node's (a Flex `init`) never touches the file.
+ * The native addon, typed. Owns loading it; does not know what its functions mean (`fuse-device.ts`, `host-calls.ts`
+ * and `descriptors.ts` do). Loaded lazily, so that a process that needs no system call beyond Node's (a Flex `init`)
+ * never touches the file.
  */
 import { createRequire } from 'node:module'
 import { forgetTemporary, injectedSource, locateAddon } from './addon-location.ts'
@@ -8,7 +9,8 @@ import type { FuseAddon } from './fuse-device.ts'
 
 /** native/host_call.c. Errors carry `errno`. */
 export interface HostCallAddon {
-  /** Forks a child for the program; returns its pid and the pipe it answers on. `keep` are the descriptors it inherits. */
+  /** Forks a child for the program; returns its pid and the pipe it answers on. `keep` are the descriptors it
+   * inherits. */
   startHostCall: (program: Buffer, keep: Int32Array) => readonly [pid: number, fd: number]
   /** True once that child is gone; waits for no other. */
   reapHostCall: (pid: number) => boolean
@@ -16,7 +18,8 @@ export interface HostCallAddon {
 
 /** native/launch.c. Errors carry `errno`. */
 export interface LaunchAddon {
-  /** Forks and executes a program in other namespaces; returns its pid and a pipe that ends without a byte once it runs. */
+  /** Forks and executes a program in other namespaces; returns its pid and a pipe that ends without a byte once it
+   * runs. */
   startProgram: (strings: Buffer, counts: Int32Array, fds: Int32Array) => readonly [pid: number, fd: number]
   /** undefined while it runs, then how it ended; -1 for what is not known. Waits for no other. */
   reapProgram: (pid: number) => readonly [code: number, signal: number] | undefined
@@ -40,8 +43,9 @@ export interface DescriptorAddon {
 /** native/busy_poll.c. */
 export interface BusyPollAddon {
   /**
-   * Short waits of the event loop are spent awake from now on; false where that cannot help (one CPU). At most 1,000. `underWay[0]` is how many
-   * requests are under way, for the caller to keep up to date: with many of them sleeping is better.
+   * Short waits of the event loop are spent awake from now on; false where that cannot help (one CPU). At most 1,000.
+   * `underWay[0]` is how many requests are under way, for the caller to keep up to date: with many of them sleeping is
+   * better.
    */
   startBusyPoll: (microsecondsMax: number, underWay: Int32Array) => boolean
 }
@@ -49,8 +53,8 @@ export interface BusyPollAddon {
 /** native/cpu_latency.c. */
 export interface CpuLatencyAddon {
   /**
-   * From now on no idle CPU sleeps deeply while the event loop is busy. `fd` is /dev/cpu_dma_latency opened for writing and belongs to the addon;
-   * `heldMs[0]` grows by how long that was asked for. At most once in a process.
+   * From now on no idle CPU sleeps deeply while the event loop is busy. `fd` is /dev/cpu_dma_latency opened for writing
+   * and belongs to the addon; `heldMs[0]` grows by how long that was asked for. At most once in a process.
    */
   startCpuLatencyRequests: (fd: number, heldMs: Float64Array) => void
 }

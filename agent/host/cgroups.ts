@@ -2,8 +2,8 @@
  * A cgroup of its own for a process that must survive its starter's. Owns cgroup v1, hybrid and v2 paths.
  * Does not know systemd: on a node without it, or in a container, moving the pid is all there is.
  *
- * Best effort by nature: a read-only cgroup file system or a missing controller is reported, not thrown, because a session in kubelet's
- * cgroup still works, it only dies with kubelet's unit.
+ * Best effort by nature: a read-only cgroup file system or a missing controller is reported, not thrown, because a
+ * session in kubelet's cgroup still works, it only dies with kubelet's unit.
  */
 import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -19,22 +19,26 @@ export interface CgroupReport {
 }
 
 /**
- * Hierarchies by which a service manager or a runtime ends processes: v2 (unified) and systemd's own named v1 hierarchy, and those v1
- * controllers through which a group is limited, frozen or counted to death with its pod.
+ * Hierarchies by which a service manager or a runtime ends processes: v2 (unified) and systemd's own named v1
+ * hierarchy, and those v1 controllers through which a group is limited, frozen or counted to death with its pod.
  */
 const v1Controllers = ['name=systemd', 'memory', 'freezer', 'pids', 'cpu', 'devices']
 
 const matters = (mount: MountEntry): boolean =>
-  mount.type === 'cgroup2' || (mount.type === 'cgroup' && mount.superOptions.some((option) => v1Controllers.includes(option)))
+  mount.type === 'cgroup2' ||
+  (mount.type === 'cgroup' && mount.superOptions.some((option) => v1Controllers.includes(option)))
 
 /** Mount points of the hierarchies that matter on this node. */
 export function cgroupRoots (mounts: Mountinfo): readonly string[] {
   return [...new Set(mounts.filter(matters).map((mount) => mount.mountPoint))]
 }
 
-/** The other v1 hierarchies: a process that stayed there would keep its starter's group, and a pod's removal waits for that. */
+/** The other v1 hierarchies: a process that stayed there would keep its starter's group, and a pod's removal waits for
+ * that. */
 function otherRoots (mounts: Mountinfo): readonly string[] {
-  return [...new Set(mounts.filter((mount) => mount.type === 'cgroup' && !matters(mount)).map((mount) => mount.mountPoint))]
+  return [
+    ...new Set(mounts.filter((mount) => mount.type === 'cgroup' && !matters(mount)).map((mount) => mount.mountPoint))
+  ]
 }
 
 /** How the hierarchies are changed: by ourselves, or by `Mounts` in the node's namespaces. */
@@ -52,8 +56,13 @@ const ownFiles: CgroupFiles = {
   removeFolder: async (path) => { await rmdir(path) }
 }
 
-/** Moves `pid` into `<hierarchy>/<group>` in every hierarchy that matters, and to the top of the others. `group` is one folder name. */
-export async function moveToOwnCgroup (pid: number, group: string, files: CgroupFiles = ownFiles): Promise<CgroupReport> {
+/** Moves `pid` into `<hierarchy>/<group>` in every hierarchy that matters, and to the top of the others. `group` is one
+ * folder name. */
+export async function moveToOwnCgroup (
+  pid: number,
+  group: string,
+  files: CgroupFiles = ownFiles
+): Promise<CgroupReport> {
   const moved: string[] = []
   const failed: { path: string, reason: string }[] = []
   const mounts = await files.mountinfo()
@@ -94,7 +103,9 @@ async function enter (path: string, pid: number, files: CgroupFiles): Promise<vo
 export async function leaveOwnCgroup (pid: number, group: string): Promise<void> {
   for (const root of cgroupRoots(await readMountinfo())) {
     const here = await readFile(join(root, group, 'cgroup.procs'), 'utf8').catch(() => '')
-    if (here.split('\n').includes(`${pid}`)) await writeFile(join(root, 'cgroup.procs'), `${pid}\n`).catch(() => undefined)
+    if (here.split('\n').includes(`${pid}`)) {
+      await writeFile(join(root, 'cgroup.procs'), `${pid}\n`).catch(() => undefined)
+    }
     await rmdir(join(root, group)).catch(() => undefined)
   }
 }
@@ -107,7 +118,9 @@ export async function removeOwnCgroup (group: string, files: CgroupFiles = ownFi
 }
 
 /** `hierarchy path` lines of /proc/PID/cgroup, for `doctor` and tests. */
-export async function cgroupsOf (pid: number): Promise<readonly { readonly controllers: string, readonly path: string }[]> {
+export async function cgroupsOf (pid: number): Promise<
+  readonly { readonly controllers: string, readonly path: string }[]
+> {
   const text = await readFile(`/proc/${pid}/cgroup`, 'utf8')
   return text.split('\n').filter((line) => line !== '').map((line) => {
     const [, controllers = '', ...path] = line.split(':')

@@ -1,7 +1,9 @@
 /**
- * Idle CPUs that answer at once while a session is busy: on which machines that is asked of the kernel, and the device by which.
+ * Idle CPUs that answer at once while a session is busy: on which machines that is asked of the kernel, and the device
+ * by which.
  *
- * Owns that judgement and its reasons. Does not know when a session is busy (native/cpu_latency.c), nor who wants it otherwise.
+ * Owns that judgement and its reasons. Does not know when a session is busy (native/cpu_latency.c), nor who wants it
+ * otherwise.
  */
 import { closeSync, constants, openSync, readFileSync } from 'node:fs'
 import { cpus } from 'node:os'
@@ -13,8 +15,8 @@ const cpuidle = '/sys/devices/system/cpu/cpuidle'
 const parameters = '/sys/module/haltpoll/parameters'
 
 /**
- * An idle CPU that may not sleep spins. A virtual machine of this size has one or two of them beside the session and the program that waits for it;
- * on a larger one the many others would spin for nothing.
+ * An idle CPU that may not sleep spins. A virtual machine of this size has one or two of them beside the session and
+ * the program that waits for it; on a larger one the many others would spin for nothing.
  */
 const cpusMax = 4
 
@@ -29,7 +31,8 @@ export interface IdleFacts {
   /** The kernel's cpuidle driver and governor, or undefined where there is none. */
   readonly driver: string | undefined
   readonly governor: string | undefined
-  /** How long that governor lets a CPU wait awake before it halts, at most; undefined where nothing is known of that. */
+  /** How long that governor lets a CPU wait awake before it halts, at most; undefined where nothing is known of
+   * that. */
   readonly haltPollNs: number | undefined
   /** Whether that time becomes shorter again by itself. */
   readonly shrinks: boolean
@@ -38,21 +41,36 @@ export interface IdleFacts {
 }
 
 /**
- * The driver and governor `haltpoll` are those of virtual machines: halting leaves the guest, and so do the interrupt that wakes and the waking. By
- * default the governor has an idle CPU wait awake first, which is as good; where that is turned off, it halts.
+ * The driver and governor `haltpoll` are those of virtual machines: halting leaves the guest, and so do the interrupt
+ * that wakes and the waking. By default the governor has an idle CPU wait awake first, which is as good; where that is
+ * turned off, it halts.
  *
- * A request leaves each CPU with a time of its own for waiting awake, of a quarter of a millisecond or so. The governor takes it back within a few
- * halts (drivers/cpuidle/governors/haltpoll.c, adjust_poll_limit), but only where it may shrink: elsewhere one request would last until the next boot.
+ * A request leaves each CPU with a time of its own for waiting awake, of a quarter of a millisecond or so. The governor
+ * takes it back within a few halts (drivers/cpuidle/governors/haltpoll.c, adjust_poll_limit), but only where it may
+ * shrink: elsewhere one request would last until the next boot.
  */
-export function judgeCpuLatency ({ cpuCount, driver, governor, haltPollNs, shrinks, refusal }: IdleFacts): CpuLatencyVerdict {
-  const asTheKernelDecides = (because: string): CpuLatencyVerdict => ({ isWanted: false, why: `they sleep as the kernel decides (${because})` })
-  if (driver !== 'haltpoll' || governor !== 'haltpoll' || haltPollNs === undefined) return asTheKernelDecides(`cpuidle driver ${driver ?? 'none'}, governor ${governor ?? 'none'}`)
-  if (haltPollNs > 0) return { isWanted: false, why: `the kernel has them wait awake itself, up to ${haltPollNs / 1000} µs` }
+export function judgeCpuLatency ({ cpuCount, driver, governor, haltPollNs, shrinks, refusal }:
+  IdleFacts): CpuLatencyVerdict
+{
+  const asTheKernelDecides = (because: string): CpuLatencyVerdict => ({
+    isWanted: false, why: `they sleep as the kernel decides (${because})`
+  })
+  if (driver !== 'haltpoll' || governor !== 'haltpoll' || haltPollNs === undefined) {
+    return asTheKernelDecides(`cpuidle driver ${driver ?? 'none'}, governor ${governor ?? 'none'}`)
+  }
+  if (haltPollNs > 0) {
+    return { isWanted: false, why: `the kernel has them wait awake itself, up to ${haltPollNs / 1000} µs` }
+  }
   if (!shrinks) return asTheKernelDecides('haltpoll may not shrink its waiting: one wish would last for ever')
   if (cpuCount < 2) return asTheKernelDecides('there are not two of them')
   if (cpuCount > cpusMax) return asTheKernelDecides(`with ${cpuCount} CPUs too many would be kept awake`)
   if (refusal !== undefined) {
-    return { isWanted: false, why: `they sleep while a volume is busy, which makes small requests slower: ${device} can't be opened (${refusal})`, remedy: 'run as root; in a container, set privileged: true' }
+    return {
+      isWanted: false,
+      why:
+        `they sleep while a volume is busy, which makes small requests slower: ${device} can't be opened (${refusal})`,
+      remedy: 'run as root; in a container, set privileged: true'
+    }
   }
   return { isWanted: true, why: `they stay awake while a volume is busy: a virtual machine with ${cpuCount} CPUs` }
 }
@@ -85,7 +103,8 @@ export function idleFacts (): IdleFacts {
     // The second name is that of kernels before 5.8.
     governor: read(`${cpuidle}/current_governor`) ?? read(`${cpuidle}/current_governor_ro`),
     haltPollNs: Number.isNaN(haltPollNs) ? undefined : haltPollNs,
-    shrinks: read(`${parameters}/guest_halt_poll_allow_shrink`) === 'Y' && read(`${parameters}/guest_halt_poll_shrink`) !== '1',
+    shrinks: read(`${parameters}/guest_halt_poll_allow_shrink`) === 'Y' &&
+      read(`${parameters}/guest_halt_poll_shrink`) !== '1',
     refusal: refusalOf()
   }
 }

@@ -7,14 +7,16 @@ import { chmod, lstat, mkdir, open, rename, unlink } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { HostError } from '../base/errors.ts'
 
-/** Temporary names start with a dot and end so; a crash may leave one, which readers skip and `mayBeLeftOver` recognises. */
+/** Temporary names start with a dot and end so; a crash may leave one, which readers skip and `mayBeLeftOver`
+ * recognises. */
 const freshSuffix = '.fresh'
 
 export function mayBeLeftOver (name: string): boolean {
   return name.startsWith('.') && name.endsWith(freshSuffix)
 }
 
-/** After it returns the file has the new content also after a power cut; a crash before leaves the old content whole. */
+/** After it returns the file has the new content also after a power cut; a crash before leaves the old content
+ * whole. */
 export async function writeFileDurably (path: string, content: string, mode = 0o600): Promise<void> {
   const folder = dirname(path)
   const fresh = `${folder}/.${randomBytes(6).toString('hex')}${freshSuffix}`
@@ -52,7 +54,8 @@ async function syncFolder (path: string): Promise<void> {
   }
 }
 
-/** Not `recursive`: Node loops for ever where a file system answers ENOENT to a mkdir below an existing folder, as /proc does. */
+/** Not `recursive`: Node loops for ever where a file system answers ENOENT to a mkdir below an existing folder, as
+ * /proc does. */
 async function makeFolders (path: string): Promise<void> {
   const parts = resolve(path).split('/').filter((part) => part !== '')
   for (let depth = 1; depth <= parts.length; depth++) {
@@ -69,9 +72,17 @@ async function makeFolders (path: string): Promise<void> {
 export async function makePrivateFolder (path: string): Promise<void> {
   await makeFolders(path)
   const facts = await lstat(path)
-  if (!facts.isDirectory()) throw new HostError({ code: 'ENOTDIR', errno: 20, call: `making ${path}` }, `${path} is not a folder; remove it or choose another`)
+  if (!facts.isDirectory()) {
+    throw new HostError(
+      { code: 'ENOTDIR', errno: 20, call: `making ${path}` },
+      `${path} is not a folder; remove it or choose another`
+    )
+  }
   if (facts.uid !== process.geteuid?.()) {
-    throw new HostError({ code: 'EPERM', errno: 1, call: `making ${path}` }, `${path} belongs to uid ${facts.uid}; remove it or choose another`)
+    throw new HostError(
+      { code: 'EPERM', errno: 1, call: `making ${path}` },
+      `${path} belongs to uid ${facts.uid}; remove it or choose another`
+    )
   }
   if ((facts.mode & 0o077) !== 0) await chmod(path, 0o700)
 }

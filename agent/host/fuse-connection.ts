@@ -14,7 +14,8 @@ export const fuseDevicePath = '/dev/fuse'
 /** `fuse.` gives statfs and `df` a name of ours; the kernel takes what follows the dot as the subtype. */
 export const fuseType = 'fuse.volbridge'
 
-/** Opens /dev/fuse without blocking reads; close-on-exec as all of Node's descriptors. @throws HostError with the remedy. */
+/** Opens /dev/fuse without blocking reads; close-on-exec as all of Node's descriptors. @throws HostError with the
+ * remedy. */
 export function openFuseDevice (path = fuseDevicePath): { readonly fd: number, close: () => void } {
   let fd: number
   try {
@@ -22,8 +23,10 @@ export function openFuseDevice (path = fuseDevicePath): { readonly fd: number, c
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
     const errno = error instanceof Error && 'errno' in error ? Math.abs(Number(error.errno)) : 5
-    throw new HostError({ code, errno, call: `opening ${path}` },
-      `${path} cannot be opened (${code}); load the fuse module (modprobe fuse), run as root, and in a container give it the device ${path}`)
+    throw new HostError(
+      { code, errno, call: `opening ${path}` },
+      `${path} cannot be opened (${code}); load the fuse module (modprobe fuse), run as root, and in a container give it the device ${path}`
+    )
   }
   let open = true
   return {
@@ -35,7 +38,8 @@ export function openFuseDevice (path = fuseDevicePath): { readonly fd: number, c
   }
 }
 
-/** mount(2) data of a FUSE mount: the kernel judges permissions from the modes too, and users other than the mounter may enter. */
+/** mount(2) data of a FUSE mount: the kernel judges permissions from the modes too, and users other than the mounter
+ * may enter. */
 export function fuseMountData (fd: number, maxReadBytes: number): string {
   return `fd=${fd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${maxReadBytes}`
 }
@@ -44,7 +48,11 @@ export function fuseMountData (fd: number, maxReadBytes: number): string {
  * Buffered reads stay at 128 KiB until the read-ahead window is raised, whatever INIT says. Best effort.
  * @returns undefined, or why it could not be set.
  */
-export async function setReadAhead (device: DeviceNumber, kibibytes: number, write: WriteControl = writeFile): Promise<string | undefined> {
+export async function setReadAhead (
+  device: DeviceNumber,
+  kibibytes: number,
+  write: WriteControl = writeFile
+): Promise<string | undefined> {
   const path = `/sys/class/bdi/${device}/read_ahead_kb`
   try {
     await write(path, `${kibibytes}\n`)
@@ -54,8 +62,12 @@ export async function setReadAhead (device: DeviceNumber, kibibytes: number, wri
   }
 }
 
-/** Ends the connection through fusectl: every request fails with ENOTCONN or ECONNABORTED. @returns why not, or undefined. */
-export async function abortConnection (device: DeviceNumber, write: WriteControl = writeFile): Promise<string | undefined> {
+/** Ends the connection through fusectl: every request fails with ENOTCONN or ECONNABORTED. @returns why not, or
+ * undefined. */
+export async function abortConnection (
+  device: DeviceNumber,
+  write: WriteControl = writeFile
+): Promise<string | undefined> {
   try {
     await write(`/sys/fs/fuse/connections/${minorOf(device)}/abort`, '1\n')
     return undefined
@@ -65,7 +77,10 @@ export async function abortConnection (device: DeviceNumber, write: WriteControl
 }
 
 /** Requests that wait for the server, or undefined when fusectl is not mounted or the connection is gone. */
-export async function waitingRequests (device: DeviceNumber, root = '/sys/fs/fuse/connections'): Promise<number | undefined> {
+export async function waitingRequests (
+  device: DeviceNumber,
+  root = '/sys/fs/fuse/connections'
+): Promise<number | undefined> {
   try {
     return Number.parseInt(await readFile(`${root}/${minorOf(device)}/waiting`, 'latin1'), 10)
   } catch {

@@ -30,9 +30,11 @@ export interface FuseAddon {
 
 /** What happens on a device. Called from the event loop, never from inside a method of the device. */
 export interface FuseDeviceEvents {
-  /** `count` requests lie in `requests`; `table[2i]` is where request i begins, `table[2i + 1]` its length. They are gone after the call. */
+  /** `count` requests lie in `requests`; `table[2i]` is where request i begins, `table[2i + 1]` its length. They are
+   * gone after the call. */
   requests (count: number): void
-  /** The connection is over; called once. ENODEV: unmounted. ECONNABORTED: aborted through fusectl. EPERM: never mounted. */
+  /** The connection is over; called once. ENODEV: unmounted. ECONNABORTED: aborted through fusectl. EPERM: never
+   * mounted. */
   ended (errno: number): void
   /** The oldest `count` notifications were written: `notified[i]` is 0 or an errno, in order of submission. */
   notified (count: number): void
@@ -54,7 +56,8 @@ export interface FuseDevice {
   flush (bytes: number): number
   /** One reply: `headerBytes` of `replies` at `offset`, then the parts, uncopied. Answers 0 or an errno. */
   send (offset: number, headerBytes: number, parts: readonly Buffer[]): number
-  /** Queues a notification (copied) for the writer thread. Answers 0, EAGAIN when the queue is full, or another errno. */
+  /** Queues a notification (copied) for the writer thread. Answers 0, EAGAIN when the queue is full, or another
+   * errno. */
   notify (message: Buffer): number
   /** Closes the descriptor. Safe to call twice, and from any event. */
   close (): void
@@ -95,7 +98,9 @@ class NativeDevice implements FuseDevice {
   start (): void { this.#native.start() }
   pause (): void { this.#native.pause() }
   flush (bytes: number): number { return this.#native.flush(bytes) }
-  send (offset: number, headerBytes: number, parts: readonly Buffer[]): number { return this.#native.send(offset, headerBytes, parts) }
+  send (offset: number, headerBytes: number, parts: readonly Buffer[]): number {
+    return this.#native.send(offset, headerBytes, parts)
+  }
   notify (message: Buffer): number { return this.#native.notify(message) }
   close (): void { this.#native.close() }
 }

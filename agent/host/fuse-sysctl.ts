@@ -1,6 +1,6 @@
 /**
- * What the node's administrator has set for every FUSE file system (`/proc/sys/fs/fuse`). Owns reading it. A kernel that has no such
- * setting has no such limit.
+ * What the node's administrator has set for every FUSE file system (`/proc/sys/fs/fuse`). Owns reading it. A kernel
+ * that has no such setting has no such limit.
  */
 import { readFileSync } from 'node:fs'
 
@@ -14,7 +14,8 @@ function seconds (name: string): number {
   }
 }
 
-/** How long a request may wait before the kernel ends its connection, in seconds; 0 is for ever (kernel Documentation/admin-guide/sysctl/fs.rst). */
+/** How long a request may wait before the kernel ends its connection, in seconds; 0 is for ever (kernel
+ * Documentation/admin-guide/sysctl/fs.rst). */
 export function fuseRequestLimits (): { readonly defaultSeconds: number, readonly maxSeconds: number } {
   return { defaultSeconds: seconds('default_request_timeout'), maxSeconds: seconds('max_request_timeout') }
 }

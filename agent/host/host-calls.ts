@@ -1,9 +1,10 @@
 /**
- * Blocking system calls with a deadline. Owns the life of each child: its pipe, its deadline, its end, and how many are stuck per key.
- * Does not know what the calls are for.
+ * Blocking system calls with a deadline. Owns the life of each child: its pipe, its deadline, its end, and how many are
+ * stuck per key. Does not know what the calls are for.
  *
- * A child that ignores SIGKILL sleeps in D state inside the kernel. It is counted, left alone, and reaped when the kernel lets go.
- * A key (a server) with too many of them gets no further ones: each costs memory, and none of them would do better.
+ * A child that ignores SIGKILL sleeps in D state inside the kernel. It is counted, left alone, and reaped when the
+ * kernel lets go. A key (a server) with too many of them gets no further ones: each costs memory, and none of them
+ * would do better.
  */
 import { Socket } from 'node:net'
 import { getSystemErrorName } from 'node:util'
@@ -43,13 +44,19 @@ export class HostCalls {
 
   /**
    * Runs the operations in order in one child until the first that fails.
-   * @throws HostError with the errno of that operation; ETIMEDOUT when the deadline came first; EAGAIN when too many are stuck.
+   * @throws HostError with the errno of that operation; ETIMEDOUT when the deadline came first; EAGAIN when too many
+   * are stuck.
    */
   async run (ops: readonly HostOp[], options: HostCallOptions = {}): Promise<HostResults> {
     const { deadlineMs = hostCallMs, key = 'local', keep = [] } = options
     const stuck = this.#stuck.get(key) ?? 0
     if (stuck >= stuckHostCallsMax) {
-      throw failure('EAGAIN', 11, ops[0], `${stuck} earlier calls for ${key} hang in the kernel; no more are started until one returns`)
+      throw failure(
+        'EAGAIN',
+        11,
+        ops[0],
+        `${stuck} earlier calls for ${key} hang in the kernel; no more are started until one returns`
+      )
     }
     const [pid, fd] = this.#start(ops, keep)
     const output = readAll(fd)
@@ -85,7 +92,8 @@ export class HostCalls {
     })
   }
 
-  /** Waits for exactly this child. The pipe ends a moment before the process does, so the first look may be too early. */
+  /** Waits for exactly this child. The pipe ends a moment before the process does, so the first look may be too
+   * early. */
   async #reap (pid: number): Promise<void> {
     for (let ms = 1; !this.#addon().reapHostCall(pid); ms = Math.min(ms * 2, reapPauseMs)) await pauseUnref(ms)
   }
@@ -111,7 +119,9 @@ function outcomeOf (ops: readonly HostOp[], bytes: Buffer): HostResults {
   const records = decodeRecords(bytes)
   const last = records.at(-1)
   if (last !== undefined && last.error !== 0) throw failure(nameOf(last.error), last.error, ops[last.step])
-  if (last === undefined || last.step !== ops.length) throw failure('EINTR', 4, ops[last?.step ?? 0], 'the child was killed')
+  if (last === undefined || last.step !== ops.length) {
+    throw failure('EINTR', 4, ops[last?.step ?? 0], 'the child was killed')
+  }
   return new Map(records.slice(0, -1).map(({ step, data }) => [step, data]))
 }
 
@@ -121,4 +131,3 @@ function failure (code: string, errno: number, op: HostOp | undefined, why?: str
   const call = op === undefined ? 'host call' : `${callNames[op.op]} ${subjectOf(op)}`.trim()
   return new HostError({ code, errno, call }, why === undefined ? undefined : `${call}: ${why}`)
 }
-

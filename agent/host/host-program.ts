@@ -1,6 +1,6 @@
 /**
- * The small programs of system calls that a forked child runs. Owns their encoding (read by native/host_call.c) and mount flag numbers.
- * Does not know who runs them, or how long they may take.
+ * The small programs of system calls that a forked child runs. Owns their encoding (read by native/host_call.c) and
+ * mount flag numbers. Does not know who runs them, or how long they may take.
  */
 
 /** mount(2) flags, uapi/linux/mount.h. */
@@ -26,10 +26,20 @@ export const MS = {
 export const MNT = { FORCE: 1, DETACH: 2 } as const
 
 export type HostOp =
-  | { readonly op: 'mount' | 'mountAt', readonly source: string, readonly target: string, readonly type: string, readonly data: string, readonly flags: number }
+  | {
+    readonly op: 'mount' | 'mountAt'
+    readonly source: string
+    readonly target: string
+    readonly type: string
+    readonly data: string
+    readonly flags: number
+  }
   | { readonly op: 'umount', readonly path: string, readonly flags: number }
   | { readonly op: 'mkdir' | 'chmod' | 'chgrp' | 'immutable', readonly path: string, readonly mode: number }
-  | { readonly op: 'rmdir' | 'statfs' | 'stat' | 'setns' | 'empty' | 'inspect' | 'isolate' | 'attach' | 'syncfs' | 'abort', readonly path: string }
+  | {
+    readonly op: 'rmdir' | 'statfs' | 'stat' | 'setns' | 'empty' | 'inspect' | 'isolate' | 'attach' | 'syncfs' | 'abort'
+    readonly path: string
+  }
   /** `path` is relative to `base`. flags 1: bind it over `base`. */
   | { readonly op: 'beneath', readonly base: string, readonly path: string, readonly flags: number }
   | { readonly op: 'pause', readonly ms: number }
@@ -37,15 +47,18 @@ export type HostOp =
 
 /** Numbers of `enum opcode` in host_call.c. */
 const opcodes = {
-  mount: 1, umount: 2, mkdir: 3, rmdir: 4, statfs: 5, stat: 6, chmod: 7, setns: 8, empty: 9, inspect: 10, mountAt: 11, pause: 12, write: 13,
+  mount: 1, umount: 2, mkdir: 3, rmdir: 4, statfs: 5, stat: 6, chmod: 7, setns: 8, empty: 9, inspect: 10, mountAt: 11,
+  pause: 12, write: 13,
   isolate: 14, beneath: 15, attach: 16, syncfs: 17, chgrp: 18, abort: 19, immutable: 20
 } as const satisfies Record<HostOp['op'], number>
 
 /** The system call, for messages. */
 export const callNames = {
-  mount: 'mount', umount: 'umount2', mkdir: 'mkdir', rmdir: 'rmdir', statfs: 'statfs', stat: 'stat', chmod: 'chmod', setns: 'setns',
+  mount: 'mount', umount: 'umount2', mkdir: 'mkdir', rmdir: 'rmdir', statfs: 'statfs', stat: 'stat', chmod: 'chmod',
+  setns: 'setns',
   empty: 'opening', inspect: 'resolving', mountAt: 'mount', pause: 'pause', write: 'writing',
-  isolate: 'unshare for', beneath: 'entering', attach: 'move_mount to', syncfs: 'syncfs', chgrp: 'chown', abort: 'umount2 with MNT_FORCE', immutable: 'changing the flags of'
+  isolate: 'unshare for', beneath: 'entering', attach: 'move_mount to', syncfs: 'syncfs', chgrp: 'chown',
+  abort: 'umount2 with MNT_FORCE', immutable: 'changing the flags of'
 } as const satisfies Record<HostOp['op'], string>
 
 /** The path an operation is about, for messages. */
@@ -54,7 +67,8 @@ export function subjectOf (op: HostOp): string {
   return 'target' in op ? op.target : ''
 }
 
-/** op ⇒ code:u32 flags:u32 mode:u32 count:u32 (length:u32 bytes NUL)*count, native byte order (both ends are this machine). */
+/** op ⇒ code:u32 flags:u32 mode:u32 count:u32 (length:u32 bytes NUL)*count, native byte order (both ends are this
+ * machine). */
 export function encodeProgram (ops: readonly HostOp[]): Buffer {
   return Buffer.concat(ops.flatMap((op) => {
     const texts = textsOf(op)
@@ -94,7 +108,9 @@ export function decodeRecords (bytes: Buffer): readonly HostRecord[] {
   for (let at = 0; at + 12 <= bytes.length;) {
     const size = bytes.readUInt32LE(at + 8)
     if (at + 12 + size > bytes.length) break
-    records.push({ step: bytes.readInt32LE(at), error: bytes.readInt32LE(at + 4), data: bytes.subarray(at + 12, at + 12 + size) })
+    records.push({
+      step: bytes.readInt32LE(at), error: bytes.readInt32LE(at + 4), data: bytes.subarray(at + 12, at + 12 + size)
+    })
     at += 12 + size
   }
   return records

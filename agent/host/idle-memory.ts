@@ -1,5 +1,6 @@
 /**
- * A process that has nothing to do gives its memory back: the agent after a burst of calls, and sessions, of which a node has many.
+ * A process that has nothing to do gives its memory back: the agent after a burst of calls, and sessions, of which a
+ * node has many.
  *
  * Owns when: once, some seconds after the last request. Knows neither who counts requests nor how memory is given back.
  */

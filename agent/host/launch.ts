@@ -15,19 +15,31 @@ import { endedAtOnce, startTicksOf, type StartRequest, type StartedProcess } fro
 /** How soon the end of a session is noticed; its closed socket tells sooner. */
 const lookMs = 250
 
-/** As `startDetached`, in `namespaces`. The file is what has that path there. @throws HostError when it cannot be started. */
-export async function startOnNode (request: StartRequest, namespaces: NodeNamespaces, addon: LaunchAddon = loadAddon()): Promise<StartedProcess> {
+/** As `startDetached`, in `namespaces`. The file is what has that path there. @throws HostError when it cannot be
+ * started. */
+export async function startOnNode (
+  request: StartRequest,
+  namespaces: NodeNamespaces,
+  addon: LaunchAddon = loadAddon()
+): Promise<StartedProcess> {
   const { file, args, env, fds, stderrFd = -1 } = request
   const environment = Object.entries(env).map(([name, value]) => `${name}=${value}`)
   const counts = Int32Array.of(namespaces.enter.length, args.length + 1, environment.length)
   const strings = [file, ...namespaces.enter, file, ...args, ...environment]
   if (strings.some((text) => text.includes('\0'))) throw new TypeError('an argument contains a NUL byte')
-  const [pid, report] = addon.startProgram(Buffer.from(strings.map((text) => `${text}\0`).join('')), counts, Int32Array.of(-1, -1, stderrFd, ...fds))
+  const [pid, report] = addon.startProgram(
+    Buffer.from(strings.map((text) => `${text}\0`).join('')),
+    counts,
+    Int32Array.of(-1, -1, stderrFd, ...fds)
+  )
   const ended = untilReaped(pid, addon)
   const failure = await within(hostCallMs, readToEnd(report), () => undefined)
   if (failure === undefined) {
     process.kill(pid, 'SIGKILL')
-    throw new HostError({ code: 'ETIMEDOUT', errno: 110, call: `starting ${file}` }, `starting ${file}: it did not begin within ${hostCallMs} ms`)
+    throw new HostError(
+      { code: 'ETIMEDOUT', errno: 110, call: `starting ${file}` },
+      `starting ${file}: it did not begin within ${hostCallMs} ms`
+    )
   }
   if (failure.length >= 8) throw refusal(file, namespaces, failure.readInt32LE(0), failure.readInt32LE(4))
   const startTicks = await startTicksOf(pid)
@@ -38,7 +50,9 @@ export async function startOnNode (request: StartRequest, namespaces: NodeNamesp
 function refusal (file: string, { enter }: NodeNamespaces, step: number, errno: number): HostError {
   const code = getSystemErrorName(-errno)
   const what = enter[step] === undefined ? `starting ${file}` : `entering ${enter[step]}`
-  const remedy = step === enter.length + 1 && code === 'EACCES' ? '; its folder must be on a file system without noexec (--state-dir)' : ''
+  const remedy = step === enter.length + 1 && code === 'EACCES'
+    ? '; its folder must be on a file system without noexec (--state-dir)'
+    : ''
   return new HostError({ code, errno, call: what }, `${what} on the node: ${code}${remedy}`)
 }
 

@@ -1,6 +1,7 @@
 /**
  * /proc/self/mountinfo, proc(5). Owns its parser and the questions asked of it.
- * Does not know whose mounts they are. Reading it touches no mounted file system, so it is the one way to ask "is this mounted?".
+ * Does not know whose mounts they are. Reading it touches no mounted file system, so it is the one way to ask "is this
+ * mounted?".
  */
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -33,7 +34,8 @@ export function readMountinfoSync (path = '/proc/self/mountinfo'): Mountinfo {
   return parseMountinfo(readFileSync(path, 'utf8'))
 }
 
-/** A line that is not understood is left out only if it is empty: anything else is an error, because "unreadable" must not mean "not mounted". */
+/** A line that is not understood is left out only if it is empty: anything else is an error, because "unreadable" must
+ * not mean "not mounted". */
 export function parseMountinfo (text: string): Mountinfo {
   return text.split('\n').filter((line) => line !== '').map(parseLine)
 }
@@ -43,8 +45,11 @@ function parseLine (line: string): MountEntry {
   const dash = fields.indexOf('-', 6)
   const [id, parentId, device, root, mountPoint, options] = fields
   const [type, source, superOptions] = fields.slice(dash + 1)
-  if (dash < 0 || id === undefined || parentId === undefined || device === undefined || root === undefined ||
-      mountPoint === undefined || options === undefined || type === undefined || !/^\d+$/.test(id) || !/^\d+:\d+$/.test(device)) {
+  if (
+    dash < 0 || id === undefined || parentId === undefined || device === undefined || root === undefined ||
+    mountPoint === undefined || options === undefined || type === undefined || !/^\d+$/.test(id) ||
+    !/^\d+:\d+$/.test(device)
+  ) {
     throw new Error(`mountinfo: ${JSON.stringify(line.slice(0, 200))} is not understood`)
   }
   return {
@@ -85,8 +90,8 @@ export function mountsOfDevice (mounts: Mountinfo, device: DeviceNumber): readon
 }
 
 /**
- * Of several mounts of one file system one that shows all of it, a writable one if there is one: a subPath's bind shows only a part.
- * `source` is given where the part shows there and not in `root` (fs/nfs/super.c, nfs_show_path).
+ * Of several mounts of one file system one that shows all of it, a writable one if there is one: a subPath's bind shows
+ * only a part. `source` is given where the part shows there and not in `root` (fs/nfs/super.c, nfs_show_path).
  */
 export function wholeMountOf (entries: Mountinfo, source?: string): MountEntry | undefined {
   const whole = entries.filter((entry) => entry.root === '/' && (source === undefined || entry.source === source))

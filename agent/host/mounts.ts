@@ -1,6 +1,7 @@
 /**
  * Mounting and looking at mount points, each as a host call with a deadline.
- * Owns which system calls make a bind, a read-only bind, an unmount. Does not know volumes, sessions or whose mount it is.
+ * Owns which system calls make a bind, a read-only bind, an unmount. Does not know volumes, sessions or whose mount it
+ * is.
  */
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -73,7 +74,8 @@ export class Mounts {
   /** What is mounted where these calls mount. */
   async mountinfo (): Promise<Mountinfo> {
     const text = await readFile(this.#namespaces.mountinfo, 'utf8')
-    // Asked for each volume's statistics; on a node with a thousand mounts reading it costs little and parsing it milliseconds.
+    // Asked for each volume's statistics; on a node with a thousand mounts reading it costs little and parsing it
+    // milliseconds.
     if (text !== this.#last.text) this.#last = { text, mounts: parseMountinfo(text) }
     return this.#last.mounts
   }
@@ -100,7 +102,9 @@ export class Mounts {
       if (data.readUInt32LE(8) !== 0) return { kind: 'folder', path: resolved }
       return { kind: kinds[data.readUInt32LE(4) & S_IFMT] ?? 'other', path: resolved }
     } catch (error) {
-      if (error instanceof HostError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return { kind: 'orphan', path }
+      if (error instanceof HostError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) {
+        return { kind: 'orphan', path }
+      }
       throw error
     }
   }
@@ -135,7 +139,8 @@ export class Mounts {
     await this.#run([{ op: 'write', path, text }], options)
   }
 
-  /** FS_IMMUTABLE_FL of a folder, beneath whatever is mounted on it. EBUSY: something is, on a kernel (before 5.2) that cannot look beneath. */
+  /** FS_IMMUTABLE_FL of a folder, beneath whatever is mounted on it. EBUSY: something is, on a kernel (before 5.2) that
+   * cannot look beneath. */
   async setImmutable (path: string, immutable: boolean, options?: HostCallOptions): Promise<void> {
     await this.#run([{ op: 'immutable', path, mode: immutable ? 1 : 0 }], options)
   }
@@ -147,8 +152,15 @@ export class Mounts {
   async statfs (path: string, options?: HostCallOptions): Promise<FileSystemFigures> {
     const data = await this.#run([{ op: 'statfs', path }], options)
     if (data === undefined) throw new HostError({ code: 'EIO', errno: 5, call: `statfs ${path}` })
-    const [type = 0n, fragmentBytes = 0n, blocks = 0n, freeBlocks = 0n, availableBlocks = 0n, files = 0n, freeFiles = 0n] =
-      Array.from({ length: 7 }, (_, n) => data.readBigUInt64LE(n * 8))
+    const [
+      type = 0n,
+      fragmentBytes = 0n,
+      blocks = 0n,
+      freeBlocks = 0n,
+      availableBlocks = 0n,
+      files = 0n,
+      freeFiles = 0n
+    ] = Array.from({ length: 7 }, (_, n) => data.readBigUInt64LE(n * 8))
     return { type, fragmentBytes, blocks, freeBlocks, availableBlocks, files, freeFiles }
   }
 
@@ -158,8 +170,9 @@ export class Mounts {
   }
 
   /**
-   * Mounts one folder of a file system, which is entered without following any link or leaving the file system's root. The whole of it
-   * is mounted in a namespace of the child's own, where nobody sees it; only the folder gets out (open_tree, move_mount). Before Linux
+   * Mounts one folder of a file system, which is entered without following any link or leaving the file system's root.
+   * The whole of it is mounted in a namespace of the child's own, where nobody sees it; only the folder gets out
+   * (open_tree, move_mount). Before Linux
    * 5.2 it stays below the folder's bind on the same mount point.
    */
   async mountFolder (request: MountRequest & { readonly beneath: string }, options?: HostCallOptions): Promise<void> {
@@ -167,7 +180,8 @@ export class Mounts {
     const { target } = mount
     try {
       await this.#run([
-        { op: 'isolate', path: target }, { op: 'mountAt', ...mount }, { op: 'beneath', base: target, path: beneath, flags: 0 }, { op: 'attach', path: target }
+        { op: 'isolate', path: target }, { op: 'mountAt', ...mount },
+        { op: 'beneath', base: target, path: beneath, flags: 0 }, { op: 'attach', path: target }
       ], options)
     } catch (error) {
       if (!(error instanceof HostError && error.code === 'ENOSYS')) throw error
@@ -203,20 +217,31 @@ export class Mounts {
   }
 
   /**
-   * Binds `source` at `target`, read-only if asked: the flag belongs to the bind, so a second step sets it, repeating the other
-   * flags, which a remount would else clear. `anew` does that step also for a writable bind, which else takes its flags from its source.
+   * Binds `source` at `target`, read-only if asked: the flag belongs to the bind, so a second step sets it, repeating
+   * the other flags, which a remount would else clear. `anew` does that step also for a writable bind, which else takes
+   * its flags from its source.
    *
-   * Nobody sees a read-only bind while it can be written to: a container that follows the target (HostToContainer) may be running when a
-   * dead mount is replaced. It is made in a namespace of the child's own, over its source, and comes out finished. Before Linux 5.2 the two
-   * steps are done in place; if the second fails the bind is taken away again.
+   * Nobody sees a read-only bind while it can be written to: a container that follows the target (HostToContainer) may
+   * be running when a dead mount is replaced. It is made in a namespace of the child's own, over its source, and comes
+   * out finished. Before Linux 5.2 the two steps are done in place; if the second fails the bind is taken away again.
    */
-  async bind (request: { source: string, target: string, flags: number, readOnly: boolean, anew?: boolean }, options?: HostCallOptions): Promise<void> {
+  async bind (
+    request: { source: string, target: string, flags: number, readOnly: boolean, anew?: boolean },
+    options?: HostCallOptions
+  ): Promise<void> {
     const { source, target, flags, readOnly, anew = false } = request
-    const bindAt = (folder: string): HostOp => ({ op: 'mountAt', source, target: folder, type: '', data: '', flags: MS.BIND })
-    const setFlags = (folder: string): HostOp => ({ op: 'mount', source: '', target: folder, type: '', data: '', flags: MS.BIND | MS.REMOUNT | (readOnly ? MS.RDONLY : 0) | flags })
+    const bindAt = (folder: string): HostOp => ({
+      op: 'mountAt', source, target: folder, type: '', data: '', flags: MS.BIND
+    })
+    const setFlags = (folder: string): HostOp => ({
+      op: 'mount', source: '', target: folder, type: '', data: '',
+      flags: MS.BIND | MS.REMOUNT | (readOnly ? MS.RDONLY : 0) | flags
+    })
     if (readOnly) {
       try {
-        await this.#run([{ op: 'isolate', path: target }, bindAt(source), setFlags(source), { op: 'beneath', base: source, path: '', flags: 0 }, { op: 'attach', path: target }], options)
+        await this.#run([{ op: 'isolate', path: target }, bindAt(source), setFlags(source), {
+          op: 'beneath', base: source, path: '', flags: 0
+        }, { op: 'attach', path: target }], options)
         return
       } catch (error) {
         if (!(error instanceof HostError && error.code === 'ENOSYS')) throw error
@@ -232,8 +257,13 @@ export class Mounts {
     }
   }
 
-  /** umount2 with UMOUNT_NOFOLLOW. `force` aborts the file system's requests for every user of it, `detach` takes the name away at once. */
-  async unmount (path: string, how: { force?: boolean, detach?: boolean } = {}, options?: HostCallOptions): Promise<void> {
+  /** umount2 with UMOUNT_NOFOLLOW. `force` aborts the file system's requests for every user of it, `detach` takes the
+   * name away at once. */
+  async unmount (
+    path: string,
+    how: { force?: boolean, detach?: boolean } = {},
+    options?: HostCallOptions
+  ): Promise<void> {
     const flags = (how.force === true ? MNT.FORCE : 0) | (how.detach === true ? MNT.DETACH : 0)
     await this.#run([{ op: 'umount', path, flags }], options)
   }

@@ -1,6 +1,7 @@
 /**
  * The node's namespaces, as an agent in a container sees them through a process of the node (`/proc/N/ns`).
- * Owns which of them differ from ours and have to be entered, and what makes that impossible. Does not know who enters them:
+ * Owns which of them differ from ours and have to be entered, and what makes that impossible. Does not know who enters
+ * them:
  * `host-calls.ts` and `launch.ts` do, in forked children.
  */
 import { readlinkSync } from 'node:fs'
@@ -37,13 +38,22 @@ function identityOf (file: string): string | undefined {
   }
 }
 
-/** `folder` is the `ns` folder of a process that lives as long as the node. @throws VolumeError INVALID with what the container lacks. */
+/** `folder` is the `ns` folder of a process that lives as long as the node. @throws VolumeError INVALID with what the
+ * container lacks. */
 export function nodeNamespaces (folder: string, own = '/proc/self/ns'): NodeNamespaces {
   const differs = (kind: string): boolean => identityOf(join(folder, kind)) !== identityOf(join(own, kind))
   try {
-    if (identityOf(join(folder, 'mnt')) === undefined) refuse(folder, 'is not the ns folder of a process', 'use /proc/1/ns, with hostPID: true')
+    if (identityOf(join(folder, 'mnt')) === undefined) {
+      refuse(folder, 'is not the ns folder of a process', 'use /proc/1/ns, with hostPID: true')
+    }
     for (const [kind, remedy] of Object.entries(shared)) {
-      if (differs(kind)) refuse(folder, `belongs to another ${kind} namespace than ours, and what we start there would end with our container`, `run the container with ${remedy}`)
+      if (differs(kind)) {
+        refuse(
+          folder,
+          `belongs to another ${kind} namespace than ours, and what we start there would end with our container`,
+          `run the container with ${remedy}`
+        )
+      }
     }
     const enter = entered.filter(differs).map((kind) => join(folder, kind))
     return { enter, mountinfo: join(dirname(folder), 'mountinfo') }

@@ -1,6 +1,6 @@
 /**
- * Processes that outlive us. Owns starting one without ties, knowing it again by pid and start time, and ending exactly that one.
- * Does not know what they do.
+ * Processes that outlive us. Owns starting one without ties, knowing it again by pid and start time, and ending exactly
+ * that one. Does not know what they do.
  */
 import { spawn } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
@@ -30,7 +30,8 @@ export interface StartedProcess {
 }
 
 /**
- * Starts a process in a session of its own, in `/`, with nothing of our stdio: a child that keeps kubelet's pipe keeps kubelet waiting.
+ * Starts a process in a session of its own, in `/`, with nothing of our stdio: a child that keeps kubelet's pipe keeps
+ * kubelet waiting.
  * @throws HostError when it cannot be started.
  */
 export async function startDetached (request: StartRequest): Promise<StartedProcess> {
@@ -41,12 +42,19 @@ export async function startDetached (request: StartRequest): Promise<StartedProc
     stdio: ['ignore', 'ignore', request.stderrFd ?? 'ignore', ...request.fds]
   })
   const ended = new Promise<string>((resolve) => {
-    child.once('exit', (code, signal) => { resolve(signal === null ? `exited with code ${code ?? 'unknown'}` : `was ended by ${signal}`) })
+    child.once('exit', (code, signal) => {
+      resolve(signal === null ? `exited with code ${code ?? 'unknown'}` : `was ended by ${signal}`)
+    })
     child.once('error', (error) => { resolve(error.message) })
   })
   child.unref()
   const { pid } = child
-  if (pid === undefined) throw new HostError({ code: 'ENOENT', errno: 2, call: `starting ${request.file}` }, `starting ${request.file}: ${await ended}`)
+  if (pid === undefined) {
+    throw new HostError(
+      { code: 'ENOENT', errno: 2, call: `starting ${request.file}` },
+      `starting ${request.file}: ${await ended}`
+    )
+  }
   const startTicks = await startTicksOf(pid)
   if (startTicks === undefined) throw endedAtOnce(request.file, await ended)
   return { id: { pid, startTicks }, ended }
@@ -65,7 +73,8 @@ export async function startTicksOf (pid: number): Promise<string | undefined> {
   }
 }
 
-/** proc(5): the command name in parentheses may itself contain spaces and parentheses. Zombies and dead tasks are no processes any more. */
+/** proc(5): the command name in parentheses may itself contain spaces and parentheses. Zombies and dead tasks are no
+ * processes any more. */
 export function parseStartTicks (stat: string): string | undefined {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).trim().split(' ')
   return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19]
@@ -96,8 +105,12 @@ export async function waitGone (id: ProcessId, ms: number): Promise<boolean> {
   return true
 }
 
-/** Waits, then asks with SIGTERM, then SIGKILLs, each with a share of the time. False when it is still there (D state). */
-export async function endProcess (id: ProcessId, patience: { readonly waitMs: number, readonly termMs: number, readonly killMs: number }): Promise<boolean> {
+/** Waits, then asks with SIGTERM, then SIGKILLs, each with a share of the time. False when it is still there (D
+ * state). */
+export async function endProcess (
+  id: ProcessId,
+  patience: { readonly waitMs: number, readonly termMs: number, readonly killMs: number }
+): Promise<boolean> {
   if (await waitGone(id, patience.waitMs)) return true
   await signalProcess(id, 'SIGTERM')
   if (await waitGone(id, patience.termMs)) return true

@@ -1,6 +1,6 @@
 /**
- * A copy of our own executable under the state folder: a container's root file system goes with its pod, what runs on the node stays.
- * Owns the copy and its name, which is its content. Does not know who runs it.
+ * A copy of our own executable under the state folder: a container's root file system goes with its pod, what runs on
+ * the node stays. Owns the copy and its name, which is its content. Does not know who runs it.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import { createReadStream } from 'node:fs'
@@ -19,10 +19,12 @@ async function hashOf (path: string): Promise<string> {
 
 async function isCopy (path: string, hash: string): Promise<boolean> {
   const facts = await lstat(path).catch(() => undefined)
-  return facts?.isFile() === true && facts.uid === process.geteuid?.() && (facts.mode & 0o022) === 0 && await hashOf(path) === hash
+  return facts?.isFile() === true && facts.uid === process.geteuid?.() && (facts.mode & 0o022) === 0 &&
+    await hashOf(path) === hash
 }
 
-/** Copies `program` into `folder`, or finds it there. Copies of other versions go: a process that runs one keeps what it has mapped. */
+/** Copies `program` into `folder`, or finds it there. Copies of other versions go: a process that runs one keeps what
+ * it has mapped. */
 export async function placeProgram (program: string, folder: string): Promise<string> {
   await makePrivateFolder(folder)
   const hash = await hashOf(program)

@@ -16,8 +16,10 @@ export interface Peer {
 /** @throws HostError ENAMETOOLONG with what to do, because the kernel would cut the path or say only EINVAL. */
 export function checkSocketPath (path: string): void {
   if (Buffer.byteLength(path) <= unixSocketPathBytesMax) return
-  throw new HostError({ code: 'ENAMETOOLONG', errno: 36, call: `socket ${path}` },
-    `the socket path ${path} is longer than ${unixSocketPathBytesMax} bytes; choose a shorter folder (--run-dir)`)
+  throw new HostError(
+    { code: 'ENAMETOOLONG', errno: 36, call: `socket ${path}` },
+    `the socket path ${path} is longer than ${unixSocketPathBytesMax} bytes; choose a shorter folder (--run-dir)`
+  )
 }
 
 /** @throws TransportError REFUSED when nobody listens, TIMED_OUT. */
@@ -49,7 +51,8 @@ export function peerOf (socket: Socket, addon: DescriptorAddon = loadAddon()): P
   return { pid, uid, gid }
 }
 
-/** Node does not publish a socket's descriptor; its handle has had `fd` since 0.12, and a test watches that it still does. */
+/** Node does not publish a socket's descriptor; its handle has had `fd` since 0.12, and a test watches that it still
+ * does. */
 export function descriptorOf (socket: Socket): number | undefined {
   const handle = (socket as { _handle?: { fd?: unknown } | null })._handle
   return typeof handle?.fd === 'number' && handle.fd >= 0 ? handle.fd : undefined

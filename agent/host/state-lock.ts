@@ -11,8 +11,8 @@ export interface StateLock {
 
 /**
  * Takes the lock, or returns the pid of the process that has it (0 when it has not yet written it).
- * flock(2) belongs to the open file: the kernel drops it when the process dies, and descriptors are close-on-exec and closed in forked
- * children, so neither a session nor a child stuck in the kernel keeps it.
+ * flock(2) belongs to the open file: the kernel drops it when the process dies, and descriptors are close-on-exec and
+ * closed in forked children, so neither a session nor a child stuck in the kernel keeps it.
  */
 export function lockState (path: string, addon: DescriptorAddon = loadAddon()): StateLock | number {
   const fd = openSync(path, 'a+', 0o600)

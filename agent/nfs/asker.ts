@@ -1,7 +1,8 @@
 /**
  * One NFSv3 question and its answer, as every operation of the backend needs it.
  *
- * Owns the repetition after JUKEBOX and the step from thrown transport faults to errno values. Does not know what is asked.
+ * Owns the repetition after JUKEBOX and the step from thrown transport faults to errno values. Does not know what is
+ * asked.
  */
 import type { Errno } from '../base/errno.ts'
 import type { Recovery } from '../base/volume-spec.ts'
@@ -44,7 +45,12 @@ export class Asker {
   /** How often a server asked for patience. */
   get jukebox (): number { return this.#jukebox }
 
-  async ask<A, Ok, Fail> (row: Row<A, Ok, Fail>, args: A, credential: Credential, trace?: CallTrace): Promise<Nfs3Result<Ok, Fail> | Errno> {
+  async ask<A, Ok, Fail> (
+    row: Row<A, Ok, Fail>,
+    args: A,
+    credential: Credential,
+    trace?: CallTrace
+  ): Promise<Nfs3Result<Ok, Fail> | Errno> {
     for (;;) {
       try {
         const result = await this.#rpc.call(row, args, this.#credentials.encoded(credential), trace)
@@ -58,7 +64,11 @@ export class Asker {
   }
 
   /** The same for a result whose data lies in memory of its own; a failure's memory is given back here. */
-  async askBulk<A, Ok, Fail> (row: Row<A, Ok, Fail>, args: A, credential: Credential): Promise<BulkResult<Nfs3Result<Ok, Fail>> | Errno> {
+  async askBulk<A, Ok, Fail> (
+    row: Row<A, Ok, Fail>,
+    args: A,
+    credential: Credential
+  ): Promise<BulkResult<Nfs3Result<Ok, Fail>> | Errno> {
     for (;;) {
       try {
         const result = await this.#rpc.callBulk(row, args, this.#credentials.encoded(credential))
@@ -79,7 +89,8 @@ export class Asker {
     for (const wake of [...this.#sleepers]) wake()
   }
 
-  /** JUKEBOX: the server needs time (RFC 1813 section 2.6). The next attempt is a new call with a new xid, not a retransmission. */
+  /** JUKEBOX: the server needs time (RFC 1813 section 2.6). The next attempt is a new call with a new xid, not a
+   * retransmission. */
   async #waitOut (): Promise<void> {
     this.#jukebox++
     if (this.#shutErrno !== undefined) return

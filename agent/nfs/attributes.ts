@@ -1,8 +1,8 @@
 /**
  * NFSv3 attributes ↔ the neutral ones of agent/fs.
  *
- * Owns the change token, which version 3 does not have: it is made of ctime, mtime and size, the three things the kernel's client
- * compares too. Does not cache anything.
+ * Owns the change token, which version 3 does not have: it is made of ctime, mtime and size, the three things the
+ * kernel's client compares too. Does not cache anything.
  */
 import type { AttributeChanges, Attributes, Change, ChangeToken, RemoteHandle, WriteVerifier } from '../fs/backend.ts'
 import type { Nfs3Attributes, SetAttributes, WccAttributes, WccData } from '../../proto/nfs3/types.ts'
@@ -14,8 +14,8 @@ export const toWriteVerifier = (latin1: string): WriteVerifier => latin1 as Writ
 const rotate = (word: number, bits: number): number => (word << bits) | (word >>> (32 - bits))
 
 /**
- * Five values (about 180 bits) into 64: two 32-bit lanes, each a bijection of every single input word, so a difference in one value
- * always shows, and differences in several cancel out once in 2^64.
+ * Five values (about 180 bits) into 64: two 32-bit lanes, each a bijection of every single input word, so a difference
+ * in one value always shows, and differences in several cancel out once in 2^64.
  */
 function newTokenMaker (): (source: WccAttributes) => ChangeToken {
   const lanes = new Uint32Array(2)
@@ -71,7 +71,10 @@ export const toOptionalAttributes = (from: Nfs3Attributes | undefined): Attribut
   from === undefined ? undefined : toAttributes(from)
 
 export function toChange ({ before, after }: WccData): Change {
-  return { before: before === undefined ? undefined : changeTokenOf(before), beforeData: before, after: toOptionalAttributes(after) }
+  return {
+    before: before === undefined ? undefined : changeTokenOf(before), beforeData: before,
+    after: toOptionalAttributes(after)
+  }
 }
 
 export function toSetAttributes ({ mode, uid, gid, sizeBytes, atime, mtime }: AttributeChanges): SetAttributes {

@@ -1,8 +1,9 @@
 /**
  * The file system's back end, spoken in NFS version 3.
  *
- * Owns one method per operation: neutral values in, a call, neutral values out. Knows no cache, no connection and no path: names of
- * one component and handles only. What may be retried is decided by the rows of the procedure table and `ambiguous.ts`.
+ * Owns one method per operation: neutral values in, a call, neutral values out. Knows no cache, no connection and no
+ * path: names of one component and handles only. What may be retried is decided by the rows of the procedure table and
+ * `ambiguous.ts`.
  */
 import type { FileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
@@ -16,7 +17,14 @@ import type { Procedure } from '../../proto/rpc/procedure.ts'
 import type { CallTrace } from '../rpc/call.ts'
 import { Verifier } from './ambiguous.ts'
 import type { Asker } from './asker.ts'
-import { toAttributes, toChange, toOptionalAttributes, toRemoteHandle, toSetAttributes, toWriteVerifier } from './attributes.ts'
+import {
+  toAttributes,
+  toChange,
+  toOptionalAttributes,
+  toRemoteHandle,
+  toSetAttributes,
+  toWriteVerifier
+} from './attributes.ts'
 import { errnoOf } from './errors.ts'
 import { createFile, CreateVerifiers } from './create.ts'
 import { listDirectory } from './listing.ts'
@@ -47,18 +55,31 @@ export class Nfs3Backend implements fs.Backend {
     return result.ok ? toAttributes(result.value) : errnoOf[result.status]
   }
 
-  async setattr (handle: fs.RemoteHandle, changes: fs.AttributeChanges, credential: fs.Credential): Promise<fs.Change | Errno> {
+  async setattr (
+    handle: fs.RemoteHandle,
+    changes: fs.AttributeChanges,
+    credential: fs.Credential
+  ): Promise<fs.Change | Errno> {
     if (hasUnstorableTime(changes)) return Errno.EINVAL
-    return await this.#changing(procedures.SETATTR, { object: handle, attributes: toSetAttributes(changes), guard: undefined }, credential)
+    return await this.#changing(procedures.SETATTR, {
+      object: handle, attributes: toSetAttributes(changes), guard: undefined
+    }, credential)
   }
 
-  async lookup (directory: fs.RemoteHandle, name: FileName, credential: fs.Credential): Promise<fs.Found & { readonly directory: fs.Attributes | undefined } | Errno> {
+  async lookup (
+    directory: fs.RemoteHandle,
+    name: FileName,
+    credential: fs.Credential
+  ): Promise<fs.Found & { readonly directory: fs.Attributes | undefined } | Errno> {
     if (this.#isTooLong(name)) return Errno.ENAMETOOLONG
     const result = await this.#asker.ask(procedures.LOOKUP, { dir: directory, name }, credential)
     if (isErrno(result)) return result
     if (!result.ok) return errnoOf[result.status]
     const { object, attributes, directory: dir } = result.value
-    return { handle: toRemoteHandle(object), attributes: toOptionalAttributes(attributes), directory: toOptionalAttributes(dir) }
+    return {
+      handle: toRemoteHandle(object), attributes: toOptionalAttributes(attributes),
+      directory: toOptionalAttributes(dir)
+    }
   }
 
   async access (handle: fs.RemoteHandle, wanted: number, credential: fs.Credential): Promise<fs.AccessAnswer | Errno> {
@@ -68,7 +89,10 @@ export class Nfs3Backend implements fs.Backend {
     return { granted: result.value.access & wanted, attributes: toOptionalAttributes(result.value.attributes) }
   }
 
-  async readlink (handle: fs.RemoteHandle, credential: fs.Credential): Promise<{ readonly target: string, readonly attributes: fs.Attributes | undefined } | Errno> {
+  async readlink (
+    handle: fs.RemoteHandle,
+    credential: fs.Credential
+  ): Promise<{ readonly target: string, readonly attributes: fs.Attributes | undefined } | Errno> {
     const result = await this.#asker.ask(procedures.READLINK, { symlink: handle }, credential)
     if (isErrno(result)) return result
     if (!result.ok) return errnoOf[result.status]
@@ -84,7 +108,11 @@ export class Nfs3Backend implements fs.Backend {
 
   async read (state: fs.OpenState, offsetBytes: number, countBytes: number): Promise<fs.ReadAnswer | Errno> {
     const count = Math.min(countBytes, this.capabilities.readBytesMax)
-    const result = await this.#asker.askBulk(procedures.READ, { file: state.handle, offsetBytes, countBytes: count }, state.credential)
+    const result = await this.#asker.askBulk(
+      procedures.READ,
+      { file: state.handle, offsetBytes, countBytes: count },
+      state.credential
+    )
     if (isErrno(result)) return result
     const { value, memory } = result
     if (!value.ok) return errnoOf[value.status]
@@ -97,8 +125,15 @@ export class Nfs3Backend implements fs.Backend {
     return { data, eof, attributes: toOptionalAttributes(attributes), release: () => { memory.release() } }
   }
 
-  async write (state: fs.OpenState, offsetBytes: number, data: readonly Buffer[], stability: fs.Stability): Promise<fs.WriteAnswer | Errno> {
-    const args = { file: state.handle, offsetBytes, stable: stability, data: cut(data, this.capabilities.writeBytesMax) }
+  async write (
+    state: fs.OpenState,
+    offsetBytes: number,
+    data: readonly Buffer[],
+    stability: fs.Stability
+  ): Promise<fs.WriteAnswer | Errno> {
+    const args = {
+      file: state.handle, offsetBytes, stable: stability, data: cut(data, this.capabilities.writeBytesMax)
+    }
     const result = await this.#asker.ask(procedures.WRITE, args, state.credential)
     if (isErrno(result)) return result
     if (!result.ok) return errnoOf[result.status]
@@ -109,23 +144,52 @@ export class Nfs3Backend implements fs.Backend {
   async commit (state: fs.OpenState, offsetBytes: number, countBytes: number): Promise<fs.CommitAnswer | Errno> {
     // The count has 32 bits; more than that is "to the end", which commits at least as much.
     const count = countBytes > 0xffff_ffff ? 0 : countBytes
-    const result = await this.#asker.ask(procedures.COMMIT, { file: state.handle, offsetBytes, countBytes: count }, state.credential)
+    const result = await this.#asker.ask(
+      procedures.COMMIT,
+      { file: state.handle, offsetBytes, countBytes: count },
+      state.credential
+    )
     if (isErrno(result)) return result
     if (!result.ok) return errnoOf[result.status]
     return { verifier: toWriteVerifier(result.value.verifier), change: toChange(result.value.wcc) }
   }
 
-  async create (directory: fs.RemoteHandle, name: FileName, how: fs.CreateMode, attributes: fs.AttributeChanges, credential: fs.Credential): Promise<fs.Made | Errno> {
+  async create (
+    directory: fs.RemoteHandle,
+    name: FileName,
+    how: fs.CreateMode,
+    attributes: fs.AttributeChanges,
+    credential: fs.Credential
+  ): Promise<fs.Made | Errno> {
     if (this.#isTooLong(name)) return Errno.ENAMETOOLONG
     if (hasUnstorableTime(attributes)) return Errno.EINVAL
-    return await createFile(this.#asker, { directory, name, how, attributes, credential, verifiers: this.#verifiers }, (made) => this.#made(directory, name, credential, made))
+    return await createFile(
+      this.#asker,
+      { directory, name, how, attributes, credential, verifiers: this.#verifiers },
+      (made) => this.#made(directory, name, credential, made)
+    )
   }
 
-  async mkdir (directory: fs.RemoteHandle, name: FileName, attributes: fs.AttributeChanges, credential: fs.Credential): Promise<fs.Made | Errno> {
-    return await this.#making(procedures.MKDIR, { dir: directory, name, attributes: toSetAttributes(attributes) }, credential)
+  async mkdir (
+    directory: fs.RemoteHandle,
+    name: FileName,
+    attributes: fs.AttributeChanges,
+    credential: fs.Credential
+  ): Promise<fs.Made | Errno> {
+    return await this.#making(
+      procedures.MKDIR,
+      { dir: directory, name, attributes: toSetAttributes(attributes) },
+      credential
+    )
   }
 
-  async symlink (directory: fs.RemoteHandle, name: FileName, target: string, attributes: fs.AttributeChanges, credential: fs.Credential): Promise<fs.Made | Errno> {
+  async symlink (
+    directory: fs.RemoteHandle,
+    name: FileName,
+    target: string,
+    attributes: fs.AttributeChanges,
+    credential: fs.Credential
+  ): Promise<fs.Made | Errno> {
     const trace: CallTrace = { retransmitted: false }
     const args = { dir: directory, name, target, attributes: toSetAttributes(attributes) }
     const made = await this.#making(procedures.SYMLINK, args, credential, trace)
@@ -139,8 +203,17 @@ export class Nfs3Backend implements fs.Backend {
     }
   }
 
-  async mknod (directory: fs.RemoteHandle, name: FileName, node: { readonly kind: fs.NodeKind, readonly major: number, readonly minor: number }, attributes: fs.AttributeChanges, credential: fs.Credential): Promise<fs.Made | Errno> {
-    const args = { dir: directory, name, type: node.kind, major: node.major, minor: node.minor, attributes: toSetAttributes(attributes) }
+  async mknod (
+    directory: fs.RemoteHandle,
+    name: FileName,
+    node: { readonly kind: fs.NodeKind, readonly major: number, readonly minor: number },
+    attributes: fs.AttributeChanges,
+    credential: fs.Credential
+  ): Promise<fs.Made | Errno> {
+    const args = {
+      dir: directory, name, type: node.kind, major: node.major, minor: node.minor,
+      attributes: toSetAttributes(attributes)
+    }
     return await this.#making(procedures.MKNOD, args, credential)
   }
 
@@ -152,10 +225,21 @@ export class Nfs3Backend implements fs.Backend {
     return await this.#removing(procedures.RMDIR, directory, name, credential)
   }
 
-  async rename (from: fs.RemoteHandle, fromName: FileName, to: fs.RemoteHandle, toName: FileName, credential: fs.Credential): Promise<{ readonly from: fs.Change, readonly to: fs.Change } | Errno> {
+  async rename (
+    from: fs.RemoteHandle,
+    fromName: FileName,
+    to: fs.RemoteHandle,
+    toName: FileName,
+    credential: fs.Credential
+  ): Promise<{ readonly from: fs.Change, readonly to: fs.Change } | Errno> {
     if (this.#isTooLong(fromName) || this.#isTooLong(toName)) return Errno.ENAMETOOLONG
     const trace: CallTrace = { retransmitted: false }
-    const result = await this.#asker.ask(procedures.RENAME, { fromDir: from, fromName, toDir: to, toName }, credential, trace)
+    const result = await this.#asker.ask(
+      procedures.RENAME,
+      { fromDir: from, fromName, toDir: to, toName },
+      credential,
+      trace
+    )
     if (isErrno(result)) return result
     const isOurs = !result.ok && result.status === 'NFS3ERR_NOENT' && trace.retransmitted &&
       await this.#verifier.isRenamed({ dir: from, name: fromName }, { dir: to, name: toName }, credential)
@@ -163,7 +247,12 @@ export class Nfs3Backend implements fs.Backend {
     return { from: changeOf(result.value.from, isOurs), to: changeOf(result.value.to, isOurs) }
   }
 
-  async link (handle: fs.RemoteHandle, directory: fs.RemoteHandle, name: FileName, credential: fs.Credential): Promise<{ readonly attributes: fs.Attributes | undefined, readonly directory: fs.Change } | Errno> {
+  async link (
+    handle: fs.RemoteHandle,
+    directory: fs.RemoteHandle,
+    name: FileName,
+    credential: fs.Credential
+  ): Promise<{ readonly attributes: fs.Attributes | undefined, readonly directory: fs.Change } | Errno> {
     if (this.#isTooLong(name)) return Errno.ENAMETOOLONG
     const trace: CallTrace = { retransmitted: false }
     const result = await this.#asker.ask(procedures.LINK, { file: handle, dir: directory, name }, credential, trace)
@@ -171,10 +260,21 @@ export class Nfs3Backend implements fs.Backend {
     const isOurs = !result.ok && result.status === 'NFS3ERR_EXIST' && trace.retransmitted &&
       await this.#verifier.isLinked(handle, directory, name, credential)
     if (!result.ok && !isOurs) return errnoOf[result.status]
-    return { attributes: toOptionalAttributes(result.value.attributes), directory: changeOf(result.value.directory, isOurs) }
+    return {
+      attributes: toOptionalAttributes(result.value.attributes), directory: changeOf(result.value.directory, isOurs)
+    }
   }
 
-  async readdir (directory: fs.RemoteHandle, position: { readonly cookie: bigint, readonly cookieVerifier: string, readonly replyBytes: number, readonly withAttributes: boolean }, credential: fs.Credential): Promise<fs.DirectoryPage | Errno | typeof badCookie> {
+  async readdir (
+    directory: fs.RemoteHandle,
+    position: {
+      readonly cookie: bigint
+      readonly cookieVerifier: string
+      readonly replyBytes: number
+      readonly withAttributes: boolean
+    },
+    credential: fs.Credential
+  ): Promise<fs.DirectoryPage | Errno | typeof badCookie> {
     return await listDirectory(this.#asker, directory, position, credential)
   }
 
@@ -188,13 +288,22 @@ export class Nfs3Backend implements fs.Backend {
 
   #isTooLong (name: FileName): boolean { return name.length > this.capabilities.nameBytesMax }
 
-  async #changing<A> (row: Procedure<A, Nfs3Result<WccData, WccData>>, args: A, credential: fs.Credential): Promise<fs.Change | Errno> {
+  async #changing<A> (
+    row: Procedure<A, Nfs3Result<WccData, WccData>>,
+    args: A,
+    credential: fs.Credential
+  ): Promise<fs.Change | Errno> {
     const result = await this.#asker.ask(row, args, credential)
     if (isErrno(result)) return result
     return result.ok ? toChange(result.value) : errnoOf[result.status]
   }
 
-  async #removing (row: typeof procedures.REMOVE | typeof procedures.RMDIR, dir: fs.RemoteHandle, name: FileName, credential: fs.Credential): Promise<fs.Change | Errno> {
+  async #removing (
+    row: typeof procedures.REMOVE | typeof procedures.RMDIR,
+    dir: fs.RemoteHandle,
+    name: FileName,
+    credential: fs.Credential
+  ): Promise<fs.Change | Errno> {
     if (this.#isTooLong(name)) return Errno.ENAMETOOLONG
     const trace: CallTrace = { retransmitted: false }
     const result = await this.#asker.ask(row, { dir, name }, credential, trace)
@@ -205,7 +314,12 @@ export class Nfs3Backend implements fs.Backend {
     return changeOf(result.value, isOurs)
   }
 
-  async #making<A extends { readonly dir: string, readonly name: FileName }> (row: Procedure<A, Nfs3Result<MadeOk, WccData>>, args: A, credential: fs.Credential, trace?: CallTrace): Promise<fs.Made | Errno> {
+  async #making<A extends { readonly dir: string, readonly name: FileName }> (
+    row: Procedure<A, Nfs3Result<MadeOk, WccData>>,
+    args: A,
+    credential: fs.Credential,
+    trace?: CallTrace
+  ): Promise<fs.Made | Errno> {
     if (this.#isTooLong(args.name)) return Errno.ENAMETOOLONG
     const result = await this.#asker.ask(row, args, credential, trace)
     if (isErrno(result)) return result
@@ -214,10 +328,17 @@ export class Nfs3Backend implements fs.Backend {
   }
 
   /** A server may leave out the handle of what it made (RFC 1813 section 3.3.8): then the name leads to it. */
-  async #made (directory: fs.RemoteHandle, name: FileName, credential: fs.Credential, made: MadeOk): Promise<fs.Made | Errno> {
+  async #made (
+    directory: fs.RemoteHandle,
+    name: FileName,
+    credential: fs.Credential,
+    made: MadeOk
+  ): Promise<fs.Made | Errno> {
     const change = toChange(made.directory)
     if (made.object !== undefined) {
-      return { handle: toRemoteHandle(made.object), attributes: toOptionalAttributes(made.attributes), directory: change }
+      return {
+        handle: toRemoteHandle(made.object), attributes: toOptionalAttributes(made.attributes), directory: change
+      }
     }
     const found = await this.lookup(directory, name, credential)
     return isErrno(found) ? found : { handle: found.handle, attributes: found.attributes, directory: change }

@@ -12,8 +12,8 @@ const transferBytesMin = 4 * kibibyteBytes
 const directoryBytesMin = 8 * kibibyteBytes
 
 /**
- * nfs(5): the option, but never more than the server's maximum; without an option the server's maximum, which is what the kernel's
- * client uses. Multiples of 4 KiB, so that pages are not split over two calls.
+ * nfs(5): the option, but never more than the server's maximum; without an option the server's maximum, which is what
+ * the kernel's client uses. Multiples of 4 KiB, so that pages are not split over two calls.
  */
 function transferBytes (option: number | undefined, serverMaxBytes: number): number {
   const limit = Math.min(ioBytesMax, serverMaxBytes === 0 ? ioBytesMax : serverMaxBytes)
@@ -22,7 +22,8 @@ function transferBytes (option: number | undefined, serverMaxBytes: number): num
 }
 
 export function capabilitiesOf (
-  info: FsinfoOk, pathconf: PathconfOk | undefined, options: { readonly rsizeBytes: number | undefined, readonly wsizeBytes: number | undefined }
+  info: FsinfoOk, pathconf: PathconfOk | undefined,
+  options: { readonly rsizeBytes: number | undefined, readonly wsizeBytes: number | undefined }
 ): BackendCapabilities {
   const has = (bit: number): boolean => (info.properties & bit) !== 0
   return {
@@ -38,6 +39,8 @@ export function capabilitiesOf (
     writeBytesMax: transferBytes(options.wsizeBytes, info.wtmaxBytes),
     directoryBytesPreferred: Math.min(ioBytesMax, Math.max(directoryBytesMin, info.dtprefBytes)),
     fileBytesMax: info.maxfilesizeBytes === 0 ? Number.MAX_SAFE_INTEGER : info.maxfilesizeBytes,
-    nameBytesMax: pathconf === undefined || pathconf.nameBytesMax === 0 ? fileNameBytesMax : Math.min(fileNameBytesMax, pathconf.nameBytesMax)
+    nameBytesMax: pathconf === undefined || pathconf.nameBytesMax === 0
+      ? fileNameBytesMax
+      : Math.min(fileNameBytesMax, pathconf.nameBytesMax)
   }
 }

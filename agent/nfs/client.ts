@@ -1,7 +1,8 @@
 /**
  * A mounted NFS file system: the back end, the state of its transport, and its end.
  *
- * Owns probing, statistics with a deadline, the check of the root after a reconnect, and closing. Does not know who asks.
+ * Owns probing, statistics with a deadline, the check of the root after a reconnect, and closing. Does not know who
+ * asks.
  */
 import { within } from '../base/deadline.ts'
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
@@ -84,10 +85,18 @@ export class NfsClient {
   /** Asks the server now, past every cache. Always answers within `deadlineMs`. */
   async probe (deadlineMs: number): Promise<ProbeAnswer> {
     const startMs = this.#clock.nowMs()
-    const result = await within(deadlineMs, this.backend.getattr(this.backend.root.handle, clientCredential), () => undefined)
+    const result = await within(
+      deadlineMs,
+      this.backend.getattr(this.backend.root.handle, clientCredential),
+      () => undefined
+    )
     const ms = this.#clock.nowMs() - startMs
     if (result === Errno.ESTALE) {
-      return { ok: false, health: 'stale', ms, reason: 'the server no longer knows the volume\'s root; restore the export, or delete the pods that use the volume and start them again' }
+      return {
+        ok: false, health: 'stale', ms,
+        reason:
+          'the server no longer knows the volume\'s root; restore the export, or delete the pods that use the volume and start them again'
+      }
     }
     if (result === undefined || isErrno(result)) {
       const why = result === undefined ? `no answer within ${deadlineMs} ms` : `the server answers ${errnoName(result)}`
@@ -111,8 +120,8 @@ export class NfsClient {
   }
 
   /**
-   * After a reconnect: does the path still lead to the folder that is mounted? Open files go on by their handles either way, as
-   * with the kernel's client; a path that leads elsewhere is reported by `probe`.
+   * After a reconnect: does the path still lead to the folder that is mounted? Open files go on by their handles either
+   * way, as with the kernel's client; a path that leads elsewhere is reported by `probe`.
    */
   recheckRoot (): void {
     if (this.#isRechecking || this.#isClosed) return

@@ -1,10 +1,11 @@
 /**
  * From a target to a working back end, or to an error that says which field is wrong and what to do.
  *
- * Owns the steps of mounting: 1. resolve the server's names; 2. find mount service and NFS ports; 3. MNT gives the share's root handle;
- * 4. FSINFO and PATHCONF give sizes and limits; 5. one LOOKUP per component of `subDir`. A failure at any step leaves nothing open.
- * The first address that answers decides; an answer ("no such export") ends the search, silence goes on to the next address.
- * Does not know FUSE, volumes or caches.
+ * Owns the steps of mounting: 1. resolve the server's names; 2. find mount service and NFS ports; 3. MNT gives the
+ * share's root handle;
+ * 4. FSINFO and PATHCONF give sizes and limits; 5. one LOOKUP per component of `subDir`. A failure at any step leaves
+ * nothing open. The first address that answers decides; an answer ("no such export") ends the search, silence goes on
+ * to the next address. Does not know FUSE, volumes or caches.
  */
 import { randomInt } from 'node:crypto'
 import { hostname } from 'node:os'
@@ -48,7 +49,15 @@ const retryPauseMs = 2_000
  * @throws VolumeError
  */
 export async function connectNfs (target: NfsTarget, dependencies: ConnectDependencies = {}): Promise<NfsClient> {
-  const { log, machineName = hostname(), clock = systemClock, resolve = resolveName, signal, stepMs = stepMsDefault, portmapPort } = dependencies
+  const {
+    log,
+    machineName = hostname(),
+    clock = systemClock,
+    resolve = resolveName,
+    signal,
+    stepMs = stepMsDefault,
+    portmapPort
+  } = dependencies
   const context: ConnectContext = {
     target,
     clock,
@@ -92,7 +101,8 @@ async function connectOnce (context: ConnectContext): Promise<NfsClient> {
       failure ??= error
     }
   }
-  throw failure ?? new VolumeError('INVALID', 'server: none was given', { field: 'server', remedy: 'name the NFS server' })
+  throw failure ??
+    new VolumeError('INVALID', 'server: none was given', { field: 'server', remedy: 'name the NFS server' })
 }
 
 async function connectAddress (context: ConnectContext, address: string): Promise<NfsClient> {
@@ -106,7 +116,8 @@ async function connectAddress (context: ConnectContext, address: string): Promis
   const recovery = { recovery: options.recovery, timeoMs: options.timeoMs, retrans: options.retrans }
   let onConnected = (): void => undefined
   const rpc = new RpcClient({
-    route, nconnect: options.nconnect, recovery, resvport: options.resvport, clock, connectMs: Math.min(stepMs, Math.max(1000, options.timeoMs)),
+    route, nconnect: options.nconnect, recovery, resvport: options.resvport, clock,
+    connectMs: Math.min(stepMs, Math.max(1000, options.timeoMs)),
     observe: (event) => {
       context.observe(event)
       if (event.kind === 'connected') onConnected()
@@ -115,27 +126,46 @@ async function connectAddress (context: ConnectContext, address: string): Promis
   try {
     const asker = new Asker({ rpc, credentials, recovery: options.recovery, clock })
     const { root, pathconf } = await within(stepMs, lookAround(asker, shareRoot, target), () => {
-      throw transportFault(new Error(`no answer within ${stepMs} ms: ${rpc.trouble}`), 'the NFS service', endpoint, 'port')
+      throw transportFault(
+        new Error(`no answer within ${stepMs} ms: ${rpc.trouble}`),
+        'the NFS service',
+        endpoint,
+        'port'
+      )
     })
     route.expectFsid(root.attributes?.fsid)
     const backend = new Nfs3Backend({ asker, root, capabilities: capabilitiesOf(info, pathconf, options) })
     const client = new NfsClient({
       backend, asker, rpc, clock,
       walkAgain: async () => await walkSubfolder(asker, shareRoot, target.subDir),
-      farewell: async () => { await unmountShare(target.share, { ...questionOptions(context, { address, port: mountPort }), deadlineMs: 1000 }) }
+      farewell: async () => {
+        await unmountShare(target.share, {
+          ...questionOptions(context, { address, port: mountPort }), deadlineMs: 1000
+        })
+      }
     })
     onConnected = () => { client.recheckRoot() }
     return client
   } catch (error) {
     rpc.close()
     if (error instanceof VolumeError) throw error
-    throw new VolumeError('UNAVAILABLE', `server: ${address}: ${messageOf(error)}`, { field: 'server', remedy: 'check that the server is up', cause: error })
+    throw new VolumeError('UNAVAILABLE', `server: ${address}: ${messageOf(error)}`, {
+      field: 'server', remedy: 'check that the server is up', cause: error
+    })
   }
 }
 
-async function lookAround (asker: Asker, shareRoot: string, target: NfsTarget): Promise<{ root: Awaited<ReturnType<typeof walkSubfolder>>, pathconf: Parameters<typeof capabilitiesOf>[1] }> {
+async function lookAround (
+  asker: Asker,
+  shareRoot: string,
+  target: NfsTarget
+): Promise<{ root: Awaited<ReturnType<typeof walkSubfolder>>, pathconf: Parameters<typeof capabilitiesOf>[1] }> {
   const root = await walkSubfolder(asker, shareRoot, target.subDir)
   const pathconf = await asker.ask(procedures.PATHCONF, { object: root.handle }, clientCredential)
-  if (isErrno(pathconf) && pathconf !== Errno.EOPNOTSUPP) throw new VolumeError('UNAVAILABLE', 'server: PATHCONF was not answered', { field: 'server', remedy: 'check that the server is up' })
+  if (isErrno(pathconf) && pathconf !== Errno.EOPNOTSUPP) {
+    throw new VolumeError('UNAVAILABLE', 'server: PATHCONF was not answered', {
+      field: 'server', remedy: 'check that the server is up'
+    })
+  }
   return { root, pathconf: isErrno(pathconf) || !pathconf.ok ? undefined : pathconf.value }
 }

@@ -8,7 +8,8 @@ import { encodeAuthSys } from '../../proto/rpc/auth.ts'
 /** One encoded credential is at most 400 bytes; a node has few users. */
 const keptMax = 1024
 
-/** The client's own identity: it mounts, asks for limits and probes. Servers that squash root answer these as nobody, which suffices. */
+/** The client's own identity: it mounts, asks for limits and probes. Servers that squash root answer these as nobody,
+ * which suffices. */
 export const clientCredential: Credential = { uid: 0, gid: 0, groups: [], key: 'client' }
 
 export class CredentialCache {

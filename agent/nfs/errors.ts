@@ -31,7 +31,8 @@ export const errnoOf = {
   NFS3ERR_DQUOT: Errno.EDQUOT,
   NFS3ERR_STALE: Errno.ESTALE,
   NFS3ERR_REMOTE: Errno.EREMOTE,
-  // A handle we were given and the server no longer understands: for a program the same as stale (RFC 1813 section 2.6).
+  // A handle we were given and the server no longer understands: for a program the same as stale (RFC 1813 section
+  // 2.6).
   NFS3ERR_BADHANDLE: Errno.ESTALE,
   NFS3ERR_NOT_SYNC: Errno.EIO,
   NFS3ERR_BAD_COOKIE: Errno.EIO,

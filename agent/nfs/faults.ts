@@ -17,9 +17,12 @@ const faults = {
   REJECTED: { code: 'DENIED', why: 'refuses the request' }
 } as const satisfies Record<TransportError['code'], { code: VolumeErrorCode, why: string }>
 
-const versionProblems: ReadonlySet<RejectionKind> = new Set(['PROG_UNAVAIL', 'PROG_MISMATCH', 'PROC_UNAVAIL', 'RPC_MISMATCH'])
+const versionProblems: ReadonlySet<RejectionKind> = new Set([
+  'PROG_UNAVAIL', 'PROG_MISMATCH', 'PROC_UNAVAIL', 'RPC_MISMATCH'
+])
 
-/** `service` is a noun phrase, `option` the mount option that names its port. Anything but a fault of server or network is returned as it is. */
+/** `service` is a noun phrase, `option` the mount option that names its port. Anything but a fault of server or network
+ * is returned as it is. */
 export function transportFault (error: unknown, service: string, endpoint: Endpoint, option: string): Error {
   const where = `server: ${service} at ${showEndpoint(endpoint)}`
   if (error instanceof RejectedError) {
@@ -35,7 +38,9 @@ export function transportFault (error: unknown, service: string, endpoint: Endpo
   if (error instanceof TransportError) {
     const { code, why } = faults[error.code]
     return new VolumeError(code, `${where} ${why} (${error.message})`, {
-      field: 'server', remedy: `check that the server is up, that no firewall is in between, and the mount option ${option}=`, cause: error
+      field: 'server',
+      remedy: `check that the server is up, that no firewall is in between, and the mount option ${option}=`,
+      cause: error
     })
   }
   if (error instanceof WireError) {

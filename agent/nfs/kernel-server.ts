@@ -1,8 +1,8 @@
 /**
  * The server of a mount that the kernel's client makes: found, asked and watched by our own calls.
  *
- * Owns the questions before mount(2), so that a wrong name, port or export is an error in an operator's words and a silent server never
- * holds a call in the kernel; and the probe of a mounted one. Does not mount.
+ * Owns the questions before mount(2), so that a wrong name, port or export is an error in an operator's words and a
+ * silent server never holds a call in the kernel; and the probe of a mounted one. Does not mount.
  */
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
@@ -27,7 +27,10 @@ import { type ConnectContext, fsinfoAt, mountAt, nfsPortAt } from './mounting.ts
 /** RFC 8881 section 2.9.3: version 4 is at home at a fixed port and asks no port mapper. */
 const NFS4_PORT = 2049
 const stepMsDefault = 10_000
-const NULL4 = rowsOf(NFS_PROGRAM, 4)('NULL', 0, encodeVoid, (input) => { decodeVoid(input); input.end() }, { repeatable: true })
+const NULL4 = rowsOf(NFS_PROGRAM, 4)('NULL', 0, encodeVoid, (input) => {
+  decodeVoid(input)
+  input.end()
+}, { repeatable: true })
 
 /** How mount(2) is called. */
 export interface KernelMount {
@@ -46,13 +49,17 @@ export class KernelServer {
   readonly #resolve: ResolveName
   readonly #stepMs: number
 
-  constructor ({ resolve = resolveName, stepMs = stepMsDefault }: { readonly resolve?: ResolveName, readonly stepMs?: number } = {}) {
+  constructor ({ resolve = resolveName, stepMs = stepMsDefault }: {
+    readonly resolve?: ResolveName
+    readonly stepMs?: number
+  } = {}) {
     this.#resolve = resolve
     this.#stepMs = stepMs
   }
 
   /**
-   * The first address that answers decides; an answer ("no such export") ends the search, silence goes on to the next address.
+   * The first address that answers decides; an answer ("no such export") ends the search, silence goes on to the next
+   * address.
    * @throws VolumeError; UNSUPPORTED when the server does not speak the version.
    */
   async prepare (target: NfsTarget, version: KernelVersion): Promise<KernelMount> {
@@ -72,22 +79,30 @@ export class KernelServer {
         failure ??= error
       }
     }
-    throw failure ?? new VolumeError('INVALID', 'server: none was given', { field: 'server', remedy: 'name the NFS server' })
+    throw failure ??
+      new VolumeError('INVALID', 'server: none was given', { field: 'server', remedy: 'name the NFS server' })
   }
 
   get #locator (): ConnectContext['locator'] { return { resolve: this.#resolve, deadlineMs: this.#stepMs } }
 
-  async #prepareAt (target: NfsTarget, at: { server: string, address: string, version: KernelVersion }): Promise<KernelMount> {
+  async #prepareAt (
+    target: NfsTarget,
+    at: { server: string, address: string, version: KernelVersion }
+  ): Promise<KernelMount> {
     const { server, address, version } = at
     const source = `${isIPv6(server) ? `[${server}]` : server}:${target.share}`
     if (version === '3') {
       const { port, mountPort } = await this.#askVersion3(target, address)
-      return { source, data: kernelOptions(target.options, { version, address, port, mountPort, clientAddress: undefined }) }
+      return {
+        source, data: kernelOptions(target.options, { version, address, port, mountPort, clientAddress: undefined })
+      }
     }
     const endpoint = { address, port: target.options.port ?? NFS4_PORT }
     await this.#askVersion4(endpoint, version)
     const clientAddress = await localAddressTowards(endpoint)
-    return { source, data: kernelOptions(target.options, { version, ...endpoint, mountPort: undefined, clientAddress }) }
+    return {
+      source, data: kernelOptions(target.options, { version, ...endpoint, mountPort: undefined, clientAddress })
+    }
   }
 
   /** MOUNT and FSINFO by our own calls: the kernel repeats the first, and has only numbers for what goes wrong. */
@@ -104,18 +119,26 @@ export class KernelServer {
 
   async #askVersion4 (endpoint: Endpoint, version: KernelVersion): Promise<void> {
     try {
-      await callOnce(NULL4, undefined, { endpoint, credential: encodeAuthNone(), deadlineMs: this.#stepMs, resvport: false })
+      await callOnce(NULL4, undefined, {
+        endpoint, credential: encodeAuthNone(), deadlineMs: this.#stepMs, resvport: false
+      })
     } catch (error) {
       if (!(error instanceof RejectedError)) throw transportFault(error, 'the NFS service', endpoint, 'port')
-      throw new VolumeError('UNSUPPORTED', `mountOptions: the server does not speak NFS version 4, so not ${version} (${error.message})`, {
-        field: 'mountOptions', remedy: 'use vers=3, or enable version 4 on the server', cause: error
-      })
+      throw new VolumeError(
+        'UNSUPPORTED',
+        `mountOptions: the server does not speak NFS version 4, so not ${version} (${error.message})`,
+        {
+          field: 'mountOptions', remedy: 'use vers=3, or enable version 4 on the server', cause: error
+        }
+      )
     }
   }
 
   /** Asks a mounted server for a sign of life. Empty, or why there is none, with a remedy. */
   async probe ({ version, address, port }: MountedServer, deadlineMs: number): Promise<string> {
-    const options = { endpoint: { address, port: port ?? NFS4_PORT }, credential: encodeAuthNone(), deadlineMs, resvport: false }
+    const options = {
+      endpoint: { address, port: port ?? NFS4_PORT }, credential: encodeAuthNone(), deadlineMs, resvport: false
+    }
     try {
       await (version === '3' ? callOnce(procedures.NULL, undefined, options) : callOnce(NULL4, undefined, options))
       return ''

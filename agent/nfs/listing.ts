@@ -1,11 +1,18 @@
 /**
  * Pages of a directory: READDIRPLUS, or READDIR when names are enough.
  *
- * Owns the choice and the refusal of entries no path can name. Positions are the server's: opaque cookies and their verifier.
+ * Owns the choice and the refusal of entries no path can name. Positions are the server's: opaque cookies and their
+ * verifier.
  */
 import type { FileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
-import { badCookie, type Credential, type DirectoryEntry, type DirectoryPage, type RemoteHandle } from '../fs/backend.ts'
+import {
+  badCookie,
+  type Credential,
+  type DirectoryEntry,
+  type DirectoryPage,
+  type RemoteHandle
+} from '../fs/backend.ts'
 import { procedures } from '../../proto/nfs3/procedures.ts'
 import type { ReaddirEntry } from '../../proto/nfs3/readdir.ts'
 import type { ReaddirplusEntry } from '../../proto/nfs3/readdirplus.ts'
@@ -33,7 +40,12 @@ interface Listed {
   readonly directory: Nfs3Attributes | undefined
 }
 
-export async function listDirectory (asker: Asker, directory: RemoteHandle, position: Position, credential: Credential): Promise<DirectoryPage | Errno | typeof badCookie> {
+export async function listDirectory (
+  asker: Asker,
+  directory: RemoteHandle,
+  position: Position,
+  credential: Credential
+): Promise<DirectoryPage | Errno | typeof badCookie> {
   const bytes = Math.min(replyBytesMaxAsked, Math.max(replyBytesMin, position.replyBytes))
   const start = {
     dir: directory,
@@ -41,7 +53,11 @@ export async function listDirectory (asker: Asker, directory: RemoteHandle, posi
     cookieverf: position.cookie === 0n || position.cookieVerifier.length !== 8 ? noVerifier : position.cookieVerifier
   }
   if (position.withAttributes) {
-    const result = await asker.ask(procedures.READDIRPLUS, { ...start, dircountBytes: bytes, maxcountBytes: bytes }, credential)
+    const result = await asker.ask(
+      procedures.READDIRPLUS,
+      { ...start, dircountBytes: bytes, maxcountBytes: bytes },
+      credential
+    )
     if (isErrno(result)) return result
     if (result.ok) return toPage(result.value)
     if (result.status === 'NFS3ERR_BAD_COOKIE') return badCookie

@@ -16,7 +16,8 @@ import { IPPROTO_TCP, PORTMAP_PORT, portmapProcedures, portOfUniversalAddress } 
 export type ResolveName = (name: string) => Promise<readonly string[]>
 
 /** getaddrinfo through the system's own rules (hosts file, search domains), which is what mount.nfs uses. */
-export const resolveName: ResolveName = async (name) => (await lookup(name, { all: true })).map(({ address }) => address)
+export const resolveName: ResolveName = async (name) =>
+  (await lookup(name, { all: true })).map(({ address }) => address)
 
 /** One program and version on one server. */
 export interface ProgramQuery { readonly program: number, readonly version: number, readonly name: string }
@@ -30,9 +31,10 @@ export interface Locator {
 /** All addresses of a server name, in the resolver's order. @throws VolumeError UNAVAILABLE, field `server`. */
 export async function addressesOf (server: string, { resolve, deadlineMs }: Locator): Promise<readonly string[]> {
   if (isIP(server) !== 0) return [server]
-  const unknown = (why: string, cause?: unknown): VolumeError => new VolumeError('UNAVAILABLE', `server: ${JSON.stringify(server)} ${why}`, {
-    field: 'server', remedy: 'check the name, and that this node\'s resolver knows it', cause
-  })
+  const unknown = (why: string, cause?: unknown): VolumeError =>
+    new VolumeError('UNAVAILABLE', `server: ${JSON.stringify(server)} ${why}`, {
+      field: 'server', remedy: 'check the name, and that this node\'s resolver knows it', cause
+    })
   let addresses: readonly string[] | undefined
   try {
     addresses = await within(deadlineMs, resolve(server), () => undefined)
@@ -45,39 +47,66 @@ export async function addressesOf (server: string, { resolve, deadlineMs }: Loca
 }
 
 /**
- * The TCP port of a program; undefined when it is not registered. IPv6 servers are asked by rpcbind's own versions, because version 2
- * knows IPv4 only; a mapper without them is asked by version 2.
+ * The TCP port of a program; undefined when it is not registered. IPv6 servers are asked by rpcbind's own versions,
+ * because version 2 knows IPv4 only; a mapper without them is asked by version 2.
  * @throws TransportError when the port mapper cannot be asked.
  */
-export async function portOf (address: string, query: ProgramQuery, { deadlineMs, portmapPort = PORTMAP_PORT }: Locator): Promise<number | undefined> {
-  const options = { endpoint: { address, port: portmapPort } satisfies Endpoint, credential: encodeAuthNone(), deadlineMs, resvport: false }
+export async function portOf (
+  address: string,
+  query: ProgramQuery,
+  { deadlineMs, portmapPort = PORTMAP_PORT }: Locator
+): Promise<number | undefined> {
+  const options = {
+    endpoint: { address, port: portmapPort } satisfies Endpoint, credential: encodeAuthNone(), deadlineMs,
+    resvport: false
+  }
   if (isIPv6(address)) {
     for (const row of [portmapProcedures.GETADDR_V4, portmapProcedures.GETADDR_V3]) {
       try {
-        const found = await callOnce(row, { program: query.program, version: query.version, netid: 'tcp6', address: '' }, options)
+        const found = await callOnce(row, {
+          program: query.program, version: query.version, netid: 'tcp6', address: ''
+        }, options)
         return found === '' ? undefined : portOfUniversalAddress(found)
       } catch (error) {
         if (!(error instanceof RejectedError)) throw error
       }
     }
   }
-  const port = await callOnce(portmapProcedures.GETPORT, { program: query.program, version: query.version, protocol: IPPROTO_TCP }, options)
+  const port = await callOnce(portmapProcedures.GETPORT, {
+    program: query.program, version: query.version, protocol: IPPROTO_TCP
+  }, options)
   return port === 0 ? undefined : port
 }
 
 /** `portOf` for a mount: every failure says what to do. @throws VolumeError UNAVAILABLE. */
-export async function registeredPort (address: string, query: ProgramQuery, option: string, locator: Locator): Promise<number> {
+export async function registeredPort (
+  address: string,
+  query: ProgramQuery,
+  option: string,
+  locator: Locator
+): Promise<number> {
   let port: number | undefined
   try {
     port = await portOf(address, query, locator)
   } catch (error) {
     if (!(error instanceof TransportError)) throw error
-    throw new VolumeError('UNAVAILABLE', `server: the port mapper of ${address} cannot be asked for ${query.name} (${error.message})`, {
-      field: 'server', remedy: `start rpcbind on the server, open its port ${locator.portmapPort ?? PORTMAP_PORT}, or give the mount option ${option}=`, cause: error
-    })
+    throw new VolumeError(
+      'UNAVAILABLE',
+      `server: the port mapper of ${address} cannot be asked for ${query.name} (${error.message})`,
+      {
+        field: 'server',
+        remedy:
+          `start rpcbind on the server, open its port ${locator.portmapPort ?? PORTMAP_PORT}, or give the mount option ${option}=`,
+        cause: error
+      }
+    )
   }
   if (port !== undefined) return port
-  throw new VolumeError('UNAVAILABLE', `server: ${query.name} version ${query.version} over TCP is not registered at ${address}`, {
-    field: 'server', remedy: `start it on the server and enable NFSv3, or give the mount option ${option}=`
-  })
+  throw new VolumeError(
+    'UNAVAILABLE',
+    `server: ${query.name} version ${query.version} over TCP is not registered at ${address}`,
+    {
+      field: 'server', remedy: `start it on the server and enable NFSv3, or give the mount option ${option}=`
+    }
+  )
 }

@@ -10,14 +10,25 @@ import { authFlavors } from '../../proto/rpc/auth.ts'
 import { transportFault } from './faults.ts'
 
 const refusals = {
-  MNT3ERR_PERM: { code: 'DENIED', why: 'this node may not mount it', remedy: 'allow the node\'s address in the server\'s exports' },
-  MNT3ERR_NOENT: { code: 'NOT_FOUND', why: 'the server has no such path', remedy: 'check the exported path on the server' },
+  MNT3ERR_PERM: {
+    code: 'DENIED', why: 'this node may not mount it', remedy: 'allow the node\'s address in the server\'s exports'
+  },
+  MNT3ERR_NOENT: {
+    code: 'NOT_FOUND', why: 'the server has no such path', remedy: 'check the exported path on the server'
+  },
   MNT3ERR_IO: { code: 'UNAVAILABLE', why: 'the server met an I/O error', remedy: 'look at the server\'s log' },
-  MNT3ERR_ACCES: { code: 'DENIED', why: 'the server does not export it to this node', remedy: 'check the path and the clients allowed in the server\'s exports' },
+  MNT3ERR_ACCES: {
+    code: 'DENIED', why: 'the server does not export it to this node',
+    remedy: 'check the path and the clients allowed in the server\'s exports'
+  },
   MNT3ERR_NOTDIR: { code: 'INVALID', why: 'it is not a directory', remedy: 'give the path of an exported directory' },
-  MNT3ERR_INVAL: { code: 'INVALID', why: 'the server calls the path invalid', remedy: 'check the exported path on the server' },
+  MNT3ERR_INVAL: {
+    code: 'INVALID', why: 'the server calls the path invalid', remedy: 'check the exported path on the server'
+  },
   MNT3ERR_NAMETOOLONG: { code: 'INVALID', why: 'the path is too long for the server', remedy: 'shorten it' },
-  MNT3ERR_NOTSUPP: { code: 'UNSUPPORTED', why: 'the server does not support mounting it', remedy: 'enable NFSv3 for this export' },
+  MNT3ERR_NOTSUPP: {
+    code: 'UNSUPPORTED', why: 'the server does not support mounting it', remedy: 'enable NFSv3 for this export'
+  },
   MNT3ERR_SERVERFAULT: { code: 'UNAVAILABLE', why: 'the server failed', remedy: 'look at the server\'s log' }
 } as const satisfies Record<MountFailure, { code: VolumeErrorCode, why: string, remedy: string }>
 
@@ -25,7 +36,11 @@ const refusals = {
 const toWirePath = (share: string): string => Buffer.from(share, 'utf8').toString('latin1')
 
 /** @throws VolumeError with field `share` (or `server` when there is no answer). */
-export async function mountShare (share: string, options: OneShotOptions, { anyFlavor = false }: { readonly anyFlavor?: boolean } = {}): Promise<string> {
+export async function mountShare (
+  share: string,
+  options: OneShotOptions,
+  { anyFlavor = false }: { readonly anyFlavor?: boolean } = {}
+): Promise<string> {
   let result: MountResult
   try {
     result = await callOnce(mountProcedures.MNT, { path: toWirePath(share) }, options)
@@ -40,13 +55,19 @@ export async function mountShare (share: string, options: OneShotOptions, { anyF
         field: 'share', remedy: 'check the path against the server\'s list of exports (showmount -e)'
       })
     }
-    throw new VolumeError(code, `share: ${JSON.stringify(share)} cannot be mounted: ${why} (${result.status})`, { field: 'share', remedy })
+    throw new VolumeError(code, `share: ${JSON.stringify(share)} cannot be mounted: ${why} (${result.status})`, {
+      field: 'share', remedy
+    })
   }
   // An empty list means "no opinion": old servers send none.
   if (!anyFlavor && result.flavors.length > 0 && !result.flavors.includes(authFlavors.AUTH_SYS)) {
-    throw new VolumeError('UNSUPPORTED', `share: ${JSON.stringify(share)} does not allow sec=sys (it offers the flavours ${result.flavors.join(', ')})`, {
-      field: 'share', remedy: 'allow sec=sys on the server, or use client=kernel'
-    })
+    throw new VolumeError(
+      'UNSUPPORTED',
+      `share: ${JSON.stringify(share)} does not allow sec=sys (it offers the flavours ${result.flavors.join(', ')})`,
+      {
+        field: 'share', remedy: 'allow sec=sys on the server, or use client=kernel'
+      }
+    )
   }
   return result.handle
 }

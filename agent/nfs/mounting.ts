@@ -30,12 +30,23 @@ export interface ConnectContext {
   readonly observe: RpcObserver
 }
 
-export function questionOptions ({ target, clock, stepMs, credentials }: ConnectContext, endpoint: Endpoint): OneShotOptions {
-  return { endpoint, credential: credentials.encoded(clientCredential), deadlineMs: stepMs, resvport: target.options.resvport, clock }
+export function questionOptions (
+  { target, clock, stepMs, credentials }: ConnectContext,
+  endpoint: Endpoint
+): OneShotOptions {
+  return {
+    endpoint, credential: credentials.encoded(clientCredential), deadlineMs: stepMs, resvport: target.options.resvport,
+    clock
+  }
 }
 
-/** Root handle of the share at one address. `anyFlavor`: somebody else will speak to it, who knows more than AUTH_SYS. @throws VolumeError */
-export async function mountAt (context: ConnectContext, address: string, how: { readonly anyFlavor?: boolean } = {}): Promise<{ handle: string, mountPort: number }> {
+/** Root handle of the share at one address. `anyFlavor`: somebody else will speak to it, who knows more than AUTH_SYS.
+ * @throws VolumeError */
+export async function mountAt (
+  context: ConnectContext,
+  address: string,
+  how: { readonly anyFlavor?: boolean } = {}
+): Promise<{ handle: string, mountPort: number }> {
   const { target: { share, options }, locator } = context
   const mountPort = options.mountPort ?? await registeredPort(address, mountQuery, 'mountport', locator)
   const handle = await mountShare(share, questionOptions(context, { address, port: mountPort }), how)
@@ -57,7 +68,11 @@ export async function fsinfoAt (context: ConnectContext, endpoint: Endpoint, roo
   }
   if (result.ok) return result.value
   const isDenied = result.status === 'NFS3ERR_ACCES' || result.status === 'NFS3ERR_PERM'
-  throw new VolumeError(isDenied ? 'DENIED' : 'UNAVAILABLE', `share: the server answers ${result.status} about the share's root`, {
-    field: 'share', remedy: isDenied ? 'allow this node in the server\'s exports' : 'look at the server\'s log'
-  })
+  throw new VolumeError(
+    isDenied ? 'DENIED' : 'UNAVAILABLE',
+    `share: the server answers ${result.status} about the share's root`,
+    {
+      field: 'share', remedy: isDenied ? 'allow this node in the server\'s exports' : 'look at the server\'s log'
+    }
+  )
 }

@@ -5,7 +5,8 @@
 import { mebibyteBytes, readAheadBytesMax, readAheadBytesMin } from '../base/limits.ts'
 import type { NfsClient } from './client.ts'
 
-/** One window arrives per round trip, so this is the rate of one reader that distance alone never limits: 2 GB/s up to 16 ms. */
+/** One window arrives per round trip, so this is the rate of one reader that distance alone never limits: 2 GB/s up to
+ * 16 ms. */
 const bytesPerMs = 2 * mebibyteBytes
 /** A server that is slow to answer now is no reason to mount later. */
 const answerMs = 500

@@ -1,9 +1,9 @@
 /**
  * Where the mounted server is, asked again at every reconnect.
  *
- * Owns the rule for changing address: another address (of a comma list, or behind a changed name) is used only when it gives the same
- * root handle for the share and the same file system id; else the volume stays unreachable and says why. Handles of one server mean
- * something else, or nothing, on another.
+ * Owns the rule for changing address: another address (of a comma list, or behind a changed name) is used only when it
+ * gives the same root handle for the share and the same file system id; else the volume stays unreachable and says why.
+ * Handles of one server mean something else, or nothing, on another.
  */
 import { errnoName } from '../base/errno.ts'
 import { VolumeError } from '../base/errors.ts'
@@ -55,7 +55,9 @@ export class ServerRoute implements Route {
     if (endpoint.address === mounted?.address) return undefined
     try {
       const { handle } = await mountAt(this.#context, endpoint.address)
-      if (handle !== this.#shareRoot) return `${endpoint.address} gives another root handle for ${this.#context.target.share}: it is not the server that was mounted`
+      if (handle !== this.#shareRoot) {
+        return `${endpoint.address} gives another root handle for ${this.#context.target.share}: it is not the server that was mounted`
+      }
     } catch (error) {
       if (error instanceof VolumeError && error.code !== 'UNAVAILABLE') return `${endpoint.address}: ${error.message}`
       throw error
@@ -65,8 +67,14 @@ export class ServerRoute implements Route {
 
   async #objectionToFsid (endpoint: Endpoint): Promise<string | undefined> {
     const { target } = this.#context
-    const attributes = await callOnce(procedures.GETATTR, { object: this.#shareRoot }, questionOptions(this.#context, endpoint))
-    if (!attributes.ok) return `${endpoint.address} answers ${errnoName(errnoOf[attributes.status])} about the share's root`
+    const attributes = await callOnce(
+      procedures.GETATTR,
+      { object: this.#shareRoot },
+      questionOptions(this.#context, endpoint)
+    )
+    if (!attributes.ok) {
+      return `${endpoint.address} answers ${errnoName(errnoOf[attributes.status])} about the share's root`
+    }
     if (this.#fsid === undefined || target.subDir.length > 0 || attributes.value.fsid === this.#fsid) return undefined
     return `${endpoint.address} has file system id ${attributes.value.fsid}, the mounted server had ${this.#fsid}`
   }
@@ -74,7 +82,9 @@ export class ServerRoute implements Route {
   /** The port may have changed with a restart; a port mapper that is away is no reason not to try the last one. */
   async #portAt (address: string): Promise<number> {
     const last = this.#known.find((known) => known.address === address) ?? this.#known[0]
-    if (this.#context.target.options.port !== undefined || last === undefined) return await nfsPortAt(this.#context, address)
+    if (this.#context.target.options.port !== undefined || last === undefined) {
+      return await nfsPortAt(this.#context, address)
+    }
     try {
       return await portOf(address, nfsQuery, this.#context.locator) ?? last.port
     } catch {

@@ -23,7 +23,8 @@ const lines: { readonly [K in Kind]: (event: EventOf<K>) => Line } = {
   ],
   unreachable: ({ detail, attempt }) => [attempt === 1 ? 'warn' : 'debug', `server unreachable: ${detail}`],
   'address-refused': ({ address, detail }) => ['error', `${address} is not used: ${detail}`],
-  'not-responding': ({ address, givenUp }) => ['warn', `server ${address} not responding, ${givenUp ? 'giving up' : 'still trying'}`],
+  'not-responding':
+    ({ address, givenUp }) => ['warn', `server ${address} not responding, ${givenUp ? 'giving up' : 'still trying'}`],
   responding: ({ address }) => ['info', `server ${address} OK`],
   undecodable: ({ procedure, detail }) => ['error', `reply to ${procedure} cannot be understood: ${detail}`]
 }

@@ -1,8 +1,8 @@
 /**
  * The agent's HTTP face: /healthz, /readyz, /metrics, and documents that others make.
  *
- * Owns the listener and the answers. Liveness is the process; readiness is that a kubelet could use us. Read only, no secrets.
- * Does not know how health is found out or what a document shows.
+ * Owns the listener and the answers. Liveness is the process; readiness is that a kubelet could use us. Read only, no
+ * secrets. Does not know how health is found out or what a document shows.
  */
 import { createServer } from 'node:http'
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
@@ -29,7 +29,9 @@ export interface HealthEndpointOptions {
 interface Page extends Document { readonly status: number }
 type Route = (options: HealthEndpointOptions) => Page | Promise<Page>
 
-const plain = (status: number, body: string): Page => ({ status, contentType: 'text/plain; charset=utf-8', body: `${body}\n` })
+const plain = (status: number, body: string): Page => ({
+  status, contentType: 'text/plain; charset=utf-8', body: `${body}\n`
+})
 
 /** A scrape must not pile up behind one that hangs. */
 const pageMs = 5000
@@ -53,16 +55,23 @@ function routeOf (path: string, { documents = {} }: HealthEndpointOptions): Rout
 }
 
 async function pageOf (request: IncomingMessage, options: HealthEndpointOptions): Promise<Page> {
-  if (request.method !== 'GET' && request.method !== 'HEAD') return { ...plain(405, 'only GET and HEAD'), headers: { allow: 'GET, HEAD' } }
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    return { ...plain(405, 'only GET and HEAD'), headers: { allow: 'GET, HEAD' } }
+  }
   const path = (request.url ?? '/').split('?', 1)[0] ?? '/'
   const route = routeOf(path, options)
-  if (route === undefined) return plain(404, `nothing here; there is ${Object.keys({ ...options.documents, ...routes }).join(', ')}`)
+  if (route === undefined) {
+    return plain(404, `nothing here; there is ${Object.keys({ ...options.documents, ...routes }).join(', ')}`)
+  }
   return await within(pageMs, Promise.resolve(route(options)), () => plain(503, 'took too long'))
 }
 
 function respond (response: ServerResponse, { status, contentType, body, headers = {} }: Page): void {
   const bytes = Buffer.from(body)
-  response.writeHead(status, { ...headers, 'content-type': contentType, 'content-length': bytes.length, 'x-content-type-options': 'nosniff', 'cache-control': 'no-store' })
+  response.writeHead(status, {
+    ...headers, 'content-type': contentType, 'content-length': bytes.length, 'x-content-type-options': 'nosniff',
+    'cache-control': 'no-store'
+  })
   // Node sends no body in answer to HEAD.
   response.end(bytes)
 }
@@ -74,7 +83,9 @@ export function parseListenAddress (text: string): { host: string, port: number 
   const host = found?.[1] ?? found?.[2]
   const port = Number(found?.[3])
   if (host === undefined || port > 65535) {
-    throw new VolumeError('INVALID', `--listen: ${JSON.stringify(text)} is not HOST:PORT`, { field: '--listen', remedy: 'for example 9810, which is 127.0.0.1:9810, or [::1]:9810' })
+    throw new VolumeError('INVALID', `--listen: ${JSON.stringify(text)} is not HOST:PORT`, {
+      field: '--listen', remedy: 'for example 9810, which is 127.0.0.1:9810, or [::1]:9810'
+    })
   }
   return { host, port }
 }
@@ -95,7 +106,11 @@ export class HealthEndpoint {
     const { host, port } = parseListenAddress(address)
     await new Promise<void>((resolve, reject) => {
       this.#server.once('error', (error) => {
-        reject(new VolumeError('INVALID', `--listen: ${address} can't be used: ${error.message}`, { field: '--listen', remedy: 'choose another port', cause: error }))
+        reject(
+          new VolumeError('INVALID', `--listen: ${address} can't be used: ${error.message}`, {
+            field: '--listen', remedy: 'choose another port', cause: error
+          })
+        )
       })
       this.#server.listen({ host, port }, resolve)
     })

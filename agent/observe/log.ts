@@ -73,7 +73,9 @@ function openDestination (file: string | undefined): DestinationStream {
   try {
     return new RotatingFile(file)
   } catch (error) {
-    throw new VolumeError('INVALID', `--log-file: ${JSON.stringify(file)} can't be written: ${messageOf(error)}`, { field: '--log-file', cause: error })
+    throw new VolumeError('INVALID', `--log-file: ${JSON.stringify(file)} can't be written: ${messageOf(error)}`, {
+      field: '--log-file', cause: error
+    })
   }
 }
 

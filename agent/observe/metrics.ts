@@ -1,7 +1,8 @@
 /**
  * Prometheus metrics: calls as they happen, volumes when somebody asks.
  *
- * Owns the names, with units, and their labels, all bounded by the number of volumes on the node. Does not know who listens.
+ * Owns the names, with units, and their labels, all bounded by the number of volumes on the node. Does not know who
+ * listens.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
 import { inSlices } from '../base/slices.ts'
@@ -36,10 +37,12 @@ const callBucketsSeconds = [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30
 
 function callMetrics (registers: Registry[]): CallMetrics {
   const calls = new Counter({
-    name: 'volbridge_calls_total', help: 'Calls answered, by method, gRPC code and door.', labelNames: ['method', 'code', 'door'], registers
+    name: 'volbridge_calls_total', help: 'Calls answered, by method, gRPC code and door.',
+    labelNames: ['method', 'code', 'door'], registers
   })
   const duration = new Histogram({
-    name: 'volbridge_call_duration_seconds', help: 'Time to answer a call.', labelNames: ['method'], buckets: callBucketsSeconds, registers
+    name: 'volbridge_call_duration_seconds', help: 'Time to answer a call.', labelNames: ['method'],
+    buckets: callBucketsSeconds, registers
   })
   const running = new Gauge({ name: 'volbridge_calls_running', help: 'Calls being worked on.', registers })
   return {
@@ -66,7 +69,11 @@ function sessionCounters (registers: Registry[]): (view: VolumeView, session: st
   const requests = counter('requests', 'Requests of the kernel, by operation.', 'operation')
   const errors = counter('failed_requests', 'Requests answered with an error, by operation.', 'operation')
   const errnos = counter('errors', 'Requests answered with an error, by errno.', 'errno')
-  const cached = counter('cached_requests', 'Requests answered from what was known, without asking the server, by operation.', 'operation')
+  const cached = counter(
+    'cached_requests',
+    'Requests answered from what was known, without asking the server, by operation.',
+    'operation'
+  )
   const heals = counter('heals', 'Times the mount was brought back after its session died.')
   const events = counter('events', 'Whatever else the session has counted, by name.', 'name')
   return ({ counters, heals: healed }, session) => {
@@ -85,10 +92,14 @@ function sessionCounters (registers: Registry[]): (view: VolumeView, session: st
   }
 }
 
-/** Volumes of one key share a session: its figures appear once, under a label of its own, and `volbridge_volume_info` joins the two. */
+/** Volumes of one key share a session: its figures appear once, under a label of its own, and `volbridge_volume_info`
+ * joins the two. */
 async function sessionMetrics (registers: Registry[], sessions: ReadonlyMap<string, VolumeView>): Promise<void> {
   const count = sessionCounters(registers)
-  const level = new Gauge({ name: 'volbridge_session_level', help: 'Current values of the session, by name.', labelNames: ['session', 'name'], registers })
+  const level = new Gauge({
+    name: 'volbridge_session_level', help: 'Current values of the session, by name.', labelNames: ['session', 'name'],
+    registers
+  })
   await inSlices([...sessions], sliceSessions, (slice) => {
     for (const [session, view] of slice) {
       count(view, session)
@@ -98,18 +109,35 @@ async function sessionMetrics (registers: Registry[], sessions: ReadonlyMap<stri
 }
 
 async function latencyText (sessions: ReadonlyMap<string, VolumeView>): Promise<string> {
-  const rows = [...sessions].flatMap(([session, { latency }]) => Object.entries(latency).map(([operation, times]) => ({ labels: { session, operation }, ...times })))
-  return await histogramText('volbridge_session_request_duration_seconds', 'Time to answer a request of the kernel, by operation.', rows)
+  const rows = [...sessions].flatMap(([session, { latency }]) =>
+    Object.entries(latency).map(([operation, times]) => ({ labels: { session, operation }, ...times }))
+  )
+  return await histogramText(
+    'volbridge_session_request_duration_seconds',
+    'Time to answer a request of the kernel, by operation.',
+    rows
+  )
 }
 
 /** Enough of the key to tell sessions apart, and bounded by the shares of the node. */
 const sessionOf = ({ key }: VolumeView): string => key.slice(0, 16)
 
 async function volumeMetrics (registers: Registry[], views: readonly VolumeView[]): Promise<void> {
-  const health = new Gauge({ name: 'volbridge_volume_health', help: '1 for the state the volume is in.', labelNames: ['volume', 'state'], registers })
-  const info = new Gauge({ name: 'volbridge_volume_info', help: 'One per volume; session names what serves it.', labelNames: ['volume', 'door', 'client', 'source', 'session'], registers })
-  const targets = new Gauge({ name: 'volbridge_volume_targets', help: 'Pod folders the volume is mounted at.', labelNames: ['volume'], registers })
-  const mounts = new Gauge({ name: 'volbridge_mounts', help: 'Volumes by door, client and state.', labelNames: ['door', 'client', 'state'], registers })
+  const health = new Gauge({
+    name: 'volbridge_volume_health', help: '1 for the state the volume is in.', labelNames: ['volume', 'state'],
+    registers
+  })
+  const info = new Gauge({
+    name: 'volbridge_volume_info', help: 'One per volume; session names what serves it.',
+    labelNames: ['volume', 'door', 'client', 'source', 'session'], registers
+  })
+  const targets = new Gauge({
+    name: 'volbridge_volume_targets', help: 'Pod folders the volume is mounted at.', labelNames: ['volume'], registers
+  })
+  const mounts = new Gauge({
+    name: 'volbridge_mounts', help: 'Volumes by door, client and state.', labelNames: ['door', 'client', 'state'],
+    registers
+  })
   await inSlices(views, sliceVolumes, (slice) => {
     for (const view of slice) {
       const { volume, door, client, source } = view
@@ -121,10 +149,14 @@ async function volumeMetrics (registers: Registry[], views: readonly VolumeView[
   })
 }
 
-/** Volumes come and go, and a session counts from its own start: each scrape begins from nothing and disturbs no other. */
+/** Volumes come and go, and a session counts from its own start: each scrape begins from nothing and disturbs no
+ * other. */
 async function volumesText (views: readonly VolumeView[], losses: readonly DataLoss[]): Promise<string> {
   const registry = new Registry()
-  const lost = new Gauge({ name: 'volbridge_lost_bytes', help: 'Written bytes that the last unmount of a share could not save.', labelNames: ['source'], registers: [registry] })
+  const lost = new Gauge({
+    name: 'volbridge_lost_bytes', help: 'Written bytes that the last unmount of a share could not save.',
+    labelNames: ['source'], registers: [registry]
+  })
   for (const { source, bytes } of losses) lost.inc({ source }, bytes)
   const sessions = new Map(views.map((view) => [sessionOf(view), view]))
   await sessionMetrics([registry], sessions)
@@ -135,7 +167,9 @@ async function volumesText (views: readonly VolumeView[], losses: readonly DataL
 /** As `registry.metrics()`, which makes all of it in one go. */
 async function registryText (registry: Registry): Promise<string> {
   const texts: Promise<string>[] = []
-  await inSlices(registry.getMetricsAsArray().map(({ name }) => name), 1, ([name = '']) => { texts.push(registry.getSingleMetricAsString(name)) })
+  await inSlices(registry.getMetricsAsArray().map(({ name }) => name), 1, ([name = '']) => {
+    texts.push(registry.getSingleMetricAsString(name))
+  })
   return `${(await Promise.all(texts)).join('\n\n')}\n`
 }
 
@@ -143,8 +177,11 @@ export function createMetrics ({ version, list, losses, registered }: MetricsOpt
   const registry = new Registry()
   const registers = [registry]
   collectDefaultMetrics({ register: registry, prefix: 'volbridge_agent_' })
-  new Gauge({ name: 'volbridge_build_info', help: 'One; the version is a label.', labelNames: ['version'], registers }).set({ version }, 1)
-  const up = new Gauge({ name: 'volbridge_kubelet_registered', help: '1 while kubelet has accepted our registration.', registers: [] })
+  new Gauge({ name: 'volbridge_build_info', help: 'One; the version is a label.', labelNames: ['version'], registers })
+    .set({ version }, 1)
+  const up = new Gauge({
+    name: 'volbridge_kubelet_registered', help: '1 while kubelet has accepted our registration.', registers: []
+  })
   if (registered() !== undefined) registry.registerMetric(up)
   const calls = callMetrics(registers)
   return {

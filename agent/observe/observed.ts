@@ -27,13 +27,15 @@ export const levelOf = {
 
 /** Calls that come every minute or second and change nothing: a line each time would bury the others. */
 const quietCalls: ReadonlySet<string> = new Set([
-  'GetPluginInfo', 'GetPluginCapabilities', 'Probe', 'NodeGetCapabilities', 'NodeGetInfo', 'NodeGetVolumeStats', 'NodeGetVolumeHealth', 'NodeGetStorageHealth', 'GetInfo', 'Status'
+  'GetPluginInfo', 'GetPluginCapabilities', 'Probe', 'NodeGetCapabilities', 'NodeGetInfo', 'NodeGetVolumeStats',
+  'NodeGetVolumeHealth', 'NodeGetStorageHealth', 'GetInfo', 'Status'
 ])
 
 export interface ObservedCall { readonly method: string, readonly door: string, readonly request: object }
 export interface ObservedOutcome { readonly code: string, readonly error: unknown }
 
-const text = (value: unknown): string | undefined => typeof value === 'string' && value !== '' ? shortened(value) : undefined
+const text = (value: unknown): string | undefined =>
+  typeof value === 'string' && value !== '' ? shortened(value) : undefined
 
 function levelOfOutcome (method: string, { error }: ObservedOutcome): LogLevel {
   if (error === undefined) return quietCalls.has(method) ? 'debug' : 'info'
@@ -51,7 +53,10 @@ function errorFields (error: unknown, level: LogLevel): Record<string, unknown> 
 }
 
 /** An observer of served calls: a line and a count each. */
-export function observeCalls (log: Log, metrics: CallMetrics): (call: ObservedCall) => (outcome: ObservedOutcome) => void {
+export function observeCalls (
+  log: Log,
+  metrics: CallMetrics
+): (call: ObservedCall) => (outcome: ObservedOutcome) => void {
   let count = 0
   return ({ method, door, request }) => {
     const started = monotonicMs()

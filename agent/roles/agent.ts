@@ -1,7 +1,8 @@
 /**
  * The agent's process, composed: the engine, its doors, signals, and when it ends.
  *
- * Owns the order of start and end. Ending never touches mounts or sessions: pods go on, and the next agent finds them again.
+ * Owns the order of start and end. Ending never touches mounts or sessions: pods go on, and the next agent finds them
+ * again.
  */
 import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
@@ -37,14 +38,21 @@ const graceMs = 5000
 const handoverMs = 10_000
 const idleLookMs = 1000
 const agentCgroup = 'volbridge-agent'
-/** A look at fifty sessions every few seconds leaves garbage and nothing that hurries: half of what lives is enough to run ahead. */
+/** A look at fifty sessions every few seconds leaves garbage and nothing that hurries: half of what lives is enough to
+ * run ahead. */
 const heapGrowingPercent = 50
 
-const contender = ({ leaveWhenIdle, csiEndpoint }: AgentOptions): Contender => ({ version, stays: leaveWhenIdle === undefined || csiEndpoint !== undefined })
+const contender = ({ leaveWhenIdle, csiEndpoint }: AgentOptions): Contender => ({
+  version, stays: leaveWhenIdle === undefined || csiEndpoint !== undefined
+})
 
 function requireRoot (): void {
   if (process.geteuid?.() === 0) return
-  throw new VolumeError('DENIED', `the agent mounts file systems and needs root; this is uid ${process.geteuid?.() ?? -1}`, { remedy: 'run it with sudo, or as a privileged container' })
+  throw new VolumeError(
+    'DENIED',
+    `the agent mounts file systems and needs root; this is uid ${process.geteuid?.() ?? -1}`,
+    { remedy: 'run it with sudo, or as a privileged container' }
+  )
 }
 
 /** kubelet makes `plugins`, the driver its own folder in it; a kubelet folder that isn't there is a wrong option. */
@@ -54,7 +62,9 @@ function makeSocketFolders (endpoint: string): void {
       mkdirSync(folder, { mode: 0o750 })
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue
-      throw new VolumeError('INVALID', `--csi-endpoint: the folder ${folder} can't be made: ${messageOf(error)}`, { field: '--csi-endpoint', remedy: 'make it, or choose another', cause: error })
+      throw new VolumeError('INVALID', `--csi-endpoint: the folder ${folder} can't be made: ${messageOf(error)}`, {
+        field: '--csi-endpoint', remedy: 'make it, or choose another', cause: error
+      })
     }
   }
 }
@@ -62,18 +72,21 @@ function makeSocketFolders (endpoint: string): void {
 /** False when the operator says no; else it is this machine that decides, anew for each volume that is mounted. */
 function mayCpusStayAwake (options: AgentOptions, log: Log): boolean {
   const choice = chooseCpuLatency(options.cpuLatency, process.env) ?? 'auto'
-  const { why, remedy }: Omit<CpuLatencyVerdict, 'isWanted'> = choice === 'off' ? { why: 'they sleep as the kernel decides (the agent was told so)' } : judgeCpuLatency(idleFacts())
+  const { why, remedy }: Omit<CpuLatencyVerdict, 'isWanted'> = choice === 'off'
+    ? { why: 'they sleep as the kernel decides (the agent was told so)' }
+    : judgeCpuLatency(idleFacts())
   log('info', { op: 'cpu-latency', outcome: choice }, `idle CPUs: ${why}${remedy === undefined ? '' : `; ${remedy}`}`)
   return choice === 'auto'
 }
 
-/** A predecessor that no longer listens is about to go: its lock on the state folder is waited for. One that listens is asked to hand over. */
+/** A predecessor that no longer listens is about to go: its lock on the state folder is waited for. One that listens is
+ * asked to hand over. */
 async function startEngineWhenFree (options: AgentOptions, places: Places, log: Log): Promise<Engine> {
   const mayKeepCpusAwake = mayCpusStayAwake(options, log)
   const namespaces = options.hostNs === undefined ? undefined : nodeNamespaces(options.hostNs)
   const program = namespaces === undefined ? ownProgram() : await programOnNode(places.stateDir)
   let hasAgreed = false
-  for (const untilMs = monotonicMs() + handoverMs; ;) {
+  for (const untilMs = monotonicMs() + handoverMs;;) {
     try {
       return await startEngine({
         stateDir: places.stateDir,
@@ -114,7 +127,9 @@ async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine, su
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.once(signal, () => { reason ||= signal; stop.abort() })
   }
-  const idleMs = options.leaveWhenIdle === undefined || options.csiEndpoint !== undefined ? Number.POSITIVE_INFINITY : options.leaveWhenIdle * 1000
+  const idleMs = options.leaveWhenIdle === undefined || options.csiEndpoint !== undefined
+    ? Number.POSITIVE_INFINITY
+    : options.leaveWhenIdle * 1000
   while (!stop.signal.aborted) {
     await pause(idleLookMs, stop.signal)
     if (doors.idleMs >= idleMs && !engine.service.isInUse) return reason === '' ? 'idle' : reason
@@ -123,20 +138,33 @@ async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine, su
 }
 
 /**
- * Thrown by Node from within, with no place to catch it; nobody is left to be told. A call that its caller reset in the same packet is still
- * answered by grpc-js; and where nghttp2 writes to a connection in the tick in which that is closed, js_stream_socket.js asserts.
+ * Thrown by Node from within, with no place to catch it; nobody is left to be told. A call that its caller reset in the
+ * same packet is still answered by grpc-js; and where nghttp2 writes to a connection in the tick in which that is
+ * closed, js_stream_socket.js asserts.
  */
 function isOfGoneCaller ({ code, stack = '' }: NodeJS.ErrnoException): boolean {
-  return code === 'ERR_HTTP2_INVALID_STREAM' || (code === 'ERR_INTERNAL_ASSERTION' && stack.includes('JSStreamSocket.doWrite'))
+  return code === 'ERR_HTTP2_INVALID_STREAM' ||
+    (code === 'ERR_INTERNAL_ASSERTION' && stack.includes('JSStreamSocket.doWrite'))
 }
 
 function survive (log: Log): void {
   // Our own bug must not take the node's storage control away; what it hit is one call, which fails or times out.
   process.on('uncaughtException', (error: NodeJS.ErrnoException) => {
-    if (isOfGoneCaller(error)) log('debug', { op: 'call', outcome: 'CANCELLED' }, `a caller went in the middle of its call: ${error.message.split('\n', 1)[0]}`)
-    else log('error', { op: 'agent', outcome: 'INTERNAL', stack: error.stack }, error.message)
+    if (isOfGoneCaller(error)) {
+      log(
+        'debug',
+        { op: 'call', outcome: 'CANCELLED' },
+        `a caller went in the middle of its call: ${error.message.split('\n', 1)[0]}`
+      )
+    } else log('error', { op: 'agent', outcome: 'INTERNAL', stack: error.stack }, error.message)
   })
-  process.on('unhandledRejection', (reason) => { log('error', { op: 'agent', outcome: 'INTERNAL', ...(reason instanceof Error ? { stack: reason.stack } : {}) }, messageOf(reason)) })
+  process.on('unhandledRejection', (reason) => {
+    log(
+      'error',
+      { op: 'agent', outcome: 'INTERNAL', ...(reason instanceof Error ? { stack: reason.stack } : {}) },
+      messageOf(reason)
+    )
+  })
   process.on('SIGHUP', () => undefined)
 }
 
@@ -170,14 +198,22 @@ async function serveHere (options: AgentOptions, places: Places, { log, troubles
       },
       volumes: engine.service, parseSpec: parseVolumeSpec, log, troubles, version,
       driverName: options.driverName, nodeId: options.nodeId ?? hostname(), agentSocket: places.agentSocket,
-      csiEndpoint: options.csiEndpoint, csiHealth: options.csiHealth, kubeletDir: options.kubeletDir, listen: options.listen
+      csiEndpoint: options.csiEndpoint, csiHealth: options.csiHealth, kubeletDir: options.kubeletDir,
+      listen: options.listen
     })
     try {
       await doors.open()
       // Fifty calls at once leave a heap that nobody needs afterwards.
       const memory = new IdleMemory({ work: () => doors.callsEnded, release: createMemoryRelease(loadAddon()) })
-      log('info', { op: 'start', outcome: 'OK', version, agentSocket: places.agentSocket, csiEndpoint: options.csiEndpoint, recovered: engine.recovered.length })
-      log('info', { op: 'stop', outcome: await untilEnd(options, doors, engine, successor.signal) }, 'volumes stay mounted')
+      log('info', {
+        op: 'start', outcome: 'OK', version, agentSocket: places.agentSocket, csiEndpoint: options.csiEndpoint,
+        recovered: engine.recovered.length
+      })
+      log(
+        'info',
+        { op: 'stop', outcome: await untilEnd(options, doors, engine, successor.signal) },
+        'volumes stay mounted'
+      )
       memory.close()
     } finally {
       await doors.close(graceMs)
@@ -199,7 +235,9 @@ export async function runAgent (options: AgentOptions, places: Places): Promise<
     await serve(options, places, { log, troubles })
   } catch (error) {
     // Whoever started us in the background reads the log's last line; a person reads what is printed.
-    if (options.logFile !== undefined) log('error', { op: 'start', outcome: error instanceof VolumeError ? error.code : 'INTERNAL' }, messageOf(error))
+    if (options.logFile !== undefined) {
+      log('error', { op: 'start', outcome: error instanceof VolumeError ? error.code : 'INTERNAL' }, messageOf(error))
+    }
     process.stderr.write(`volbridge: ${messageOf(error)}\n`)
     process.exit(error instanceof VolumeError && error.code === 'INVALID' ? 2 : 1)
   }

@@ -1,7 +1,8 @@
 /**
  * The command line, composed: what each command is given.
  *
- * Owns the wiring of commands to the agent's client, and what is printed where. Roles with much to load are imported by their command.
+ * Owns the wiring of commands to the agent's client, and what is printed where. Roles with much to load are imported by
+ * their command.
  */
 import { runCommandLine } from '../cli/arguments.ts'
 import type { Commands, Output, PlaceOptions } from '../cli/arguments.ts'
@@ -40,7 +41,9 @@ const commands: Commands = {
       const { mountInForeground } = await import('./foreground.ts')
       return await mountInForeground(spec, directory, output)
     }
-    const agent = await openAgent({ places: placesOf(options), program: ownProgram(), cpuLatency: () => chooseCpuLatency(undefined, process.env) })
+    const agent = await openAgent({
+      places: placesOf(options), program: ownProgram(), cpuLatency: () => chooseCpuLatency(undefined, process.env)
+    })
     try {
       await mountByHand(agent, attributes, directory)
     } finally {
@@ -53,7 +56,9 @@ const commands: Commands = {
     try {
       const lostBytes = await unmountByHand(agent, directory, options.force)
       if (lostBytes === 0) return 0
-      output.err(`volbridge: ${lostBytes} bytes that programs had written could not be saved: the server did not take them in time\n`)
+      output.err(
+        `volbridge: ${lostBytes} bytes that programs had written could not be saved: the server did not take them in time\n`
+      )
       return 1
     } finally {
       agent.close()

@@ -1,5 +1,6 @@
 /**
- * The doors of a running agent around one engine: its own socket, the CSI socket, kubelet's registration, the HTTP face.
+ * The doors of a running agent around one engine: its own socket, the CSI socket, kubelet's registration, the HTTP
+ * face.
  *
  * Owns the order in which they open (everything that serves is ready before its socket appears) and close.
  * Does not know how the engine was made.
@@ -56,15 +57,20 @@ export interface DoorsOptions {
 export function parseCsiEndpoint (text: string): string {
   const found = /^unix:(?:\/\/)?(\/.+)$/.exec(text)
   if (found?.[1] === undefined) {
-    throw new VolumeError('INVALID', `--csi-endpoint: ${JSON.stringify(text)} is not a unix socket`, { field: '--csi-endpoint', remedy: 'write unix:///PATH' })
+    throw new VolumeError('INVALID', `--csi-endpoint: ${JSON.stringify(text)} is not a unix socket`, {
+      field: '--csi-endpoint', remedy: 'write unix:///PATH'
+    })
   }
   return parseAbsolutePath(found[1], '--csi-endpoint')
 }
 
-/** A name goes into a file name and must be what the CSIDriver object says (CSI: a domain name of at most 63 characters). */
+/** A name goes into a file name and must be what the CSIDriver object says (CSI: a domain name of at most 63
+ * characters). */
 export function parseDriverName (text: string): string {
   if (/^[a-zA-Z0-9]([-.a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$/.test(text)) return text
-  throw new VolumeError('INVALID', `--driver-name: ${JSON.stringify(text.slice(0, 100))} is not a driver name`, { field: '--driver-name', remedy: 'use letters, digits, "-" and ".", at most 63' })
+  throw new VolumeError('INVALID', `--driver-name: ${JSON.stringify(text.slice(0, 100))} is not a driver name`, {
+    field: '--driver-name', remedy: 'use letters, digits, "-" and ".", at most 63'
+  })
 }
 
 /** On some distributions the folder is reached through a symbolic link, and kubelet may say either name. */
@@ -104,29 +110,43 @@ export class Doors {
     const csiSocket = options.csiEndpoint === undefined ? undefined : parseCsiEndpoint(options.csiEndpoint)
     const started = monotonicMs()
     const services = loadServices()
-    const metrics = createMetrics({ version, list: async () => await volumes.list(), losses: () => volumes.losses(), registered: () => csiSocket === undefined ? undefined : this.#registration?.state.phase === 'registered' })
+    const metrics = createMetrics({
+      version, list: async () => await volumes.list(), losses: () => volumes.losses(),
+      registered: () => csiSocket === undefined ? undefined : this.#registration?.state.phase === 'registered'
+    })
     const observer = this.#counted(observeCalls(log, metrics))
     const identity = identityService({ driverName: parseDriverName(driverName), version, isReady: () => this.#isOpen })
     const node = nodeService({ volumes, parseSpec, nodeId, kubeletFolders: namesOf(kubeletDir), health: csiHealth })
-    this.#recorder = new Recorder({ list: async () => await volumes.list(), onHealth: (change) => { logHealth(log, change) } })
+    this.#recorder = new Recorder({
+      list: async () => await volumes.list(), onHealth: (change) => { logHealth(log, change) }
+    })
     const told: AgentOptions = {
       handOver: options.handOver,
-      volumes, version, driverName, nodeId, uptimeMs: () => monotonicMs() - started, registration: () => this.#registration?.state,
+      volumes, version, driverName, nodeId, uptimeMs: () => monotonicMs() - started,
+      registration: () => this.#registration?.state,
       trends: () => this.#recorder.trends(), troubles: () => options.troubles.list()
     }
     const status = sharedFor(statusKeptMs, async () => await statusReport(told))
-    this.#own = new RpcServer({ services, socketPath: agentSocket, field: '--agent-socket', unary: { observer, door: undefined } }, { Identity: identity, Node: node, Agent: agentService(told) })
+    this.#own = new RpcServer({
+      services, socketPath: agentSocket, field: '--agent-socket', unary: { observer, door: undefined }
+    }, { Identity: identity, Node: node, Agent: agentService(told) })
     this.#http = new HealthEndpoint({
       readiness: () => this.readiness(),
       metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text() }),
       documents: { '/': async () => statusPage(await status()), '/status.json': async () => statusJson(await status()) }
     })
     if (csiSocket === undefined) return
-    this.#csi = new RpcServer({ services, socketPath: csiSocket, field: '--csi-endpoint', unary: { observer, door: 'csi' } }, { Identity: identity, Node: node })
+    this.#csi = new RpcServer({
+      services, socketPath: csiSocket, field: '--csi-endpoint', unary: { observer, door: 'csi' }
+    }, { Identity: identity, Node: node })
     this.#registration = new Registration({
       services, observer, kubeletDir, driverName, endpoint: csiSocket,
       onChange: ({ phase, error }) => {
-        log(phase === 'refused' ? 'warn' : 'info', { op: 'register', outcome: phase }, phase === 'refused' ? `kubelet does not take us: ${error}; trying again` : undefined)
+        log(
+          phase === 'refused' ? 'warn' : 'info',
+          { op: 'register', outcome: phase },
+          phase === 'refused' ? `kubelet does not take us: ${error}; trying again` : undefined
+        )
       }
     })
   }
@@ -149,7 +169,12 @@ export class Doors {
     if (!this.#isOpen) return { ready: false, reason: 'starting' }
     const state = this.#registration?.state
     if (state === undefined || state.phase === 'registered') return { ready: true, reason: '' }
-    return { ready: false, reason: state.phase === 'waiting' ? 'kubelet has not registered the driver yet' : `kubelet has refused the driver: ${state.error}` }
+    return {
+      ready: false,
+      reason: state.phase === 'waiting'
+        ? 'kubelet has not registered the driver yet'
+        : `kubelet has refused the driver: ${state.error}`
+    }
   }
 
   /** Milliseconds since the last call ended; 0 while one runs. */

@@ -1,5 +1,6 @@
 /**
- * `flex-install` and `flex-uninstall`, composed: this program as the source, the journal as the word on what still lives.
+ * `flex-install` and `flex-uninstall`, composed: this program as the source, the journal as the word on what still
+ * lives.
  *
  * Owns what is printed where, and the end of `--watch`. Does not know kubelet or plugin folders.
  */
@@ -20,10 +21,16 @@ import { NodeVolumeHost } from '../volumes/volume-host.ts'
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 
 export async function runFlexInstall (options: FlexInstallOptions, output: Output): Promise<number> {
-  if (!isSea()) throw new VolumeError('UNSUPPORTED', 'flex-install installs the packed binary, and this runs from its sources', { remedy: 'run scripts/build, then dist/volbridge flex-install' })
+  if (!isSea()) {
+    throw new VolumeError('UNSUPPORTED', 'flex-install installs the packed binary, and this runs from its sources', {
+      remedy: 'run scripts/build, then dist/volbridge flex-install'
+    })
+  }
   const show = options.json ? json : formatInstallation
   const stop = new AbortController()
-  if (options.watch !== undefined) for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { stop.abort() })
+  if (options.watch !== undefined) {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { stop.abort() })
+  }
   const installation = installDrivers(process.execPath, options)
   output.out(show(installation))
   if (options.watch === undefined) return 0
@@ -62,7 +69,11 @@ async function liveTargets (hostRoot: string, binds: readonly BindRecord[]): Pro
   return binds.filter(({ resolved }) => topMountAt(mounts, resolved) !== undefined).map(({ path }) => path)
 }
 
-export async function runFlexUninstall (options: FlexDriverOptions, { stateDir }: Places, output: Output): Promise<number> {
+export async function runFlexUninstall (
+  options: FlexDriverOptions,
+  { stateDir }: Places,
+  output: Output
+): Promise<number> {
   const removed = uninstallDrivers(options)
   const binds = await flexBinds(options.hostRoot, stateDir)
   const live = await liveTargets(options.hostRoot, binds)
@@ -74,8 +85,10 @@ export async function runFlexUninstall (options: FlexDriverOptions, { stateDir }
   }
   output.out(formatInstallation(removed))
   if (live.length > 0) {
-    output.out(`${live.length} still mounted:\n${live.map((target) => `  ${target}\n`).join('')}` +
-      'They work on. kubelet cannot unmount them without the driver: install it again and delete their pods first, or `volbridge unmount --force` each.\n')
+    output.out(
+      `${live.length} still mounted:\n${live.map((target) => `  ${target}\n`).join('')}` +
+        'They work on. kubelet cannot unmount them without the driver: install it again and delete their pods first, or `volbridge unmount --force` each.\n'
+    )
   }
   return failed.length === 0 ? 0 : 1
 }

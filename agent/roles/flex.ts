@@ -10,9 +10,13 @@ import type { DriverKind } from '../../flex/callouts.ts'
 
 async function openAgentLazily (): Promise<NodeDoor> {
   const [{ openAgent }, { chooseCpuLatency }, { choosePlaces }, { ownProgram }] = await Promise.all([
-    import('../cli/agent-process.ts'), import('../cli/cpu-latency.ts'), import('../cli/places.ts'), import('./program.ts')
+    import('../cli/agent-process.ts'), import('../cli/cpu-latency.ts'), import('../cli/places.ts'),
+    import('./program.ts')
   ])
-  return await openAgent({ places: choosePlaces({}, process.env), program: ownProgram(), cpuLatency: () => chooseCpuLatency(undefined, process.env) })
+  return await openAgent({
+    places: choosePlaces({}, process.env), program: ownProgram(),
+    cpuLatency: () => chooseCpuLatency(undefined, process.env)
+  })
 }
 
 /** Answers one call-out and ends the process. */

@@ -34,7 +34,9 @@ async function requireFolder (mounts: Mounts, target: string): Promise<void> {
   const { kind } = await mounts.inspect(target)
   if (kind === 'missing' || kind === 'orphan') refuse('does not exist', 'make it first')
   if (kind !== 'folder') refuse(`is a ${kind}`, 'give an empty folder')
-  if (topMountAt(await readMountinfo(), target) !== undefined) refuse('is a mount point already', 'unmount it, or give another folder')
+  if (topMountAt(await readMountinfo(), target) !== undefined) {
+    refuse('is a mount point already', 'unmount it, or give another folder')
+  }
   if (!await mounts.isEmpty(target)) refuse('is not empty', 'give an empty folder')
 }
 
@@ -50,7 +52,12 @@ async function untilSignalled (output: Output): Promise<void> {
   })
 }
 
-interface Mounted { readonly volume: ConfiguredSession, readonly connection: FuseConnection, readonly mounts: Mounts, readonly target: string }
+interface Mounted {
+  readonly volume: ConfiguredSession
+  readonly connection: FuseConnection
+  readonly mounts: Mounts
+  readonly target: string
+}
 
 /** Writes back, detaches, and answers how many bytes could not be saved. */
 async function unmount ({ volume, connection, mounts, target }: Mounted): Promise<number> {
@@ -67,9 +74,15 @@ async function unmount ({ volume, connection, mounts, target }: Mounted): Promis
 
 /** Answers the exit code. @throws VolumeError when it can't be mounted; then nothing is. */
 export async function mountInForeground (spec: VolumeSpec, directory: string, output: Output): Promise<number> {
-  if (spec.client !== 'fuse') throw new VolumeError('INVALID', '--foreground: only client=fuse is served by a process', { field: '--foreground', remedy: 'leave it out' })
+  if (spec.client !== 'fuse') {
+    throw new VolumeError('INVALID', '--foreground: only client=fuse is served by a process', {
+      field: '--foreground', remedy: 'leave it out'
+    })
+  }
   const target = parseAbsolutePath(path.resolve(directory), 'DIR')
-  const log: Log = (level, _fields, message) => { if (level !== 'debug' && message !== undefined) output.err(`volbridge: ${message}\n`) }
+  const log: Log = (level, _fields, message) => {
+    if (level !== 'debug' && message !== undefined) output.err(`volbridge: ${message}\n`)
+  }
   const addon = loadAddon()
   keepHeapSmall()
   const mounts = new Mounts(new HostCalls())
@@ -78,17 +91,28 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
   const connection = new FuseConnection({ device: attachFuseDevice(addon, fd), readStatus: createStatusReader(), log })
   let volume: ConfiguredSession | undefined
   try {
-    volume = await openNfsVolume({ spec, softReval: true, dirtyBytesMax: dirtySessionBytesMax }, { log: toNfsLog(log), invalidator: connection.invalidator })
-    await mounts.mount({ source: showSource(spec), target, type: fuseType, flags: mountFlagBits(spec.flags), data: fuseMountData(fd, volume.maxReadBytes) }, { keep: [fd] })
+    volume = await openNfsVolume({ spec, softReval: true, dirtyBytesMax: dirtySessionBytesMax }, {
+      log: toNfsLog(log), invalidator: connection.invalidator
+    })
+    await mounts.mount({
+      source: showSource(spec), target, type: fuseType, flags: mountFlagBits(spec.flags),
+      data: fuseMountData(fd, volume.maxReadBytes)
+    }, { keep: [fd] })
     await connection.serve(volume.operations, volume.isSoloWriter)
     const device = topMountAt(await readMountinfo(), target)?.device
     if (device !== undefined) await setReadAhead(device, volume.readAheadBytes / kibibyteBytes)
-    output.err(`volbridge: ${showSource(spec)} is mounted at ${target} as long as this process lives; nobody takes it over. Ctrl-C unmounts.\n`)
+    output.err(
+      `volbridge: ${showSource(spec)} is mounted at ${target} as long as this process lives; nobody takes it over. Ctrl-C unmounts.\n`
+    )
     const ended = connection.ended.then(({ reason }) => reason)
     const how = await Promise.race([ended, untilSignalled(output)])
     if (how !== undefined) output.err(`volbridge: ${how}\n`)
     const lostBytes = how === undefined ? await unmount({ volume, connection, mounts, target }) : 0
-    if (lostBytes > 0) output.err(`volbridge: ${lostBytes} bytes that programs had written could not be saved: the server did not take them in time\n`)
+    if (lostBytes > 0) {
+      output.err(
+        `volbridge: ${lostBytes} bytes that programs had written could not be saved: the server did not take them in time\n`
+      )
+    }
     return lostBytes > 0 ? 1 : 0
   } finally {
     connection.close()

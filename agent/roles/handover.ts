@@ -1,8 +1,8 @@
 /**
  * Two agents and one state folder: who goes on.
  *
- * Owns the rule, and asking the agent that is there. Does not know how an agent ends: sessions and mounts stay in any case, and the successor
- * finds them again.
+ * Owns the rule, and asking the agent that is there. Does not know how an agent ends: sessions and mounts stay in any
+ * case, and the successor finds them again.
  */
 import { VolumeError, messageOf } from '../base/errors.ts'
 import type { Places } from '../cli/places.ts'
@@ -21,7 +21,8 @@ const UNIMPLEMENTED = 12
 /** gRPC's number of a connection that was lost: whoever was asked has just gone. */
 const UNAVAILABLE = 14
 
-/** Semantic versioning's order; a pre-release is before its release. Pre-releases of one version are ordered as texts. */
+/** Semantic versioning's order; a pre-release is before its release. Pre-releases of one version are ordered as
+ * texts. */
 export function compareVersions (a: string, b: string): number {
   const [left, right] = [a, b].map((text) => {
     const [core = '', ...rest] = (text.split('+')[0] ?? '').split('-')
@@ -38,8 +39,9 @@ export function compareVersions (a: string, b: string): number {
 }
 
 /**
- * A newer agent takes over from an older one. Of two equal ones the agent that stays takes over from one that is only there while it is
- * needed; the reverse never happens, whatever the versions, because the agent that stays may serve CSI.
+ * A newer agent takes over from an older one. Of two equal ones the agent that stays takes over from one that is only
+ * there while it is needed; the reverse never happens, whatever the versions, because the agent that stays may serve
+ * CSI.
  */
 export function isSuccessor (newcomer: Contender, incumbent: Contender): boolean {
   if (incumbent.stays && !newcomer.stays) return false
@@ -47,20 +49,32 @@ export function isSuccessor (newcomer: Contender, incumbent: Contender): boolean
   return order > 0 || (order === 0 && newcomer.stays && !incumbent.stays)
 }
 
-/** Whether the agent there has agreed to end; false when it was gone before it answered. @throws VolumeError CONFLICT when it goes on, with both versions. */
+/** Whether the agent there has agreed to end; false when it was gone before it answered. @throws VolumeError CONFLICT
+ * when it goes on, with both versions. */
 export async function askToHandOver (places: Places, self: Contender): Promise<boolean> {
   const client = new RpcClient(loadServices(), places.agentSocket)
   try {
     const { accepted, version, pid } = await client.call('Agent', 'HandOver', self, { deadlineMs: askMs })
     if (accepted) return true
-    throw new VolumeError('CONFLICT', `agent ${version} (pid ${pid}) works with the state folder ${places.stateDir} and goes on; this is ${self.version}`, {
-      remedy: 'one agent a node: only a newer one takes over; stop the other, or give this one a --state-dir and --run-dir of its own'
-    })
+    throw new VolumeError(
+      'CONFLICT',
+      `agent ${version} (pid ${pid}) works with the state folder ${places.stateDir} and goes on; this is ${self.version}`,
+      {
+        remedy:
+          'one agent a node: only a newer one takes over; stop the other, or give this one a --state-dir and --run-dir of its own'
+      }
+    )
   } catch (error) {
     if (error instanceof VolumeError) throw error
     if (error instanceof CallError && error.code === UNAVAILABLE && !error.agentAnswered) return false
-    const why = error instanceof CallError && error.code === UNIMPLEMENTED ? 'it is of a version that cannot hand over' : messageOf(error)
-    throw new VolumeError('CONFLICT', `another agent works with the state folder ${places.stateDir}, and does not hand over: ${why}`, { cause: error, remedy: 'stop it' })
+    const why = error instanceof CallError && error.code === UNIMPLEMENTED
+      ? 'it is of a version that cannot hand over'
+      : messageOf(error)
+    throw new VolumeError(
+      'CONFLICT',
+      `another agent works with the state folder ${places.stateDir}, and does not hand over: ${why}`,
+      { cause: error, remedy: 'stop it' }
+    )
   } finally {
     client.close()
   }

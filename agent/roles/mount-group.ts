@@ -1,8 +1,10 @@
 /**
- * A mount group's claim to the volume's root: once, with set-group-id, so that what other clients make there belongs to it as well.
+ * A mount group's claim to the volume's root: once, with set-group-id, so that what other clients make there belongs to
+ * it as well.
  *
- * Owns what is asked of the server and what is said when it refuses: a refusal is no reason not to mount, because mode bits or an ACL may
- * let the group in all the same. Objects below keep what the server says of them; new ones are `agent/fs/creations.ts`.
+ * Owns what is asked of the server and what is said when it refuses: a refusal is no reason not to mount, because mode
+ * bits or an ACL may let the group in all the same. Objects below keep what the server says of them; new ones are
+ * `agent/fs/creations.ts`.
  */
 import { within } from '../base/deadline.ts'
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
@@ -26,11 +28,18 @@ export async function claimRoot ({ setattr, backend }: Root, group: number): Pro
   const found = await attributesOf({ root: backend.root, getattr: async (...args) => await backend.getattr(...args) })
   if (isErrno(found)) return said(group, `it could not be read (${errnoName(found)})`)
   if (found.gid === group && (found.mode & groupBits) === groupBits) return undefined
-  // Another mount group was here before us: pods of two groups share the volume, and taking it from the first would shut its pods out.
-  if (found.gid !== group && (found.mode & SET_GID) !== 0) return said(group, `it belongs to group ${found.gid} with set-group-id, and is left to it`)
+  // Another mount group was here before us: pods of two groups share the volume, and taking it from the first would
+  // shut its pods out.
+  if (found.gid !== group && (found.mode & SET_GID) !== 0) {
+    return said(group, `it belongs to group ${found.gid} with set-group-id, and is left to it`)
+  }
   const caller = { uid: 0, gid: 0, pid: 0, credential: clientCredential }
   const changes = { gid: group, mode: (found.mode & 0o7777) | groupBits }
-  const answer = await within(askMs, Promise.resolve(setattr(rootNodeid, undefined, changes, caller)), () => Errno.ETIMEDOUT)
+  const answer = await within(
+    askMs,
+    Promise.resolve(setattr(rootNodeid, undefined, changes, caller)),
+    () => Errno.ETIMEDOUT
+  )
   return isErrno(answer) ? said(group, `the server refuses to give it away (${errnoName(answer)})`) : undefined
 }
 

@@ -1,7 +1,8 @@
 /**
  * A file system over NFS, composed: client, core and what is known about the server.
  *
- * Owns how options become parameters of the parts. Used by a session process and by a mount in the foreground; does not know FUSE.
+ * Owns how options become parameters of the parts. Used by a session process and by a mount in the foreground; does not
+ * know FUSE.
  */
 import { within } from '../base/deadline.ts'
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
@@ -33,9 +34,12 @@ export interface NfsVolumeParts {
 
 async function rootModeOf (client: NfsClient): Promise<number> {
   const { root } = client.backend
-  const found = root.attributes ?? await within(rootMs, client.backend.getattr(root.handle, clientCredential), () => Errno.ETIMEDOUT)
+  const found = root.attributes ??
+    await within(rootMs, client.backend.getattr(root.handle, clientCredential), () => Errno.ETIMEDOUT)
   if (!isErrno(found)) return found.mode
-  throw new VolumeError('UNAVAILABLE', `server: the volume's root can't be read (${errnoName(found)})`, { field: 'server', remedy: 'check the export' })
+  throw new VolumeError('UNAVAILABLE', `server: the volume's root can't be read (${errnoName(found)})`, {
+    field: 'server', remedy: 'check the export'
+  })
 }
 
 /** A volume that is shared after all may have thousands of such files: the first are named, then every thousandth. */
@@ -44,11 +48,19 @@ function warnOfSharing (log: NfsLog): (path: string) => void {
   return (path) => {
     count += 1
     if (count > 20 && count % 1000 !== 0) return
-    log.warn({ path, count }, `consistency=solowriter has ended for ${path}: somebody else changed it; it is handled as with consistency=standard now`)
+    log.warn(
+      { path, count },
+      `consistency=solowriter has ended for ${path}: somebody else changed it; it is handled as with consistency=standard now`
+    )
   }
 }
 
-function filesystemOf ({ spec, softReval, dirtyBytesMax }: Omit<SessionConfiguration, 'key'>, client: NfsClient, { invalidator, log }: NfsVolumeParts, arena: MemoryArena): Filesystem {
+function filesystemOf (
+  { spec, softReval, dirtyBytesMax }: Omit<SessionConfiguration, 'key'>,
+  client: NfsClient,
+  { invalidator, log }: NfsVolumeParts,
+  arena: MemoryArena
+): Filesystem {
   const { acregminMs, acregmaxMs, acdirminMs, acdirmaxMs, noac, lookupCache, cto } = spec.target.options
   return new Filesystem({
     backend: client.backend,
@@ -68,7 +80,10 @@ function filesystemOf ({ spec, softReval, dirtyBytesMax }: Omit<SessionConfigura
 }
 
 /** Connects and resolves the root. @throws VolumeError naming the attribute that is wrong. */
-export async function openNfsVolume (configuration: Omit<SessionConfiguration, 'key'>, parts: NfsVolumeParts): Promise<ConfiguredSession> {
+export async function openNfsVolume (
+  configuration: Omit<SessionConfiguration, 'key'>,
+  parts: NfsVolumeParts
+): Promise<ConfiguredSession> {
   const client = await connectNfs(configuration.spec.target, { log: parts.log })
   try {
     const rootMode = await rootModeOf(client)
@@ -76,7 +91,9 @@ export async function openNfsVolume (configuration: Omit<SessionConfiguration, '
     const arena = new MemoryArena(configuration.dirtyBytesMax)
     const operations = filesystemOf(configuration, client, parts, arena)
     const { mountGroup, flags } = configuration.spec
-    const note = mountGroup === undefined || flags.readOnly ? undefined : await claimRoot({ setattr: operations.setattr.bind(operations), backend: client.backend }, mountGroup)
+    const note = mountGroup === undefined || flags.readOnly
+      ? undefined
+      : await claimRoot({ setattr: operations.setattr.bind(operations), backend: client.backend }, mountGroup)
     if (note !== undefined) parts.log.warn({ op: 'mount-group' }, note)
     const health = new ServerHealth(client)
     health.watch()

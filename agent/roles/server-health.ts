@@ -1,8 +1,9 @@
 /**
  * What is known about a volume's server: probed while nothing is heard, never guessed.
  *
- * Owns when to ask and what the last answer means. Asks at most one question at a time: a `hard` mount never gives a call up, so a
- * question to a silent server stays pending, and a second one would only queue behind it. Does not know NFS beyond the client's API.
+ * Owns when to ask and what the last answer means. Asks at most one question at a time: a `hard` mount never gives a
+ * call up, so a question to a silent server stays pending, and a second one would only queue behind it. Does not know
+ * NFS beyond the client's API.
  */
 import type { SessionHealth, SessionStatistics } from '../session/control.ts'
 import { errnoName, isErrno } from '../base/errno.ts'
@@ -19,14 +20,18 @@ export interface Health { readonly health: SessionHealth, readonly reason: strin
 const idleMs = 15_000
 const probeMs = 5000
 
-const encode = ({ totalBytes, freeBytes, availableBytes, totalFiles, freeFiles, availableFiles }: FilesystemStatistics): Omit<SessionStatistics, 'stale' | 'ageMs'> => ({
-  totalBytes: `${totalBytes}`,
-  usedBytes: `${totalBytes > freeBytes ? totalBytes - freeBytes : 0n}`,
-  availableBytes: `${availableBytes}`,
-  totalInodes: `${totalFiles}`,
-  usedInodes: `${totalFiles > freeFiles ? totalFiles - freeFiles : 0n}`,
-  availableInodes: `${availableFiles}`
-})
+const encode =
+  ({ totalBytes, freeBytes, availableBytes, totalFiles, freeFiles, availableFiles }: FilesystemStatistics): Omit<
+    SessionStatistics,
+    'stale' | 'ageMs'
+  > => ({
+    totalBytes: `${totalBytes}`,
+    usedBytes: `${totalBytes > freeBytes ? totalBytes - freeBytes : 0n}`,
+    availableBytes: `${availableBytes}`,
+    totalInodes: `${totalFiles}`,
+    usedInodes: `${totalFiles > freeFiles ? totalFiles - freeFiles : 0n}`,
+    availableInodes: `${availableFiles}`
+  })
 
 export class ServerHealth {
   readonly #server: AskedServer
@@ -48,7 +53,9 @@ export class ServerHealth {
     // Figures to fall back on, should the server fall silent before anybody has asked for them.
     if (this.#timer === undefined) this.statistics(probeMs).catch(() => undefined)
     this.#timer ??= setInterval(() => {
-      if (this.#isProbing || (this.#last.health === 'healthy' && this.#server.transport.sinceLastReplyMs() < idleMs)) return
+      if (this.#isProbing || (this.#last.health === 'healthy' && this.#server.transport.sinceLastReplyMs() < idleMs)) {
+        return
+      }
       this.#isProbing = true
       // A probe answers; it does not reject. If it ever did, the next one tells.
       this.probe(probeMs).catch(() => undefined).finally(() => { this.#isProbing = false })
@@ -61,7 +68,10 @@ export class ServerHealth {
   /** The state as far as it is known now, without asking. */
   get current (): Health {
     if ((this.#server.transport.gauges()['notResponding'] ?? 0) > 0) {
-      return { health: 'unreachable', reason: `the server ${this.#server.transport.serverAddress} does not answer; check the server and the network` }
+      return {
+        health: 'unreachable',
+        reason: `the server ${this.#server.transport.serverAddress} does not answer; check the server and the network`
+      }
     }
     // Something was heard since the question that stayed open: that trouble is over.
     if (this.#last.health === 'unreachable' && !this.#isSilent()) return { health: 'healthy', reason: '' }
@@ -84,16 +94,24 @@ export class ServerHealth {
       const answer = await this.#server.statistics(deadlineMs)
       if (isErrno(answer)) {
         this.#silentSinceMs = askedMs
-        throw new VolumeError('UNAVAILABLE', `the server gives no statistics (${errnoName(answer)})`, { remedy: 'check the server and the network' })
+        throw new VolumeError('UNAVAILABLE', `the server gives no statistics (${errnoName(answer)})`, {
+          remedy: 'check the server and the network'
+        })
       }
       this.#statistics = { answer, atMs: this.#now() }
       this.#silentSinceMs = answer.stale ? askedMs : undefined
       if (answer.stale && this.#last.health === 'healthy') {
-        this.#last = { health: 'unreachable', reason: `the server ${this.#server.transport.serverAddress} did not answer within ${deadlineMs} ms; check the server and the network` }
+        this.#last = {
+          health: 'unreachable',
+          reason:
+            `the server ${this.#server.transport.serverAddress} did not answer within ${deadlineMs} ms; check the server and the network`
+        }
       }
       return { ...encode(answer.statistics), stale: answer.stale, ageMs: answer.ageMs }
     }
-    if (this.#statistics === undefined) throw new VolumeError('UNAVAILABLE', 'the server does not answer', { remedy: 'check the server and the network' })
+    if (this.#statistics === undefined) {
+      throw new VolumeError('UNAVAILABLE', 'the server does not answer', { remedy: 'check the server and the network' })
+    }
     const { answer, atMs } = this.#statistics
     return { ...encode(answer.statistics), stale: true, ageMs: Math.round(answer.ageMs + this.#now() - atMs) }
   }

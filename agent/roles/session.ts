@@ -1,7 +1,8 @@
 /**
  * The session's process, composed: the inherited FUSE descriptor, the control socket, and an NFS volume behind them.
  *
- * Owns what such a process loads (no parser, no gRPC, no logging library: it has to stay small) and which signals it survives.
+ * Owns what such a process loads (no parser, no gRPC, no logging library: it has to stay small) and which signals it
+ * survives.
  */
 import { writeSync } from 'node:fs'
 import type { NfsLog } from '../nfs/transport-log.ts'
@@ -22,8 +23,8 @@ const fuseFd = 3
 /** And /dev/cpu_dma_latency there, if it says so. */
 const latencyFd = 4
 /**
- * How long the loop stays awake for the next request or reply. A call to a server on the same rack and the next call of the same
- * program come within it; a server further away than that is slept for (native/busy_poll.c).
+ * How long the loop stays awake for the next request or reply. A call to a server on the same rack and the next call of
+ * the same program come within it; a server further away than that is slept for (native/busy_poll.c).
  */
 const busyPollMicroseconds = 100
 
@@ -31,15 +32,19 @@ const busyPollMicroseconds = 100
 function jsonLog (): Log {
   return (level, fields, message) => {
     if (level === 'debug') return
-    const line = JSON.stringify({ level, time: new Date().toISOString(), pid: process.pid, ...fields, msg: message },
-      (_key, value: unknown) => typeof value === 'bigint' ? value.toString() : value)
+    const line = JSON.stringify(
+      { level, time: new Date().toISOString(), pid: process.pid, ...fields, msg: message },
+      (_key, value: unknown) => typeof value === 'bigint' ? value.toString() : value
+    )
     // A full disk loses the line, not the mount.
     try { writeSync(2, `${line}\n`) } catch { /* nowhere to say it */ }
   }
 }
 
 export function toNfsLog (log: Log): NfsLog {
-  const at = (level: 'debug' | 'info' | 'warn' | 'error') => (facts: object, message: string) => { log(level, { op: 'nfs', ...facts }, message) }
+  const at = (level: 'debug' | 'info' | 'warn' | 'error') => (facts: object, message: string) => {
+    log(level, { op: 'nfs', ...facts }, message)
+  }
   return { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') }
 }
 
@@ -48,7 +53,8 @@ function socketPathOf (args: readonly string[]): string | undefined {
   return at === -1 ? undefined : args[at + 1]
 }
 
-/** `volbridge session --socket PATH`: internal, started by the agent with /dev/fuse as descriptor 3 and, with --cpu-latency, /dev/cpu_dma_latency as 4. Answers the exit code. */
+/** `volbridge session --socket PATH`: internal, started by the agent with /dev/fuse as descriptor 3 and, with
+ * --cpu-latency, /dev/cpu_dma_latency as 4. Answers the exit code. */
 export async function runSessionRole (args: readonly string[]): Promise<number> {
   const socketPath = socketPathOf(args)
   if (socketPath === undefined) {
@@ -76,7 +82,8 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
     readStatus: createStatusReader(),
     requestLimits: fuseRequestLimits,
     isTrusted: (socket) => peerOf(socket, addon)?.uid === process.geteuid?.(),
-    configure: async (configuration, { invalidator }) => await openNfsVolume(configuration, { log: toNfsLog(log), invalidator })
+    configure: async (configuration, { invalidator }) =>
+      await openNfsVolume(configuration, { log: toNfsLog(log), invalidator })
   })
   log('info', { op: 'session', outcome: 'ended', errno: end.errno }, end.reason)
   // Timers and half-closed connections of a finished session are nobody's business any more.

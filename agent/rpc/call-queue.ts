@@ -1,6 +1,7 @@
 /**
  * Calls that wait for a place in flight, first come first served.
- * Owns the order; calls that were settled while waiting are passed over. Taking one costs the same however long the queue is.
+ * Owns the order; calls that were settled while waiting are passed over. Taking one costs the same however long the
+ * queue is.
  */
 import type { PendingCall } from './call.ts'
 

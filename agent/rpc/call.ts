@@ -57,8 +57,15 @@ export class PendingCall {
   #majorAtMs: number
 
   constructor (facts: {
-    xid: number, procedure: string, takesMemory: boolean, nowMs: number, recovery: RecoveryOptions, parts: readonly Buffer[]
-    decode: (input: XdrReader) => unknown, resolve: (value: unknown) => void, reject: (error: Error) => void
+    xid: number
+    procedure: string
+    takesMemory: boolean
+    nowMs: number
+    recovery: RecoveryOptions
+    parts: readonly Buffer[]
+    decode: (input: XdrReader) => unknown
+    resolve: (value: unknown) => void
+    reject: (error: Error) => void
     trace: CallTrace | undefined
   }) {
     this.xid = facts.xid
@@ -76,8 +83,8 @@ export class PendingCall {
   }
 
   /**
-   * What is due now: `major` when `retrans` retransmissions' worth of time has passed, `minor` when the call should be sent again.
-   * Each minor timeout is longer than the last by `timeo`.
+   * What is due now: `major` when `retrans` retransmissions' worth of time has passed, `minor` when the call should be
+   * sent again. Each minor timeout is longer than the last by `timeo`.
    */
   due (nowMs: number, recovery: RecoveryOptions): 'major' | 'minor' | undefined {
     if (nowMs >= this.#majorAtMs) {
@@ -108,7 +115,8 @@ export class PendingCall {
   }
 }
 
-/** The kernel's rule for a linear back-off: initial value plus one increment per retransmission (xprt_calc_majortimeo). */
+/** The kernel's rule for a linear back-off: initial value plus one increment per retransmission
+ * (xprt_calc_majortimeo). */
 function majorMs ({ timeoMs, retrans }: RecoveryOptions): number {
   return timeoMs * (1 + retrans)
 }

@@ -1,9 +1,9 @@
 /**
  * Calls over one connection at a time.
  *
- * Owns what is pending: the calls in flight (at most `callsInFlightMax`, sent again with the same xid on every new connection), the
- * queue behind them, their timeouts, and the rule that a call whose bytes are still being sent is not settled before its connection
- * was closed. Does not know how connections are made.
+ * Owns what is pending: the calls in flight (at most `callsInFlightMax`, sent again with the same xid on every new
+ * connection), the queue behind them, their timeouts, and the rule that a call whose bytes are still being sent is not
+ * settled before its connection was closed. Does not know how connections are made.
  */
 import { encodeCallHead, finishCall } from '../../proto/rpc/call.ts'
 import type { Procedure } from '../../proto/rpc/procedure.ts'
@@ -13,7 +13,15 @@ import { XdrReader } from '../../proto/xdr/reader.ts'
 import { XdrWriter } from '../../proto/xdr/writer.ts'
 import { messageOf, TransportError, WireError } from '../base/errors.ts'
 import { callsInFlightMax } from '../base/limits.ts'
-import { type BulkResult, type Caller, type CallTrace, PendingCall, type RecoveryOptions, RejectedError, timeoutMsMax } from './call.ts'
+import {
+  type BulkResult,
+  type Caller,
+  type CallTrace,
+  PendingCall,
+  type RecoveryOptions,
+  RejectedError,
+  timeoutMsMax
+} from './call.ts'
 import { CallQueue } from './call-queue.ts'
 import { type Connection, type ConnectionParts, showEndpoint } from './connection.ts'
 import type { DisconnectReason, RpcObserver } from './events.ts'
@@ -44,7 +52,8 @@ export class Channel implements Caller {
   /** Since when calls are waiting on this connection without any answer. */
   #silentSinceMs = 0
   #silentRounds = 0
-  /** What had come on this connection when it was looked at last, and when more had come: a slow answer is no silence. */
+  /** What had come on this connection when it was looked at last, and when more had come: a slow answer is no
+   * silence. */
   #receivedBytes = 0
   #receivedMs: number | undefined
   #outageSinceMs: number | undefined
@@ -92,7 +101,10 @@ export class Channel implements Caller {
   tick (nowMs: number): void {
     if (this.pending === 0) return
     this.#noteProgress(nowMs)
-    const limitMs = Math.min(Math.max(timeoutMsMax, this.#options.recovery.timeoMs), this.#options.recovery.timeoMs * (1 + this.#silentRounds))
+    const limitMs = Math.min(
+      Math.max(timeoutMsMax, this.#options.recovery.timeoMs),
+      this.#options.recovery.timeoMs * (1 + this.#silentRounds)
+    )
     if (this.#connection !== undefined && this.#inFlight.size > 0 && nowMs - this.#silentSinceMs >= limitMs) {
       // Each time longer: a server that needs more than `timeo` for one call must be allowed to finish it.
       this.#silentRounds++
@@ -108,7 +120,13 @@ export class Channel implements Caller {
     this.#receivedBytes = receivedBytes
   }
 
-  #issue<A, R> (procedure: Procedure<A, unknown>, args: A, credential: Buffer, takesMemory: boolean, trace: CallTrace | undefined): Promise<R> {
+  #issue<A, R> (
+    procedure: Procedure<A, unknown>,
+    args: A,
+    credential: Buffer,
+    takesMemory: boolean,
+    trace: CallTrace | undefined
+  ): Promise<R> {
     if (this.#closed !== undefined) return Promise.reject(this.#closed)
     return new Promise<R>((resolve, reject) => {
       const xid = this.#options.nextXid()
@@ -163,7 +181,8 @@ export class Channel implements Caller {
       this.#isConnecting = false
       if (connection !== undefined) this.#adopt(connection)
     }, (error: unknown) => {
-      // The reconnector turns every failure into another attempt; what arrives here is a bug, and nobody may wait for ever because of it.
+      // The reconnector turns every failure into another attempt; what arrives here is a bug, and nobody may wait for
+      // ever because of it.
       this.#isConnecting = false
       this.#rejectAll(error instanceof Error ? error : new Error(messageOf(error)))
     })
@@ -185,7 +204,9 @@ export class Channel implements Caller {
     this.#repliesHere = 0
     this.#address = showEndpoint(connection.endpoint)
     this.#parts.counters.connects++
-    this.#observe({ kind: 'connected', address: this.#address, sourcePort: connection.sourcePort, pending: this.pending })
+    this.#observe({
+      kind: 'connected', address: this.#address, sourcePort: connection.sourcePort, pending: this.pending
+    })
     for (const call of this.#inFlight.values()) this.#send(call, connection)
     connection.attach(this.#takeRecord, (reason, detail) => { this.#lost(connection, reason, detail) })
   }
@@ -203,7 +224,10 @@ export class Channel implements Caller {
     this.#connection = undefined
     this.#parts.counters.disconnects++
     this.#observe({ kind: 'disconnected', address: this.#address, reason, detail, pending: this.pending })
-    this.#reconnector.lost(reason, { livedMs: this.#parts.clock.nowMs() - this.#connectedAtMs, replies: this.#repliesHere, pending: this.#inFlight.size })
+    this.#reconnector.lost(reason, {
+      livedMs: this.#parts.clock.nowMs() - this.#connectedAtMs, replies: this.#repliesHere,
+      pending: this.#inFlight.size
+    })
     this.#advanceQueue()
     // An idle connection that servers close after some minutes is not missed until somebody calls.
     if (this.#inFlight.size > 0) this.#connect()
@@ -272,7 +296,8 @@ export class Channel implements Caller {
     this.#outageSinceMs = undefined
   }
 
-  /** The connection is about to be closed as garbage, which sends the call again; after some of these it is given up. */
+  /** The connection is about to be closed as garbage, which sends the call again; after some of these it is given
+   * up. */
   #undecodable (call: PendingCall, error: unknown): void {
     if (!(error instanceof WireError)) return
     call.undecodable++
@@ -307,11 +332,19 @@ export class Channel implements Caller {
     }
     // Not one answer, nor a part of one, since this call was made: whatever this connection is, it is no use.
     const isSilent = Math.max(this.#lastReplyMs ?? 0, this.#receivedMs ?? 0) < call.issuedAtMs
-    if (isSilent || (givenUp && this.#connection?.isSending === true)) this.#lose('silent', `${call.procedure} was not answered for ${Math.round(nowMs - call.issuedAtMs)} ms`)
+    if (isSilent || (givenUp && this.#connection?.isSending === true)) {
+      this.#lose('silent', `${call.procedure} was not answered for ${Math.round(nowMs - call.issuedAtMs)} ms`)
+    }
     if (!givenUp) return
     this.#parts.counters.softFailures++
     this.#inFlight.delete(call.xid)
-    call.reject(new TransportError('TIMED_OUT', `${call.procedure} was not answered within ${Math.round(nowMs - call.issuedAtMs)} ms`, { sent: call.sends > 0 }))
+    call.reject(
+      new TransportError(
+        'TIMED_OUT',
+        `${call.procedure} was not answered within ${Math.round(nowMs - call.issuedAtMs)} ms`,
+        { sent: call.sends > 0 }
+      )
+    )
     this.#advanceQueue()
   }
 }

@@ -1,8 +1,8 @@
 /**
  * The transport of one mount: nconnect channels to one server, one timer for all of them.
  *
- * Owns the choice of the channel and the tick. With more than one channel the first carries no file data, so that a LOOKUP never
- * waits behind a megabyte. Does not know NFS: procedures come as table rows.
+ * Owns the choice of the channel and the tick. With more than one channel the first carries no file data, so that a
+ * LOOKUP never waits behind a megabyte. Does not know NFS: procedures come as table rows.
  */
 import { randomInt } from 'node:crypto'
 import type { Procedure } from '../../proto/rpc/procedure.ts'
@@ -50,7 +50,17 @@ export class RpcClient implements Caller {
   #cancelTrim: (() => void) | undefined
   #isClosed = false
 
-  constructor ({ route, nconnect, recovery, resvport, connectMs = 10_000, observe = () => undefined, clock = systemClock, random = Math.random, firstXid = randomInt(xidMax) }: RpcClientOptions) {
+  constructor ({
+    route,
+    nconnect,
+    recovery,
+    resvport,
+    connectMs = 10_000,
+    observe = () => undefined,
+    clock = systemClock,
+    random = Math.random,
+    firstXid = randomInt(xidMax)
+  }: RpcClientOptions) {
     this.#xid = firstXid
     this.#clock = clock
     this.#tickMs = Math.min(tickMsMax, Math.max(tickMsMin, recovery.timeoMs / 8))

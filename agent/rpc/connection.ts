@@ -1,8 +1,8 @@
 /**
  * One TCP connection that carries records.
  *
- * Owns a socket from connect to close: batching of writes, receiving into the framer's windows, and the one report of its end.
- * Does not know calls, and never comes back: the reconnector makes a new one.
+ * Owns a socket from connect to close: batching of writes, receiving into the framer's windows, and the one report of
+ * its end. Does not know calls, and never comes back: the reconnector makes a new one.
  */
 import { connect, type Socket } from 'node:net'
 import { messageOf, TransportError, WireError } from '../base/errors.ts'
@@ -18,7 +18,8 @@ export interface Endpoint {
   readonly port: number
 }
 
-export const showEndpoint = ({ address, port }: Endpoint): string => address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+export const showEndpoint = ({ address, port }: Endpoint): string =>
+  address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 
 export interface ConnectionParts {
   readonly clock: Clock
@@ -26,13 +27,14 @@ export interface ConnectionParts {
   readonly counters: RpcCounters
 }
 
-/** Up to this a part is copied together with its neighbours: an entry of a gathered write costs more than the copy. A page of a WRITE is. */
+/** Up to this a part is copied together with its neighbours: an entry of a gathered write costs more than the copy. A
+ * page of a WRITE is. */
 const joinBytesMax = 8 * 1024
 /** Memory for that, used again and again. What does not fit goes uncopied. */
 const joinedBytesMax = 64 * 1024
 /**
- * More waiting parts than this leave at once, not at the end of the turn: with 64 calls in flight the server works on the first ones
- * while we make the others (measured: 15 % more calls per second than one write per turn).
+ * More waiting parts than this leave at once, not at the end of the turn: with 64 calls in flight the server works on
+ * the first ones while we make the others (measured: 15 % more calls per second than one write per turn).
  */
 const waitingPartsMax = 16
 /** Half-open connections are noticed while idle; with calls pending their own timers are faster. */
@@ -71,20 +73,34 @@ export class Connection {
     })
   }
 
-  /** Connects within `deadlineMs`. @throws TransportError REFUSED, UNREACHABLE or TIMED_OUT; its cause is the socket's error. */
-  static async open (endpoint: Endpoint, sourcePort: number | undefined, deadlineMs: number, parts: ConnectionParts): Promise<Connection> {
+  /** Connects within `deadlineMs`. @throws TransportError REFUSED, UNREACHABLE or TIMED_OUT; its cause is the socket's
+   * error. */
+  static async open (
+    endpoint: Endpoint,
+    sourcePort: number | undefined,
+    deadlineMs: number,
+    parts: ConnectionParts
+  ): Promise<Connection> {
     const connection = new Connection(endpoint, sourcePort, parts)
     const socket = connection.#socket
     await new Promise<void>((resolve, reject) => {
       const cancel = parts.clock.after(deadlineMs, () => {
         socket.destroy()
-        reject(new TransportError('TIMED_OUT', `no connection to ${showEndpoint(endpoint)} within ${deadlineMs} ms`, { sent: false }))
+        reject(
+          new TransportError('TIMED_OUT', `no connection to ${showEndpoint(endpoint)} within ${deadlineMs} ms`, {
+            sent: false
+          })
+        )
       })
       socket.once('connect', () => { cancel(); resolve() })
       socket.once('error', (error: NodeJS.ErrnoException) => {
         cancel()
         const code = error.code === 'ECONNREFUSED' ? 'REFUSED' : 'UNREACHABLE'
-        reject(new TransportError(code, `cannot connect to ${showEndpoint(endpoint)}: ${error.message}`, { sent: false, cause: error }))
+        reject(
+          new TransportError(code, `cannot connect to ${showEndpoint(endpoint)}: ${error.message}`, {
+            sent: false, cause: error
+          })
+        )
       })
     })
     connection.#watch()
@@ -119,8 +135,8 @@ export class Connection {
   }
 
   /**
-   * Ends it without a report. Nothing that was handed to `send` is read afterwards. `abrupt` sends RST, which leaves no TIME_WAIT
-   * behind, so the same source port (by which servers recognise repeated calls) can be used again at once.
+   * Ends it without a report. Nothing that was handed to `send` is read afterwards. `abrupt` sends RST, which leaves no
+   * TIME_WAIT behind, so the same source port (by which servers recognise repeated calls) can be used again at once.
    */
   close ({ abrupt }: { abrupt: boolean }): void {
     this.#onClosed = undefined

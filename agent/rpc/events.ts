@@ -7,13 +7,25 @@ export type DisconnectReason = 'lost' | 'ended' | 'silent' | 'garbage'
 
 export type RpcEvent =
   | { readonly kind: 'connected', readonly address: string, readonly sourcePort: number, readonly pending: number }
-  | { readonly kind: 'disconnected', readonly address: string, readonly reason: DisconnectReason, readonly detail: string, readonly pending: number }
+  | {
+    readonly kind: 'disconnected'
+    readonly address: string
+    readonly reason: DisconnectReason
+    readonly detail: string
+    readonly pending: number
+  }
   /** A round over all addresses failed. */
   | { readonly kind: 'unreachable', readonly detail: string, readonly attempt: number, readonly retryInMs: number }
   /** This address answers, but is not the server that was mounted. */
   | { readonly kind: 'address-refused', readonly address: string, readonly detail: string }
   /** nfs(5): a major timeout. With `hard` the call goes on. */
-  | { readonly kind: 'not-responding', readonly address: string, readonly procedure: string, readonly waitedMs: number, readonly givenUp: boolean }
+  | {
+    readonly kind: 'not-responding'
+    readonly address: string
+    readonly procedure: string
+    readonly waitedMs: number
+    readonly givenUp: boolean
+  }
   | { readonly kind: 'responding', readonly address: string, readonly outageMs: number }
   /** A reply could not be understood. */
   | { readonly kind: 'undecodable', readonly procedure: string, readonly detail: string, readonly givenUp: boolean }

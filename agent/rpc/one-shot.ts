@@ -38,7 +38,11 @@ export async function callOnce<A, R> (procedure: Procedure<A, R>, args: A, optio
   }
 }
 
-async function openShortLived ({ endpoint, resvport }: OneShotOptions, clock: Clock, endMs: number): Promise<Connection> {
+async function openShortLived (
+  { endpoint, resvport }: OneShotOptions,
+  clock: Clock,
+  endMs: number
+): Promise<Connection> {
   const parts = { clock, pool: new RecordPool(0), counters: newCounters() }
   const open = (sourcePort?: number): Promise<Connection> =>
     Connection.open(endpoint, sourcePort, Math.max(1, endMs - clock.nowMs()), parts)
@@ -53,7 +57,8 @@ async function openShortLived ({ endpoint, resvport }: OneShotOptions, clock: Cl
 }
 
 async function ask<A, R> (
-  connection: Connection, procedure: Procedure<A, R>, args: A, credential: Buffer, { clock, endMs }: { clock: Clock, endMs: number }
+  connection: Connection, procedure: Procedure<A, R>, args: A, credential: Buffer,
+  { clock, endMs }: { clock: Clock, endMs: number }
 ): Promise<R> {
   const xid = randomInt(0x7fff_ffff)
   const out = new XdrWriter()
@@ -79,7 +84,11 @@ async function ask<A, R> (
           memory?.release()
         }
       }, (_reason, detail) => {
-        reject(new TransportError('LOST', `${where} ended the connection before answering ${procedure.name}: ${detail}`, { sent: true }))
+        reject(
+          new TransportError('LOST', `${where} ended the connection before answering ${procedure.name}: ${detail}`, {
+            sent: true
+          })
+        )
       })
       connection.send(finishCall(out))
     })

@@ -1,8 +1,8 @@
 /**
  * Getting a connection, again and again.
  *
- * Owns back-off, the order of addresses and the choice of source ports. Does not know what is pending; the channel asks for a
- * connection when it needs one.
+ * Owns back-off, the order of addresses and the choice of source ports. Does not know what is pending; the channel asks
+ * for a connection when it needs one.
  */
 import { messageOf, TransportError } from '../base/errors.ts'
 import type { Clock } from './clock.ts'
@@ -32,8 +32,9 @@ const backoffMsMax = 5_000
 /** Calls that wait when a good connection ends: other nodes have lost theirs at this moment too. */
 const spreadMs = 500
 /**
- * After a connection that lived at least this long the next attempt is made soon, or at once if nobody waits. One that answered something and died sooner costs
- * the first pause; one that answered nothing, or garbage, a longer pause every time: nothing a server does makes us spin.
+ * After a connection that lived at least this long the next attempt is made soon, or at once if nobody waits. One that
+ * answered something and died sooner costs the first pause; one that answered nothing, or garbage, a longer pause every
+ * time: nothing a server does makes us spin.
  */
 const healthyMs = 1_000
 /** The kernel's sunrpc.min_resvport; below are well-known services. */
@@ -87,7 +88,10 @@ export class Reconnector {
       this.#failures++
       this.#round++
       this.#parts.counters.failedRounds++
-      this.#options.observe({ kind: 'unreachable', detail: this.#trouble, attempt: this.#failures, retryInMs: Math.round(this.#backoffMs(0.5)) })
+      this.#options.observe({
+        kind: 'unreachable', detail: this.#trouble, attempt: this.#failures,
+        retryInMs: Math.round(this.#backoffMs(0.5))
+      })
     }
     return undefined
   }
@@ -102,7 +106,8 @@ export class Reconnector {
   #backoffMs (random = this.#options.random()): number {
     if (this.#failures === 0) return this.#isCrowded ? random * spreadMs : 0
     const fullMs = Math.min(backoffMsMax, backoffFirstMs * 2 ** Math.min(this.#failures - 1, 16))
-    // Half of it is chance: the nodes of a cluster lose a server at the same moment and should not return at the same moment.
+    // Half of it is chance: the nodes of a cluster lose a server at the same moment and should not return at the same
+    // moment.
     return fullMs * (0.5 + random)
   }
 
@@ -173,8 +178,8 @@ export class Reconnector {
   }
 
   /**
-   * The port used last first, because servers find repeated calls by address and port; then some reserved ones, which servers
-   * exporting with `secure` ask for. Any other port is the last resort.
+   * The port used last first, because servers find repeated calls by address and port; then some reserved ones, which
+   * servers exporting with `secure` ask for. Any other port is the last resort.
    */
   * #sourcePorts (endpoint: Endpoint): Generator<number> {
     const last = this.#last
@@ -187,5 +192,6 @@ export class Reconnector {
 }
 
 function isSourcePortError (error: unknown): boolean {
-  return error instanceof TransportError && error.cause instanceof Error && sourcePortErrors.has((error.cause as NodeJS.ErrnoException).code)
+  return error instanceof TransportError && error.cause instanceof Error &&
+    sourcePortErrors.has((error.cause as NodeJS.ErrnoException).code)
 }

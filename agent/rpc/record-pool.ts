@@ -1,8 +1,9 @@
 /**
  * Memory for large records, used again and again.
  *
- * Owns free buffers in a few sizes and the rule how many are kept. A lease is given back exactly once: a second `release` of the same
- * lease does nothing, because by then the buffer may be somebody else's. Does not know what is received into them.
+ * Owns free buffers in a few sizes and the rule how many are kept. A lease is given back exactly once: a second
+ * `release` of the same lease does nothing, because by then the buffer may be somebody else's. Does not know what is
+ * received into them.
  */
 import { kibibyteBytes, mebibyteBytes, recordBytesMax } from '../base/limits.ts'
 import type { RecordMemory } from '../../proto/rpc/record.ts'

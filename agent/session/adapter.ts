@@ -25,12 +25,14 @@ function converted<T, U> (result: MaybePromise<T | Errno>, convert: (answer: T) 
   return isPromise(result) ? result.then(apply) : apply(result)
 }
 
-const openFlagsOf = ({ read, write, append, truncate, direct, sync, execute }: OpenIn): OpenFlags =>
-  ({ read, write, append, truncate, direct, sync, execute })
+const openFlagsOf = ({ read, write, append, truncate, direct, sync, execute }: OpenIn): OpenFlags => ({
+  read, write, append, truncate, direct, sync, execute
+})
 
 /** A reader's close has nothing to report: without this the kernel would ask, and the reader wait, at each one. */
-const openOutOf = ({ handle, keepCache, bypassesCache }: Opened, { write }: OpenIn): OpenOut =>
-  ({ handle, keepCache, closesSilently: !write, ...bypassesCache === true ? { bypassesCache } : undefined })
+const openOutOf = ({ handle, keepCache, bypassesCache }: Opened, { write }: OpenIn): OpenOut => ({
+  handle, keepCache, closesSilently: !write, ...bypassesCache === true ? { bypassesCache } : undefined
+})
 
 export interface AdapterParts {
   readonly operations: FilesystemOperations
@@ -47,14 +49,22 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
   /** An open that nobody waits for any more is closed again. */
   const release = (handle: HandleId): void => {
     const done = operations.release(handle)
-    if (isPromise(done)) done.catch((error: unknown) => { log('error', { op: 'RELEASE', error: messageOf(error) }, 'a handle could not be released') })
+    if (isPromise(done)) {
+      done.catch((error: unknown) => {
+        log('error', { op: 'RELEASE', error: messageOf(error) }, 'a handle could not be released')
+      })
+    }
   }
-  const entryService = <Q, E extends Entry | NoEntry>(serve: (request: Q, call: Call) => MaybePromise<E | Errno>): Service<Q, E> =>
-    ({ serve, accepted: remember })
+  const entryService = <
+    Q,
+    E extends Entry | NoEntry
+  >(serve: (request: Q, call: Call) => MaybePromise<E | Errno>): Service<Q, E> => ({ serve, accepted: remember })
 
   const rename = (request: RenameIn, call: Call): MaybePromise<undefined | Errno> => {
     const { newParent, oldName, newName, noReplace, exchange, whiteout } = request
-    return operations.rename(call.nodeid, toFileName(oldName), newParent, toFileName(newName), { noReplace, exchange, whiteout }, call)
+    return operations.rename(call.nodeid, toFileName(oldName), newParent, toFileName(newName), {
+      noReplace, exchange, whiteout
+    }, call)
   }
   const mknod = ({ kind, mode, major, minor, name }: MknodIn, call: Call): MaybePromise<Entry | Errno> => {
     if (kind === 'directory' || kind === 'symlink') return Errno.EINVAL
@@ -96,13 +106,20 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
     RENAME2: { serve: rename },
     LINK: entryService(({ oldNodeid, name }, call) => operations.link(oldNodeid, call.nodeid, toFileName(name), call)),
     OPEN: {
-      serve: (request, call) => converted(operations.open(call.nodeid, openFlagsOf(request), call),
-        (opened) => openOutOf(opened, request)),
+      serve: (request, call) =>
+        converted(operations.open(call.nodeid, openFlagsOf(request), call), (opened) => openOutOf(opened, request)),
       vanished ({ handle }) { release(handle) }
     },
     CREATE: {
       serve: (request, call) =>
-        operations.create(call.nodeid, toFileName(request.name), request.mode, request.exclusive, openFlagsOf(request), call),
+        operations.create(
+          call.nodeid,
+          toFileName(request.name),
+          request.mode,
+          request.exclusive,
+          openFlagsOf(request),
+          call
+        ),
       accepted ({ entry }) { if (entry.nodeid !== 0) operations.remember(entry.nodeid, 1) },
       vanished ({ opened }) { release(opened.handle) }
     },
@@ -121,7 +138,11 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
     OPENDIR: {
       // The kernel may keep the listing; whether it may still use it at the next open is said by `keepCache` then
       // (kernel fs/fuse/dir.c, fuse_dir_open drops the pages without FOPEN_KEEP_CACHE).
-      serve: (_, call) => converted(operations.opendir(call.nodeid, call), ({ handle, keepCache }) => ({ handle, keepCache, cacheListing: true })),
+      serve: (_, call) =>
+        converted(
+          operations.opendir(call.nodeid, call),
+          ({ handle, keepCache }) => ({ handle, keepCache, cacheListing: true })
+        ),
       vanished ({ handle }) { operations.releasedir(handle) }
     },
     READDIR: listing(false),
@@ -136,4 +157,5 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
   }
 }
 
-const settled = (result: MaybePromise<void>): MaybePromise<undefined> => isPromise(result) ? result.then(() => undefined) : undefined
+const settled = (result: MaybePromise<void>): MaybePromise<undefined> =>
+  isPromise(result) ? result.then(() => undefined) : undefined

@@ -27,7 +27,12 @@ export class Call implements Caller, Interruptible {
   readonly #credentials: Credentials
   readonly #giveUp: (call: Call, errno: Errno) => void
 
-  constructor (header: RequestHeader, startedMs: number, credentials: Credentials, giveUp: (call: Call, errno: Errno) => void) {
+  constructor (
+    header: RequestHeader,
+    startedMs: number,
+    credentials: Credentials,
+    giveUp: (call: Call, errno: Errno) => void
+  ) {
     this.header = header
     this.startedMs = startedMs
     this.#credentials = credentials

@@ -1,8 +1,8 @@
 /**
  * One FUSE connection: device, dispatcher, notifier and interrupts put together.
  *
- * Owns its life: made before the mount, started after it, ready when INIT is answered, ended by the kernel or by `close`. Several may
- * live in one process. Does not know what is served, nor who mounts.
+ * Owns its life: made before the mount, started after it, ready when INIT is answered, ended by the kernel or by
+ * `close`. Several may live in one process. Does not know what is served, nor who mounts.
  */
 import { Errno } from '../base/errno.ts'
 import { HostError } from '../base/errors.ts'
@@ -25,8 +25,9 @@ import { OperationStatistics } from './statistics.ts'
 
 /**
  * What a network file system wants from the kernel.
- * Left out on purpose: WRITEBACK_CACHE (the kernel would own size and mtime; `soloWriterWishes` has it), POSIX_LOCKS and FLOCK_LOCKS (locks stay on this node until
- * the server's can be used), EXPORT_SUPPORT (our inode numbers do not outlive the session), DONT_MASK (the kernel applies the umask).
+ * Left out on purpose: WRITEBACK_CACHE (the kernel would own size and mtime; `soloWriterWishes` has it), POSIX_LOCKS
+ * and FLOCK_LOCKS (locks stay on this node until the server's can be used), EXPORT_SUPPORT (our inode numbers do not
+ * outlive the session), DONT_MASK (the kernel applies the umask).
  */
 export const defaultWishes: InitWishes = {
   maxWriteBytes: ioBytesMax,
@@ -39,18 +40,21 @@ export const defaultWishes: InitWishes = {
     'ASYNC_READ', 'BIG_WRITES', 'ATOMIC_O_TRUNC', 'AUTO_INVAL_DATA', 'ASYNC_DIO', 'PARALLEL_DIROPS', 'CACHE_SYMLINKS',
     // Aborted (ECONNABORTED) can then be told from unmounted (ENODEV).
     'ABORT_ERROR',
-    // The server drops set-id bits on write, truncate and chown. Without this the kernel would send a chmod with the rights of
-    // the writer, who may not be the owner.
+    // The server drops set-id bits on write, truncate and chown. Without this the kernel would send a chmod with the
+    // rights of the writer, who may not be the owner.
     'HANDLE_KILLPRIV_V2',
     'HAS_RESEND'
   ]
 }
 
 /**
- * For one writer alone: the kernel keeps written pages and says size and times itself (kernel Documentation/filesystems/fuse/fuse-io.rst). Files
- * that turn out to be shared bypass its cache; DIRECT_IO_ALLOW_MMAP lets programs map them all the same (Linux 6.6).
+ * For one writer alone: the kernel keeps written pages and says size and times itself (kernel
+ * Documentation/filesystems/fuse/fuse-io.rst). Files that turn out to be shared bypass its cache; DIRECT_IO_ALLOW_MMAP
+ * lets programs map them all the same (Linux 6.6).
  */
-export const soloWriterWishes: InitWishes = { ...defaultWishes, flags: [...defaultWishes.flags, 'WRITEBACK_CACHE', 'DIRECT_IO_ALLOW_MMAP'] }
+export const soloWriterWishes: InitWishes = {
+  ...defaultWishes, flags: [...defaultWishes.flags, 'WRITEBACK_CACHE', 'DIRECT_IO_ALLOW_MMAP']
+}
 
 /** A limit of hours is nothing that a person has to know. */
 const noteLimitMs = 3_600_000
@@ -97,7 +101,15 @@ export class FuseConnection {
    * @throws HostError when the connection ends before that.
    */
   async serve (operations: FilesystemOperations, isSoloWriter = false): Promise<Negotiated> {
-    const { device, log, readStatus, wishes = isSoloWriter ? soloWriterWishes : defaultWishes, now = monotonicMs, requestLimits, underWay = new Int32Array(1) } = this.#parts
+    const {
+      device,
+      log,
+      readStatus,
+      wishes = isSoloWriter ? soloWriterWishes : defaultWishes,
+      now = monotonicMs,
+      requestLimits,
+      underWay = new Int32Array(1)
+    } = this.#parts
     const ready = Promise.withResolvers<Negotiated>()
     const { statistics } = this
     const timeout = requestLimits === undefined ? undefined : requestTimeoutFor(requestLimits())
@@ -123,7 +135,12 @@ export class FuseConnection {
     device.listen({
       requests: (count) => { dispatcher.requests(count) },
       ended: (errno) => {
-        ready.reject(new HostError({ code: 'ENOTCONN', errno: Errno.ENOTCONN, call: 'FUSE INIT' }, `the connection ended before INIT: ${showEnd(errno)}`))
+        ready.reject(
+          new HostError(
+            { code: 'ENOTCONN', errno: Errno.ENOTCONN, call: 'FUSE INIT' },
+            `the connection ended before INIT: ${showEnd(errno)}`
+          )
+        )
         this.#end(errno)
       },
       notified: (count) => { this.#notifier.noteWritten(count) }
@@ -136,14 +153,19 @@ export class FuseConnection {
   get notes (): readonly string[] {
     const limitMs = this.#limitMs
     if (limitMs === undefined || limitMs > noteLimitMs) return []
-    return [`this node gives a file system request ${Math.round(limitMs / 1000)} s (sysctl fs.fuse.max_request_timeout): programs get EIO when the server is silent for longer, also with hard`]
+    return [
+      `this node gives a file system request ${Math.round(limitMs / 1000)} s (sysctl fs.fuse.max_request_timeout): programs get EIO when the server is silent for longer, also with hard`
+    ]
   }
 
   #limitOf (limitMs: number, now: () => number): RequestLimit {
     this.#limitMs = limitMs
     return new RequestLimit(limitMs, now, () => {
-      this.#parts.log('error', { op: 'request-limit', outcome: 'EIO', limitMs },
-        `no answer for ${Math.round(limitMs / 1000)} s: requests get EIO, because this node's fs.fuse.max_request_timeout would end the whole mount`)
+      this.#parts.log(
+        'error',
+        { op: 'request-limit', outcome: 'EIO', limitMs },
+        `no answer for ${Math.round(limitMs / 1000)} s: requests get EIO, because this node's fs.fuse.max_request_timeout would end the whole mount`
+      )
     })
   }
 

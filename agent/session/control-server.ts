@@ -1,8 +1,9 @@
 /**
  * The session's end of its control socket.
  *
- * Owns framing (one JSON object a line, at most 1 MiB), the check of who speaks, and errors as data. The calls themselves are handlers
- * it is given; it does not know what they do. Several agents may be connected (an old one and its successor); each gets its own answers.
+ * Owns framing (one JSON object a line, at most 1 MiB), the check of who speaks, and errors as data. The calls
+ * themselves are handlers it is given; it does not know what they do. Several agents may be connected (an old one and
+ * its successor); each gets its own answers.
  */
 import { chmod } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -15,7 +16,8 @@ import type { Log } from './log.ts'
 const lineBytesMax = mebibyteBytes
 
 export type ControlHandlers = {
-  readonly [C in ControlCall]: (body: ControlCalls[C]['request']) => Promise<ControlCalls[C]['answer']> | ControlCalls[C]['answer']
+  readonly [C in ControlCall]:
+    (body: ControlCalls[C]['request']) => Promise<ControlCalls[C]['answer']> | ControlCalls[C]['answer']
 }
 
 export interface ControlServerParts {
@@ -49,7 +51,9 @@ export class ControlServer {
         resolve()
       })
     })
-    this.#server.on('error', (error) => { this.#parts.log('error', { op: 'control', error: messageOf(error) }, 'the control socket failed') })
+    this.#server.on('error', (error) => {
+      this.#parts.log('error', { op: 'control', error: messageOf(error) }, 'the control socket failed')
+    })
     await chmod(this.#parts.path, 0o600)
   }
 
@@ -89,13 +93,19 @@ export class ControlServer {
     }
     this.#answer(request).then((answer) => {
       if (!socket.destroyed) socket.write(`${JSON.stringify(answer)}\n`)
-    }, (error: unknown) => { this.#parts.log('error', { op: 'control', error: messageOf(error) }, 'an answer could not be made') })
+    }, (error: unknown) => {
+      this.#parts.log('error', { op: 'control', error: messageOf(error) }, 'an answer could not be made')
+    })
   }
 
   async #answer ({ id, call, body }: Request): Promise<ControlAnswer> {
     try {
       if (!Object.hasOwn(this.#parts.handlers, call)) {
-        throw new VolumeError('UNSUPPORTED', `this session does not know the call ${JSON.stringify(call.slice(0, 40))}`, { remedy: 'use the version it was started with' })
+        throw new VolumeError(
+          'UNSUPPORTED',
+          `this session does not know the call ${JSON.stringify(call.slice(0, 40))}`,
+          { remedy: 'use the version it was started with' }
+        )
       }
       // The table of handlers is checked against `ControlCalls`; which row it is only shows here.
       const handler = this.#parts.handlers[call as ControlCall] as (body: object) => unknown
@@ -119,9 +129,13 @@ function toErrorData (error: unknown): { code: string, message: string, field?: 
 function parseRequest (line: Buffer): Request | undefined {
   try {
     const value: unknown = JSON.parse(line.toString('utf8'))
-    if (typeof value !== 'object' || value === null || !('id' in value) || !('call' in value) || !('body' in value)) return undefined
+    if (typeof value !== 'object' || value === null || !('id' in value) || !('call' in value) || !('body' in value)) {
+      return undefined
+    }
     const { id, call, body } = value
-    if (typeof id !== 'number' || typeof call !== 'string' || typeof body !== 'object' || body === null) return undefined
+    if (typeof id !== 'number' || typeof call !== 'string' || typeof body !== 'object' || body === null) {
+      return undefined
+    }
     return { id, call, body }
   } catch {
     return undefined

@@ -1,8 +1,9 @@
 /**
  * Who asks, with the groups the FUSE header leaves out.
  *
- * Owns the cache of supplementary groups by thread and the interned `Credential` objects. Knows /proc/<tid>/status, read through an
- * injected function. A caller the session cannot see (pid 0, or gone) gets no groups: guessing would give away files.
+ * Owns the cache of supplementary groups by thread and the interned `Credential` objects. Knows /proc/<tid>/status,
+ * read through an injected function. A caller the session cannot see (pid 0, or gone) gets no groups: guessing would
+ * give away files.
  */
 import type { Credential } from '../fs/backend.ts'
 

@@ -1,8 +1,8 @@
 /**
  * From requests to answers: the life of every FUSE request between read(2) and its reply.
  *
- * Owns requests in flight, INIT, FORGET and INTERRUPT. Knows the table of `proto/fuse` and a table of services; what an operation means
- * is the services' matter (`adapter.ts`), and how a reply reaches the kernel is that of `replies.ts`.
+ * Owns requests in flight, INIT, FORGET and INTERRUPT. Knows the table of `proto/fuse` and a table of services; what an
+ * operation means is the services' matter (`adapter.ts`), and how a reply reaches the kernel is that of `replies.ts`.
  */
 import { Errno, isErrno } from '../base/errno.ts'
 import { messageOf, WireError } from '../base/errors.ts'
@@ -75,9 +75,11 @@ export class Dispatcher {
     this.#reader = new FuseReader(parts.device.requests)
     this.#replies = new Replies(parts.device, parts.log)
     // One cast: row and service of one name belong together, which `Services` has checked.
-    this.#plans = nameOfOpcode.map((name) => name !== undefined && name in parts.services
-      ? { row: rows[name] as Plan['row'], service: parts.services[name as ServedName] as AnyService }
-      : undefined)
+    this.#plans = nameOfOpcode.map((name) =>
+      name !== undefined && name in parts.services
+        ? { row: rows[name] as Plan['row'], service: parts.services[name as ServedName] as AnyService }
+        : undefined
+    )
     this.#own = {
       INIT: (header) => { this.#init(header) },
       FORGET: (header) => {
@@ -95,7 +97,9 @@ export class Dispatcher {
 
   get inFlight (): number { return this.#inFlight.size }
   /** Requests whose caller got a signal and that go on. */
-  get interrupted (): number { return [...this.#inFlight.values()].filter((call) => call.isInterrupted && !call.isGivenUp).length }
+  get interrupted (): number {
+    return [...this.#inFlight.values()].filter((call) => call.isInterrupted && !call.isGivenUp).length
+  }
   get malformed (): number { return this.#malformed }
 
   /** The device read `count` requests. */
@@ -118,7 +122,11 @@ export class Dispatcher {
       header = decodeHeader(this.#reader, start, end)
     } catch (error) {
       this.#malformed++
-      this.#parts.log('error', { op: 'request', error: messageOf(error) }, 'a request without a readable header was dropped')
+      this.#parts.log(
+        'error',
+        { op: 'request', error: messageOf(error) },
+        'a request without a readable header was dropped'
+      )
       return
     }
     const plan = this.#plans[header.opcode]
@@ -206,7 +214,12 @@ export class Dispatcher {
 
   #answer (call: Call, plan: Plan, answer: unknown, isAtOnce = false): void {
     const isFailure = isErrno(answer)
-    this.#parts.statistics.count(call.header.opcode, isFailure ? answer : 0, this.#parts.now() - call.startedMs, isAtOnce)
+    this.#parts.statistics.count(
+      call.header.opcode,
+      isFailure ? answer : 0,
+      this.#parts.now() - call.startedMs,
+      isAtOnce
+    )
     if (isFailure) {
       this.#replies.error(call.header, answer)
     } else if (plan.row.bulk) {
@@ -246,7 +259,9 @@ export class Dispatcher {
   /** Gathered replies go first: one of them may carry a reference to what is forgotten here. */
   #forgetMany (pairs: readonly number[]): void {
     this.#replies.flush()
-    for (let index = 0; index < pairs.length; index += 2) this.#parts.operations.forget(pairs[index] ?? 0, pairs[index + 1] ?? 0)
+    for (let index = 0; index < pairs.length; index += 2) {
+      this.#parts.operations.forget(pairs[index] ?? 0, pairs[index + 1] ?? 0)
+    }
   }
 
   #interrupt (header: RequestHeader, unique: number): void {
@@ -256,8 +271,8 @@ export class Dispatcher {
       if (!call.isGivenUp) this.#parts.interrupts.consider(call)
       return
     }
-    // Answered a moment ago, or on its way to another reader of the connection: the kernel knows. It requeues on EAGAIN, and says
-    // ENOENT when the request is finished.
+    // Answered a moment ago, or on its way to another reader of the connection: the kernel knows. It requeues on
+    // EAGAIN, and says ENOENT when the request is finished.
     this.#replies.flush()
     const asked = this.#unknownInterrupts.get(unique) ?? 0
     if (this.#unknownInterrupts.size >= unknownInterruptsKept) this.#unknownInterrupts.clear()

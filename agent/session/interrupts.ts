@@ -1,17 +1,20 @@
 /**
  * When a waiting request is given up.
  *
- * Owns the rule. The kernel sends INTERRUPT for any signal, once per request, and then waits for an answer unless the request was never
- * read; asynchronous direct I/O sends none and waits uninterruptibly (kernel fs/fuse/file.c, fuse_direct_IO). Programs written for
- * local disks do not expect EINTR from a handled SIGALRM or SIGURG. So EINTR is answered only when the caller is dying: looked at
- * when INTERRUPT comes, and twice a second for whatever has been blocked for a while.
- * Knows /proc/<tid>/status, read through an injected function; does not know how a request is answered.
+ * Owns the rule. The kernel sends INTERRUPT for any signal, once per request, and then waits for an answer unless the
+ * request was never read; asynchronous direct I/O sends none and waits uninterruptibly (kernel fs/fuse/file.c,
+ * fuse_direct_IO). Programs written for local disks do not expect EINTR from a handled SIGALRM or SIGURG. So EINTR is
+ * answered only when the caller is dying: looked at when INTERRUPT comes, and twice a second for whatever has been
+ * blocked for a while. Knows /proc/<tid>/status, read through an injected function; does not know how a request is
+ * answered.
  */
 import type { ReadStatus } from './credentials.ts'
 
-/** SIGKILL is signal 9, bit 8 of the pending masks. Fatal signals without a handler become SIGKILL for every thread of the group. */
+/** SIGKILL is signal 9, bit 8 of the pending masks. Fatal signals without a handler become SIGKILL for every thread of
+ * the group. */
 const SIGKILL_BIT = 0x100
-/** A killed process is to be gone within two seconds: a request is overdue after one period and looked at within the next. */
+/** A killed process is to be gone within two seconds: a request is overdue after one period and looked at within the
+ * next. */
 export const lookEveryMs = 500
 
 /** Is the task gone, or about to be? A pid of 0 is a caller we cannot see: it is let be. */

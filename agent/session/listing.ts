@@ -1,8 +1,9 @@
 /**
  * One READDIR or READDIRPLUS answer while it is being filled.
  *
- * Owns the buffer (listings may be filled over several turns of the loop, so they cannot share the reply buffer) and the inodes whose
- * lookup the kernel will count when it takes the answer. Knows the wire format only through `proto/fuse/directories.ts`.
+ * Owns the buffer (listings may be filled over several turns of the loop, so they cannot share the reply buffer) and
+ * the inodes whose lookup the kernel will count when it takes the answer. Knows the wire format only through
+ * `proto/fuse/directories.ts`.
  */
 import type { Errno } from '../base/errno.ts'
 import type { ListedEntry, ListingSink, Nodeid } from '../fs/operations.ts'
@@ -24,7 +25,9 @@ export class Listing implements BulkOut {
     this.sink = (listed: ListedEntry): boolean => {
       if (!appendListed(this.#out, limit, plus, listed)) return false
       // The kernel counts no lookup for these two (fs/fuse/readdir.c, fuse_direntplus_link).
-      if (plus && listed.entry !== undefined && listed.name !== '.' && listed.name !== '..') this.nodeids.push(listed.entry.nodeid)
+      if (plus && listed.entry !== undefined && listed.name !== '.' && listed.name !== '..') {
+        this.nodeids.push(listed.entry.nodeid)
+      }
       return true
     }
   }

@@ -1,9 +1,9 @@
 /**
  * Cache invalidation on its way to the kernel.
  *
- * Owns what is still to be said: joined per inode and per name, so that it is bounded by what the kernel can know, and handed in
- * small portions to the device's writer thread. Does not wait and is never waited for: the kernel may take locks that a request holds
- * which we have not answered (kernel fs/fuse/inode.c, fuse_reverse_inval_inode).
+ * Owns what is still to be said: joined per inode and per name, so that it is bounded by what the kernel can know, and
+ * handed in small portions to the device's writer thread. Does not wait and is never waited for: the kernel may take
+ * locks that a request holds which we have not answered (kernel fs/fuse/inode.c, fuse_reverse_inval_inode).
  */
 import { Errno } from '../base/errno.ts'
 import type { FileName } from '../base/brands.ts'
@@ -27,7 +27,10 @@ export interface NotifierCounters {
 export class Notifier implements Invalidator {
   readonly #device: Pick<FuseDevice, 'notify' | 'notified'>
   readonly #inodes = new Map<Nodeid, Range>()
-  readonly #entries = new Map<string, { readonly parent: Nodeid, readonly name: FileName, readonly isExpiryOnly: boolean }>()
+  readonly #entries = new Map<
+    string,
+    { readonly parent: Nodeid, readonly name: FileName, readonly isExpiryOnly: boolean }
+  >()
   #underWay = 0
   #written = 0
   #unknown = 0
@@ -38,7 +41,10 @@ export class Notifier implements Invalidator {
   constructor (device: Pick<FuseDevice, 'notify' | 'notified'>) { this.#device = device }
 
   get counters (): NotifierCounters {
-    return { written: this.#written, unknown: this.#unknown, failed: this.#failed, waiting: this.#inodes.size + this.#entries.size + this.#underWay }
+    return {
+      written: this.#written, unknown: this.#unknown, failed: this.#failed,
+      waiting: this.#inodes.size + this.#entries.size + this.#underWay
+    }
   }
 
   inode (nodeid: Nodeid, offsetBytes: number, lengthBytes: number): void {

@@ -1,6 +1,7 @@
 /**
- * /proc/<tid>/status of callers. Owns the one synchronous read on the path of a request: it is a few microseconds, and the caller
- * is blocked in the request meanwhile, so the answer cannot change under it. Does not know what is looked for in the text.
+ * /proc/<tid>/status of callers. Owns the one synchronous read on the path of a request: it is a few microseconds, and
+ * the caller is blocked in the request meanwhile, so the answer cannot change under it. Does not know what is looked
+ * for in the text.
  */
 import { closeSync, openSync, readSync } from 'node:fs'
 import type { ReadStatus } from './credentials.ts'

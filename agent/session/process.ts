@@ -1,9 +1,9 @@
 /**
  * A session: one FUSE connection and the control socket through which an agent steers it.
  *
- * Owns the phases (new → configured → serving → draining → ended) and what each control call does in them. The file system behind it is
- * made by an injected `configure`; neither NFS nor the core is known here. No state outside the object: several sessions may live
- * in one process.
+ * Owns the phases (new → configured → serving → draining → ended) and what each control call does in them. The file
+ * system behind it is made by an injected `configure`; neither NFS nor the core is known here. No state outside the
+ * object: several sessions may live in one process.
  */
 import { toStageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
@@ -33,7 +33,10 @@ export interface ConfiguredSession {
   readonly readAheadBytes: number
   /** The kernel may keep written pages (consistency=solowriter). */
   readonly isSoloWriter: boolean
-  report (): Pick<SessionReport, 'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges' | 'notes'>
+  report (): Pick<
+    SessionReport,
+    'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges' | 'notes'
+  >
   statistics (deadlineMs: number): Promise<SessionStatistics>
   probe (deadlineMs: number): Promise<ControlCalls['probe']['answer']>
   /** Lets go of memory kept for the next request. */
@@ -48,7 +51,10 @@ export interface SessionParts {
   readonly readStatus: ReadStatus
   readonly isTrusted: (socket: Socket) => boolean
   readonly log: Log
-  readonly configure: (configuration: SessionConfiguration, upward: { readonly invalidator: Invalidator }) => Promise<ConfiguredSession>
+  readonly configure: (
+    configuration: SessionConfiguration,
+    upward: { readonly invalidator: Invalidator }
+  ) => Promise<ConfiguredSession>
   readonly wishes?: InitWishes
   /** Where the number of requests under way is kept for others to see. */
   readonly underWay?: Int32Array
@@ -66,7 +72,8 @@ export interface SessionParts {
 /** Shorter than the 10 s that a service manager usually leaves between SIGTERM and SIGKILL. */
 const leaveMs = 8_000
 
-/** An agent that dies between starting a session and using it must not leave a process behind. Longer than its restart. */
+/** An agent that dies between starting a session and using it must not leave a process behind. Longer than its
+ * restart. */
 const orphanMsDefault = 60_000
 
 type Phase = SessionReport['phase']
@@ -84,7 +91,11 @@ class Session {
   constructor (parts: SessionParts) {
     this.#parts = parts
     const { device, readStatus, log, wishes, requestLimits, underWay } = parts
-    this.#connection = new FuseConnection({ device, readStatus, log, ...(wishes === undefined ? undefined : { wishes }), ...(requestLimits === undefined ? undefined : { requestLimits }), ...(underWay === undefined ? undefined : { underWay }) })
+    this.#connection = new FuseConnection({
+      device, readStatus, log, ...(wishes === undefined ? undefined : { wishes }),
+      ...(requestLimits === undefined ? undefined : { requestLimits }),
+      ...(underWay === undefined ? undefined : { underWay })
+    })
     this.#control = new ControlServer({
       path: parts.socketPath,
       handlers: this.#handlers(),
@@ -126,8 +137,11 @@ class Session {
     try {
       const { lostBytes, files } = await this.#configured?.operations.drain(leaveMs) ?? { lostBytes: 0, files: [] }
       if (lostBytes > 0) {
-        this.#parts.log('error', { op: 'leave', outcome: 'data-lost', lostBytes, files: files.slice(0, 20) },
-          `${lostBytes} bytes that programs had written could not be saved: the server did not take them in time`)
+        this.#parts.log(
+          'error',
+          { op: 'leave', outcome: 'data-lost', lostBytes, files: files.slice(0, 20) },
+          `${lostBytes} bytes that programs had written could not be saved: the server did not take them in time`
+        )
       }
     } catch (error) {
       this.#parts.log('error', { op: 'leave', outcome: 'failed' }, messageOf(error))
@@ -139,7 +153,11 @@ class Session {
     return {
       hello: ({ version }) => {
         if (version !== controlVersion) {
-          throw new VolumeError('UNSUPPORTED', `control version ${version} is not spoken here, only ${controlVersion}`, { remedy: 'use an agent of the same version' })
+          throw new VolumeError(
+            'UNSUPPORTED',
+            `control version ${version} is not spoken here, only ${controlVersion}`,
+            { remedy: 'use an agent of the same version' }
+          )
         }
         return { version: controlVersion, report: this.#report() }
       },
@@ -152,13 +170,16 @@ class Session {
         const { operations } = this.#needConfigured()
         this.#phase = 'draining'
         const drained = await operations.drain(deadlineMs)
-        // Calls that the server has not answered would be repeated as soon as it is back, after the volume has gone to another node.
+        // Calls that the server has not answered would be repeated as soon as it is back, after the volume has gone to
+        // another node.
         if (drained.lostBytes > 0) void this.#configured?.close()
         return drained
       },
       stop: () => {
         if (this.#phase === 'serving') {
-          throw new VolumeError('CONFLICT', 'the session serves a mount', { remedy: 'unmount it, which ends the session' })
+          throw new VolumeError('CONFLICT', 'the session serves a mount', {
+            remedy: 'unmount it, which ends the session'
+          })
         }
         setImmediate(() => { this.#connection.close() })
         return {}
@@ -168,7 +189,9 @@ class Session {
 
   async #configure (configuration: SessionConfiguration): Promise<ControlCalls['configure']['answer']> {
     if (this.#phase !== 'new' && this.#configuration?.key !== configuration.key) {
-      throw new VolumeError('CONFLICT', `the session belongs to key ${this.#configuration?.key ?? ''}`, { field: 'key', remedy: 'start another' })
+      throw new VolumeError('CONFLICT', `the session belongs to key ${this.#configuration?.key ?? ''}`, {
+        field: 'key', remedy: 'start another'
+      })
     }
     // A repeat waits for the same start; a failed one may be tried again.
     this.#configuration = configuration
@@ -205,7 +228,11 @@ class Session {
     clearTimeout(this.#orphanTimer)
     if (clients > 0 || (this.#phase !== 'new' && this.#phase !== 'configured')) return
     this.#orphanTimer = setTimeout(() => {
-      this.#parts.log('warn', { op: 'session', outcome: 'orphaned' }, 'no agent came back and nothing is served: the session ends')
+      this.#parts.log(
+        'warn',
+        { op: 'session', outcome: 'orphaned' },
+        'no agent came back and nothing is served: the session ends'
+      )
       this.#connection.close()
     }, this.#parts.orphanMs ?? orphanMsDefault)
   }
@@ -222,7 +249,9 @@ class Session {
       serverAddress: remote?.serverAddress ?? '',
       sinceLastReplyMs: remote?.sinceLastReplyMs ?? -1,
       locks: 'node-local',
-      counters: { ...this.#connection.counters(), ...remote?.counters, cpusAwakeMs: Math.round(this.#parts.cpusAwakeMs?.[0] ?? 0) },
+      counters: {
+        ...this.#connection.counters(), ...remote?.counters, cpusAwakeMs: Math.round(this.#parts.cpusAwakeMs?.[0] ?? 0)
+      },
       gauges: { ...this.#connection.gauges(), ...remote?.gauges, residentBytes: process.memoryUsage.rss() },
       notes: [...this.#connection.notes, ...remote?.notes ?? []],
       latency: this.#connection.statistics.latency()
@@ -231,8 +260,8 @@ class Session {
 }
 
 /**
- * Runs a session until its mount is gone, it is stopped, or nobody wants it. The caller has opened the device; it is closed here.
- * Resolves with how the connection ended; rejects when the control socket cannot be made.
+ * Runs a session until its mount is gone, it is stopped, or nobody wants it. The caller has opened the device; it is
+ * closed here. Resolves with how the connection ended; rejects when the control socket cannot be made.
  */
 export async function runSession (parts: SessionParts): Promise<ConnectionEnd> {
   return await new Session(parts).run()

@@ -5,8 +5,9 @@
 import { Errno } from '../base/errno.ts'
 
 export const refusals = {
-  // NFSv3 has no extended attributes. The first ENOSYS is remembered by the kernel, which from then on answers EOPNOTSUPP itself and
-  // no longer asks for security.capability before each write (kernel fs/fuse/xattr.c, no_getxattr and its sisters).
+  // NFSv3 has no extended attributes. The first ENOSYS is remembered by the kernel, which from then on answers
+  // EOPNOTSUPP itself and no longer asks for security.capability before each write (kernel fs/fuse/xattr.c, no_getxattr
+  // and its sisters).
   SETXATTR: Errno.ENOSYS,
   GETXATTR: Errno.ENOSYS,
   LISTXATTR: Errno.ENOSYS,
@@ -22,7 +23,8 @@ export const refusals = {
   POLL: Errno.ENOSYS,
   // EOPNOTSUPP to the caller from then on; posix_fallocate(3) writes zeros instead.
   FALLOCATE: Errno.ENOSYS,
-  // SEEK_DATA and SEEK_HOLE then see one piece of data that ends with the file: allowed, and true for all NFSv3 can say.
+  // SEEK_DATA and SEEK_HOLE then see one piece of data that ends with the file: allowed, and true for all NFSv3 can
+  // say.
   LSEEK: Errno.ENOSYS,
   // The kernel copies through the page cache instead.
   COPY_FILE_RANGE: Errno.ENOSYS,

@@ -1,9 +1,10 @@
 /**
  * Replies on their way to the kernel.
  *
- * Owns the reply buffer. Replies made in one turn of the loop are packed into it and written by one call into the addon. An answer that
- * carries a reference (an entry, a handle) counts once the kernel has taken it: write(2) says ENOENT when nobody waits any more, and
- * the reference is given back. Does not know what an answer means: that is its service's matter.
+ * Owns the reply buffer. Replies made in one turn of the loop are packed into it and written by one call into the
+ * addon. An answer that carries a reference (an entry, a handle) counts once the kernel has taken it: write(2) says
+ * ENOENT when nobody waits any more, and the reference is given back. Does not know what an answer means: that is its
+ * service's matter.
  */
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
 import { messageOf } from '../base/errors.ts'
@@ -140,7 +141,11 @@ export class Replies {
     this.drop(call, service, answer)
     if (errno === Errno.ENOENT || errno === Errno.ENODEV) return
     // The kernel did not like the reply itself; somebody still waits for one.
-    this.#log('error', { op: nameOfOpcode[call.header.opcode] ?? 'reply', outcome: errnoName(errno) }, 'the kernel refused a reply')
+    this.#log(
+      'error',
+      { op: nameOfOpcode[call.header.opcode] ?? 'reply', outcome: errnoName(errno) },
+      'the kernel refused a reply'
+    )
     this.error(call.header, Errno.EIO)
   }
 
@@ -157,6 +162,8 @@ export class Replies {
   /** A fault of ours or of the core that cost one request. */
   logBug (call: Call, error: unknown): void {
     const op = nameOfOpcode[call.header.opcode] ?? 'request'
-    this.#log('error', { op, outcome: 'EIO', error: messageOf(error), stack: error instanceof Error ? error.stack : undefined }, 'a request failed inside')
+    this.#log('error', {
+      op, outcome: 'EIO', error: messageOf(error), stack: error instanceof Error ? error.stack : undefined
+    }, 'a request failed inside')
   }
 }

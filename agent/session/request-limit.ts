@@ -1,10 +1,10 @@
 /**
  * The node's limit on how long a request may wait.
  *
- * Owns the rule that keeps a mount alive under `fs.fuse.max_request_timeout` (Linux 6.15, kernel fs/fuse/dev.c, fuse_check_timeout): the
- * kernel aborts the whole connection, every pod's file with it, as soon as it sees one request older than that. A mount with `hard` on a
- * silent server waits longer. So the waiting request is answered with EIO shortly before; one program gets an error, the mount lives.
- * Does not know how a request is answered.
+ * Owns the rule that keeps a mount alive under `fs.fuse.max_request_timeout` (Linux 6.15, kernel fs/fuse/dev.c,
+ * fuse_check_timeout): the kernel aborts the whole connection, every pod's file with it, as soon as it sees one request
+ * older than that. A mount with `hard` on a silent server waits longer. So the waiting request is answered with EIO
+ * shortly before; one program gets an error, the mount lives. Does not know how a request is answered.
  */
 import { Errno } from '../base/errno.ts'
 
@@ -17,12 +17,18 @@ const requestTimeoutSecondsMax = 65_535
 const shortestSeconds = 15
 
 /**
- * What INIT asks for, and how long a request may then wait. Undefined: as long as it takes, and INIT says nothing, because whatever it
- * said would be a limit. A default is for file systems that do not know better, and is overruled.
+ * What INIT asks for, and how long a request may then wait. Undefined: as long as it takes, and INIT says nothing,
+ * because whatever it said would be a limit. A default is for file systems that do not know better, and is overruled.
  */
-export function requestTimeoutFor ({ defaultSeconds, maxSeconds }: KernelRequestLimits): { readonly wishedSeconds: number, readonly limitMs: number } | undefined {
+export function requestTimeoutFor ({ defaultSeconds, maxSeconds }: KernelRequestLimits): {
+  readonly wishedSeconds: number
+  readonly limitMs: number
+} | undefined {
   if (defaultSeconds === 0 && maxSeconds === 0) return undefined
-  const seconds = Math.max(shortestSeconds, maxSeconds === 0 ? requestTimeoutSecondsMax : Math.min(maxSeconds, requestTimeoutSecondsMax))
+  const seconds = Math.max(
+    shortestSeconds,
+    maxSeconds === 0 ? requestTimeoutSecondsMax : Math.min(maxSeconds, requestTimeoutSecondsMax)
+  )
   // The request is older than we know: it waited in the kernel's queue. And a busy process looks late.
   return { wishedSeconds: requestTimeoutSecondsMax, limitMs: seconds * 800 }
 }
@@ -35,9 +41,11 @@ export interface Limited {
 }
 
 const lookEveryMs = 250
-/** While the server is silent, requests come that waited in the kernel's queue as long as those answered before them. */
+/** While the server is silent, requests come that waited in the kernel's queue as long as those answered before
+ * them. */
 const silentMs = 250
-/** What still waits for the server although the kernel has its answer. More is refused, or a program that tries again and again would fill the memory. */
+/** What still waits for the server although the kernel has its answer. More is refused, or a program that tries again
+ * and again would fill the memory. */
 const forgottenMax = 256
 
 export class RequestLimit {

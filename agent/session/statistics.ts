@@ -12,7 +12,9 @@ import type { SessionReport } from './control.ts'
 const buckets = latencyBoundsSeconds.length + 1
 const opcodes = nameOfOpcode.length
 /** What a cache can answer. Other requests are answered at once because they need no answer of the server. */
-const cacheable: ReadonlySet<string> = new Set(['LOOKUP', 'GETATTR', 'READLINK', 'READ', 'READDIR', 'READDIRPLUS', 'STATFS', 'ACCESS'])
+const cacheable: ReadonlySet<string> = new Set([
+  'LOOKUP', 'GETATTR', 'READLINK', 'READ', 'READDIR', 'READDIRPLUS', 'STATFS', 'ACCESS'
+])
 
 export class OperationStatistics {
   readonly #counts = new Float64Array(opcodes)
@@ -53,7 +55,9 @@ export class OperationStatistics {
     for (const [opcode, name] of this.#used()) {
       counters[`fuseRequests:${name}`] = this.#counts[opcode] ?? 0
       if ((this.#errors[opcode] ?? 0) > 0) counters[`fuseErrors:${name}`] = this.#errors[opcode] ?? 0
-      if (cacheable.has(name) && (this.#atOnce[opcode] ?? 0) > 0) counters[`fuseCached:${name}`] = this.#atOnce[opcode] ?? 0
+      if (cacheable.has(name) && (this.#atOnce[opcode] ?? 0) > 0) {
+        counters[`fuseCached:${name}`] = this.#atOnce[opcode] ?? 0
+      }
     }
     for (const [errno, count] of this.#errnos.entries()) {
       if (count > 0) counters[`fuseErrnos:${errno === 0 ? 'other' : errnoName(errno)}`] = count

@@ -1,8 +1,8 @@
 /**
  * Small line charts of the last minutes, as SVG in the page.
  *
- * Owns their geometry and what they say to those who cannot see them. Colours and strokes are the style sheet's: a series has a class and
- * a dash of its own, never a colour alone. Does not know what is drawn.
+ * Owns their geometry and what they say to those who cannot see them. Colours and strokes are the style sheet's: a
+ * series has a class and a dash of its own, never a colour alone. Does not know what is drawn.
  */
 import type { StatusTrend } from '../../proto/csi/types.ts'
 import { html, nothing, type Html } from './html.ts'
@@ -35,14 +35,17 @@ function strokesOf (values: readonly number[], top: number): readonly (readonly 
   const strokes: (readonly [number, number])[][] = [[]]
   values.forEach((value, index) => {
     if (Number.isNaN(value)) strokes.push([])
-    else strokes.at(-1)?.push([place(index, values.length), height - margin - Math.min(1, value / top) * (height - 2 * margin)])
+    else {strokes.at(-1)?.push([
+        place(index, values.length), height - margin - Math.min(1, value / top) * (height - 2 * margin)
+      ])}
   })
   return strokes.filter((points) => points.length > 0)
 }
 
 function lineOf ({ kind, values }: Series, top: number): Html {
   const strokes = strokesOf(values, top)
-  const path = (points: readonly (readonly [number, number])[]): string => points.map(([x, y], index) => `${index === 0 ? 'M' : 'L'}${shown(x)} ${shown(y)}`).join('')
+  const path = (points: readonly (readonly [number, number])[]): string =>
+    points.map(([x, y], index) => `${index === 0 ? 'M' : 'L'}${shown(x)} ${shown(y)}`).join('')
   // A single point has no length: it is drawn by the round end of a stroke of nothing.
   const line = strokes.map((points) => `${path(points)}${points.length === 1 ? 'h0' : ''}`).join('')
   const area = strokes.map((points) => `${path(points)}V${height}H${shown(points[0]?.[0] ?? 0)}Z`).join('')
@@ -54,7 +57,8 @@ export function chart ({ label, series, topAtLeast }: ChartOptions): Html {
   return html`<svg class="chart" role="img" aria-label="${label}" viewBox="0 0 ${width} ${height}" preserveAspectRatio="none"><path class="ground" d="M0 ${height - 0.5}H${width}"/>${series.map((each) => lineOf(each, top))}</svg>`
 }
 
-/** The health of the last minutes as a ribbon below the charts' time axis: what was well is thin, what was not is high. */
+/** The health of the last minutes as a ribbon below the charts' time axis: what was well is thin, what was not is
+ * high. */
 export function healthRibbon ({ health, timeMs, intervalMs }: StatusTrend, label: string): Html {
   const endMs = Number(timeMs)
   const startMs = endMs - intervalMs * (trendLooks - 1)

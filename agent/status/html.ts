@@ -11,15 +11,18 @@ export class Html {
 
 export type Value = string | number | Html | readonly Html[]
 
-const entities: Readonly<Record<string, string>> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', '\'': '&#39;' }
+const entities: Readonly<Record<string, string>> = {
+  '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', '\'': '&#39;'
+}
 
 /**
- * For element content and quoted attributes. Control characters and lone surrogates mean nothing in HTML, and those that turn the
- * direction of writing could make a name read as another.
+ * For element content and quoted attributes. Control characters and lone surrogates mean nothing in HTML, and those
+ * that turn the direction of writing could make a name read as another.
  */
-export const escapeHtml = (text: string): string => text.toWellFormed()
-  .replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, '\uFFFD')
-  .replaceAll(/[&<>"']/g, (character) => entities[character] ?? '')
+export const escapeHtml = (text: string): string =>
+  text.toWellFormed()
+    .replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, '\uFFFD')
+    .replaceAll(/[&<>"']/g, (character) => entities[character] ?? '')
 
 function show (value: Value): string {
   if (value instanceof Html) return value.text

@@ -1,8 +1,8 @@
 /**
  * The page that the agent shows: one document, read only, whole without scripts.
  *
- * Owns its outline, how much of it there can be, and the headers it goes out with. Does not know HTTP servers or how anything was found
- * out: it is made from what `volbridge status --json` tells.
+ * Owns its outline, how much of it there can be, and the headers it goes out with. Does not know HTTP servers or how
+ * anything was found out: it is made from what `volbridge status --json` tells.
  */
 import { createHash } from 'node:crypto'
 import type { StatusResponse, StatusTrouble } from '../../proto/csi/types.ts'
@@ -10,7 +10,19 @@ import { foreign, html, Html, nothing } from './html.ts'
 import { shareRow, sign } from './rows.ts'
 import { script } from './script.ts'
 import { iconOf, style, symbols } from './style.ts'
-import { capitalised, countHealths, formatBytes, formatCaching, formatDuration, formatLocks, formatSummary, healthOf, sharesOf, shortVolumeId, splitRemedy } from './words.ts'
+import {
+  capitalised,
+  countHealths,
+  formatBytes,
+  formatCaching,
+  formatDuration,
+  formatLocks,
+  formatSummary,
+  healthOf,
+  sharesOf,
+  shortVolumeId,
+  splitRemedy
+} from './words.ts'
 
 export interface Document {
   readonly contentType: string
@@ -18,7 +30,8 @@ export interface Document {
   readonly body: string
 }
 
-/** The worst come first, so what is left out is well. A row with charts is some 7 KB, one without 700 bytes: a page stays below 2 MB. */
+/** The worst come first, so what is left out is well. A row with charts is some 7 KB, one without 700 bytes: a page
+ * stays below 2 MB. */
 export const sharesDetailed = 100
 export const sharesShown = 1000
 export const volumesTold = 1000
@@ -31,8 +44,10 @@ const reloadSeconds = 10
 
 const sha256 = (text: string): string => `'sha256-${createHash('sha256').update(text).digest('base64')}'`
 
-/** Nothing is loaded from anywhere, nothing runs but the one script and style of the page itself, nobody may frame it. */
-const policy = `default-src 'none'; style-src ${sha256(style)}; script-src ${sha256(script)}; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`
+/** Nothing is loaded from anywhere, nothing runs but the one script and style of the page itself, nobody may frame
+ * it. */
+const policy =
+  `default-src 'none'; style-src ${sha256(style)}; script-src ${sha256(script)}; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'`
 
 const headers = {
   'content-security-policy': policy,
@@ -59,9 +74,15 @@ function facts (status: StatusResponse): Html {
 function volumesTable (status: StatusResponse): Html {
   const nowMs = Number(status.timeMs)
   const rank = (health: string): number => healthOf(health).rank
-  const shares = sharesOf(status).toSorted((one, other) => rank(other.lead.health) - rank(one.lead.health) || (one.lead.source < other.lead.source ? -1 : 1))
-  if (shares.length === 0) return html`<p class="panel empty">No volume is mounted through this agent. The first pod that needs one brings it here.</p>`
-  const rows = shares.slice(0, sharesShown).map((share, index) => shareRow(share, { nowMs, isDetailed: index < sharesDetailed }))
+  const shares = sharesOf(status).toSorted((one, other) =>
+    rank(other.lead.health) - rank(one.lead.health) || (one.lead.source < other.lead.source ? -1 : 1)
+  )
+  if (shares.length === 0) {
+    return html`<p class="panel empty">No volume is mounted through this agent. The first pod that needs one brings it here.</p>`
+  }
+  const rows = shares.slice(0, sharesShown).map((share, index) =>
+    shareRow(share, { nowMs, isDetailed: index < sharesDetailed })
+  )
   const left = shares.length - sharesShown
   return html`<div class="panel"><table role="table" class="shares"><caption class="unseen">Volumes by what they are mounted from, the worst first</caption>
 <thead role="rowgroup"><tr role="row">${['Health', 'Volume', 'Throughput', 'Requests', 'Time per request', 'Space'].map((name) => html`<th role="columnheader" scope="col">${name}</th>`)}</tr></thead>
@@ -69,7 +90,10 @@ function volumesTable (status: StatusResponse): Html {
 ${rows}</tbody></table>${left > 0 ? html`<p class="empty">${left} more are not shown, none of them worse than these; volbridge status tells all.</p>` : nothing}</div>`
 }
 
-function troubleRow ({ timeMs, count, level, operation, subject, message, remedy }: StatusTrouble, nowMs: number): Html {
+function troubleRow (
+  { timeMs, count, level, operation, subject, message, remedy }: StatusTrouble,
+  nowMs: number
+): Html {
   const when = new Date(Number(timeMs))
   return html`<tr role="row"><td role="cell" class="c-when"><time datetime="${when.toISOString()}">${formatDuration(nowMs - when.getTime())} ago</time>${count > 1 ? html`<br><span class="soft">${count} times</span>` : nothing}</td>
 <td role="cell" class="c-where"><span class="level ${level}">${level === 'error' ? 'Error' : 'Warning'}</span> <span class="soft">${foreign(operation)}</span>${subject === '' ? nothing : html`<br>${foreign(shortVolumeId(subject))}`}</td>
@@ -79,7 +103,9 @@ function troubleRow ({ timeMs, count, level, operation, subject, message, remedy
 }
 
 function troublesTable ({ troubles, timeMs, uptimeMs }: StatusResponse): Html {
-  if (troubles.length === 0) return html`<p class="panel empty">None since the agent started ${formatDuration(Number(uptimeMs))} ago.</p>`
+  if (troubles.length === 0) {
+    return html`<p class="panel empty">None since the agent started ${formatDuration(Number(uptimeMs))} ago.</p>`
+  }
   return html`<div class="panel"><table role="table"><caption class="unseen">Last warnings and errors of the agent, newest first</caption>
 <thead role="rowgroup"><tr role="row">${['When', 'Where', 'What', 'What to do'].map((name) => html`<th role="columnheader" scope="col">${name}</th>`)}</tr></thead>
 <tbody role="rowgroup">
@@ -89,18 +115,27 @@ ${troubles.map((trouble) => troubleRow(trouble, Number(timeMs)))}</tbody></table
 /** What is true of a volume all the time and surprises those who do not know it. */
 function notes (status: StatusResponse): Html {
   const locks = [...new Set(status.volumes.map((volume) => volume.locks).filter((text) => text !== ''))]
-    .map((text) => html`<li>Locks (fcntl, flock) are ${foreign(formatLocks(text))}. Programs that write one file from several nodes need another way to agree.</li>`)
-  const caching = sharesOf(status).map(({ lead }) => ({ lead, ...splitRemedy(formatCaching(lead)) })).filter(({ remedy }) => remedy !== '').slice(0, cachingNotesMax)
-    .map(({ lead, what, remedy }) => html`<li>${foreign(lead.source)}: caching is ${foreign(what)}. <span class="remedy">${foreign(capitalised(remedy))}.</span></li>`)
+    .map((text) =>
+      html`<li>Locks (fcntl, flock) are ${foreign(formatLocks(text))}. Programs that write one file from several nodes need another way to agree.</li>`
+    )
+  const caching = sharesOf(status).map(({ lead }) => ({ lead, ...splitRemedy(formatCaching(lead)) })).filter(
+    ({ remedy }) => remedy !== ''
+  ).slice(0, cachingNotesMax)
+    .map(({ lead, what, remedy }) =>
+      html`<li>${foreign(lead.source)}: caching is ${foreign(what)}. <span class="remedy">${foreign(capitalised(remedy))}.</span></li>`
+    )
   const lost = status.losses.slice(0, lossesMax).map(({ source, bytes, at }) =>
-    html`<li><span class="level error">Data loss</span> ${foreign(source)}: ${formatBytes(Number(bytes))} that programs had written were lost when it was unmounted at ${at}.</li>`)
+    html`<li><span class="level error">Data loss</span> ${foreign(source)}: ${formatBytes(Number(bytes))} that programs had written were lost when it was unmounted at ${at}.</li>`
+  )
   const all = [...lost, ...locks, ...caching]
   return all.length === 0 ? nothing : html`<h2>Good to know</h2><ul class="panel notes">${all}</ul>`
 }
 
-const logo = html`<svg viewBox="0 0 26 18" aria-hidden="true" focusable="false"><path d="M1 15h24M5 15V6M21 15V6M1 11c3-.6 4-3 4-5 3 6 13 6 16 0 0 2 1 4.4 4 5M9 15v-5M13 15v-4.5M17 15v-5"/></svg>`
+const logo =
+  html`<svg viewBox="0 0 26 18" aria-hidden="true" focusable="false"><path d="M1 15h24M5 15V6M21 15V6M1 11c3-.6 4-3 4-5 3 6 13 6 16 0 0 2 1 4.4 4 5M9 15v-5M13 15v-4.5M17 15v-5"/></svg>`
 
-const worstOf = ({ volumes }: StatusResponse): ReturnType<typeof healthOf> => healthOf(countHealths(volumes)[0]?.[0] ?? 'healthy')
+const worstOf = ({ volumes }: StatusResponse): ReturnType<typeof healthOf> =>
+  healthOf(countHealths(volumes)[0]?.[0] ?? 'healthy')
 
 export function statusPage (status: StatusResponse): Document {
   const worst = worstOf(status)
@@ -133,5 +168,8 @@ export function statusJson (status: StatusResponse): Document {
   const volumes = status.volumes.length <= volumesTold
     ? status.volumes
     : status.volumes.toSorted((one, other) => rank(other.health) - rank(one.health)).slice(0, volumesTold)
-  return { contentType: 'application/json; charset=utf-8', headers, body: `${JSON.stringify({ ...status, volumes }, null, 2)}\n` }
+  return {
+    contentType: 'application/json; charset=utf-8', headers,
+    body: `${JSON.stringify({ ...status, volumes }, null, 2)}\n`
+  }
 }

@@ -1,8 +1,8 @@
 /**
  * Looks at all sessions every few seconds and remembers the last minutes of each.
  *
- * Owns when to look, for how many sessions there is room, and which change of health is worth telling. A look asks the sessions over
- * their sockets and no mount: a dead server cannot hold it up. Does not know who reads what it remembers.
+ * Owns when to look, for how many sessions there is room, and which change of health is worth telling. A look asks the
+ * sessions over their sockets and no mount: a dead server cannot hold it up. Does not know who reads what it remembers.
  */
 import { monotonicMs } from '../base/deadline.ts'
 import type { StatusTrend } from '../../proto/csi/types.ts'
@@ -106,7 +106,9 @@ function leadsOf (views: readonly VolumeView[]): ReadonlyMap<string, VolumeView>
   const leads = new Map<string, VolumeView>()
   for (const view of views) {
     const lead = leads.get(view.key)
-    if (lead === undefined || healthOf(view.health.state).rank > healthOf(lead.health.state).rank) leads.set(view.key, view)
+    if (lead === undefined || healthOf(view.health.state).rank > healthOf(lead.health.state).rank) {
+      leads.set(view.key, view)
+    }
   }
   return leads
 }

@@ -7,15 +7,18 @@ import type { StatusTarget, StatusUsage, StatusVolume } from '../../proto/csi/ty
 import { chart, healthRibbon } from './chart.ts'
 import { foreign, html, nothing, type Html } from './html.ts'
 import {
-  activityOf, formatBytes, formatCaching, formatCount, formatDuration, formatErrors, formatLocks, formatNetwork, formatSeconds, formatUnsaved, formatUsage,
-  capitalised, formatDoor, formatVolumeId, formatWaiting, formatWork, splitRemedy, healthOf, healthSinceMs, largest, type Share
+  activityOf, formatBytes, formatCaching, formatCount, formatDuration, formatErrors, formatLocks, formatNetwork,
+  formatSeconds, formatUnsaved, formatUsage,
+  capitalised, formatDoor, formatVolumeId, formatWaiting, formatWork, splitRemedy, healthOf, healthSinceMs, largest,
+  type Share
 } from './words.ts'
 
 /** Of a share that many pods use; the rest is counted. */
 const volumesShown = 12
 const targetsShown = 12
 
-const sign = (state: string): Html => html`<svg class="sign ${state}" aria-hidden="true" focusable="false"><use href="#sign-${state}"/></svg>`
+const sign = (state: string): Html =>
+  html`<svg class="sign ${state}" aria-hidden="true" focusable="false"><use href="#sign-${state}"/></svg>`
 export const mark = (health: string): Html => {
   const { state } = healthOf(health)
   return html`<span class="state ${state}">${sign(state)}${health}</span>`
@@ -27,28 +30,34 @@ function healthCell (share: Share, nowMs: number): Html {
   const since = healthSinceMs(share)
   const lasts = since === undefined ? '' : `for ${formatDuration(nowMs - since)}`
   const changes = share.trend === undefined ? 0 : share.trend.health.length - 1
-  const label = `Health in the last ten minutes: ${changes === 0 ? `${health} all the time` : `${changes} ${changes === 1 ? 'change' : 'changes'}, now ${health}`}`
+  const label =
+    `Health in the last ten minutes: ${changes === 0 ? `${health} all the time` : `${changes} ${changes === 1 ? 'change' : 'changes'}, now ${health}`}`
   return html`<td role="cell" class="c-health">${mark(health)}${lasts === '' ? nothing : html`<span class="soft lasts">${lasts}</span>`}${share.trend === undefined ? nothing : healthRibbon(share.trend, label)}</td>`
 }
 
-const more = (total: number, shown: number, what: string): Html => total <= shown ? nothing : html`<li class="soft">and ${total - shown} more ${what}</li>`
+const more = (total: number, shown: number, what: string): Html =>
+  total <= shown ? nothing : html`<li class="soft">and ${total - shown} more ${what}</li>`
 
 function volumeLine (volume: StatusVolume): Html {
   const { targets } = volume
   const owners = [...new Set(targets.map(({ owner }) => owner).filter((owner) => owner !== ''))]
-  const forWhom = owners.length === 0 ? nothing : html` for ${foreign(owners.slice(0, 3).join(', '))}${owners.length > 3 ? ` and ${owners.length - 3} more` : ''}`
+  const forWhom = owners.length === 0
+    ? nothing
+    : html` for ${foreign(owners.slice(0, 3).join(', '))}${owners.length > 3 ? ` and ${owners.length - 3} more` : ''}`
   return html`<li>${foreign(formatVolumeId(volume))} <span class="soft">${formatDoor(volume)}${forWhom}</span></li>`
 }
 
 const targetLine = ({ path, readOnly, problem, unprotected }: StatusTarget): Html =>
   html`<li>${foreign(path)}${readOnly ? ' (read-only)' : ''}${problem === '' ? nothing : html`: <strong>${foreign(problem)}</strong>`}${unprotected === '' ? nothing : html`; unprotected: ${foreign(unprotected)}`}</li>`
 
-const detail = (name: string, value: Html | string): Html => value === '' ? nothing : html`<dt>${name}</dt><dd>${value}</dd>`
+const detail = (name: string, value: Html | string): Html =>
+  value === '' ? nothing : html`<dt>${name}</dt><dd>${value}</dd>`
 
 function details ({ lead, volumes }: Share): Html {
   const targets = volumes.flatMap((volume) => volume.targets)
   const staging = volumes.map((volume) => volume.staging).filter((path) => path !== '')
-  const list = (lines: readonly Html[], total: number): Html => html`<ul class="volumes">${lines}${more(total, targetsShown, 'folders')}</ul>`
+  const list = (lines: readonly Html[], total: number): Html =>
+    html`<ul class="volumes">${lines}${more(total, targetsShown, 'folders')}</ul>`
   return html`<details id="d-${lead.key.slice(0, 16)}"><summary>Details</summary><dl>${[
     detail('client', lead.clientReason === '' ? lead.client : `${lead.client} (${lead.clientReason})`),
     detail('locks', formatLocks(lead.locks)),
@@ -128,7 +137,9 @@ function spaceCell (usage: StatusUsage | null): Html {
 
 /** Beyond what anybody looks at one by one, a row is short: no charts, no details. */
 export function shareRow (share: Share, { nowMs, isDetailed }: { nowMs: number, isDetailed: boolean }): Html {
-  const cells = isDetailed ? chartCells(share) : html`<td role="cell" colspan="3" class="soft">${activityText(share)}</td>`
+  const cells = isDetailed
+    ? chartCells(share)
+    : html`<td role="cell" colspan="3" class="soft">${activityText(share)}</td>`
   return html`<tr role="row">${healthCell(isDetailed ? share : { ...share, trend: undefined }, nowMs)}${volumeCell(share, isDetailed)}${cells}${spaceCell(share.lead.usage)}</tr>\n`
 }
 

@@ -1,7 +1,8 @@
 /**
  * What the page does by itself in a browser that runs scripts: it fetches itself again and exchanges what has changed.
  *
- * Owns the text of that script. It is plain JavaScript, without a build, and all that the page needs to be read is there without it:
+ * Owns the text of that script. It is plain JavaScript, without a build, and all that the page needs to be read is
+ * there without it:
  * then the browser loads the page anew. It uses nothing but its own address.
  */
 

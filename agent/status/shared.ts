@@ -4,7 +4,11 @@
 import { monotonicMs } from '../base/deadline.ts'
 
 /** A failure is not kept: who asks next tries again. */
-export function sharedFor<T> (keptMs: number, make: () => Promise<T>, nowMs: () => number = monotonicMs): () => Promise<T> {
+export function sharedFor<T> (
+  keptMs: number,
+  make: () => Promise<T>,
+  nowMs: () => number = monotonicMs
+): () => Promise<T> {
   let kept: { readonly answer: Promise<T>, readonly atMs: number } | undefined
   return async () => {
     if (kept !== undefined && nowMs() - kept.atMs < keptMs) return await kept.answer

@@ -1,7 +1,8 @@
 /**
  * The page's style sheet and its small signs.
  *
- * Owns how it looks, light and dark, wide and narrow. Contrast of text is 4.5 : 1 and more in both. Does not know what is shown.
+ * Owns how it looks, light and dark, wide and narrow. Contrast of text is 4.5 : 1 and more in both. Does not know what
+ * is shown.
  */
 import type { VolumeHealthState } from '../volumes/operations.ts'
 import { Html } from './html.ts'
@@ -19,17 +20,23 @@ export const symbols = new Html(`<svg class="symbols" aria-hidden="true" focusab
   Object.entries(signs).map(([state, shape]) => `<symbol id="sign-${state}" viewBox="0 0 16 16">${shape}</symbol>`).join('')}</svg>`)
 
 /** For the tab. Drawn by the browser's own colours, so it carries one that is seen on light and dark. */
-const iconColours = { healthy: '1f9d61', degraded: 'd08700', unreachable: 'd92d20', stale: '8e44ad', dead: 'b1121f' } as const satisfies Record<VolumeHealthState, string>
-export const iconOf = (state: VolumeHealthState): string => 'data:image/svg+xml,' + encodeURIComponent(
-  `<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 18 18"><g fill="#${iconColours[state]}" stroke="#fff" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round">${signs[state]}</g></svg>`)
+const iconColours = {
+  healthy: '1f9d61', degraded: 'd08700', unreachable: 'd92d20', stale: '8e44ad', dead: 'b1121f'
+} as const satisfies Record<VolumeHealthState, string>
+export const iconOf = (state: VolumeHealthState): string =>
+  'data:image/svg+xml,' + encodeURIComponent(
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="-1 -1 18 18"><g fill="#${iconColours[state]}" stroke="#fff" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round">${signs[state]}</g></svg>`
+  )
 
-const light = `color-scheme:light;--ground:#f6f7f9;--panel:#fff;--line:#e1e4e9;--text:#1b2026;--soft:#59626e;--first:#1f5fbf;--second:#b4530a;--link:#1f5fbf;
+const light =
+  `color-scheme:light;--ground:#f6f7f9;--panel:#fff;--line:#e1e4e9;--text:#1b2026;--soft:#59626e;--first:#1f5fbf;--second:#b4530a;--link:#1f5fbf;
 --healthy:#146c43;--healthy-soft:#e6f4ec;--degraded:#8a5300;--degraded-soft:#fdf2dc;--unreachable:#b42318;--unreachable-soft:#fdeceb;--stale:#7a2f9c;--stale-soft:#f6ebfa;--dead:#8f0f1c;--dead-soft:#fbe3e6;`
-const dark = `color-scheme:dark;--ground:#13161a;--panel:#1b1f25;--line:#2e343c;--text:#e8eaed;--soft:#a3acb8;--first:#79b0ff;--second:#f0a35c;--link:#8fbcff;
+const dark =
+  `color-scheme:dark;--ground:#13161a;--panel:#1b1f25;--line:#2e343c;--text:#e8eaed;--soft:#a3acb8;--first:#79b0ff;--second:#f0a35c;--link:#8fbcff;
 --healthy:#63d39b;--healthy-soft:#14301f;--degraded:#f2bd55;--degraded-soft:#35280b;--unreachable:#ff9a8d;--unreachable-soft:#3d1815;--stale:#dbaaf3;--stale-soft:#32193f;--dead:#ff8a97;--dead-soft:#47121a;`
 
-const states = Object.keys(signs).map((state) =>
-  `.${state}{--mark:var(--${state});--mark-soft:var(--${state}-soft)}`).join('')
+const states = Object.keys(signs).map((state) => `.${state}{--mark:var(--${state});--mark-soft:var(--${state}-soft)}`)
+  .join('')
 
 export const style = `:root{${light}}@media(prefers-color-scheme:dark){:root{${dark}}}${states}
 *{box-sizing:border-box}

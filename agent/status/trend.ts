@@ -9,9 +9,14 @@ import type { LatencyView, VolumeView } from '../volumes/operations.ts'
 /** Ten minutes of looks every five seconds: what an operator wants to see of an incident, in 5 KiB a session. */
 export const trendLooks = 120
 
-const columns = ['readBytesPerSecond', 'writtenBytesPerSecond', 'requestsPerSecond', 'medianSeconds', 'p99Seconds'] as const
+const columns = [
+  'readBytesPerSecond', 'writtenBytesPerSecond', 'requestsPerSecond', 'medianSeconds', 'p99Seconds'
+] as const
 type Sample = Readonly<Record<typeof columns[number], number>>
-const unknown: Sample = { readBytesPerSecond: Number.NaN, writtenBytesPerSecond: Number.NaN, requestsPerSecond: Number.NaN, medianSeconds: Number.NaN, p99Seconds: Number.NaN }
+const unknown: Sample = {
+  readBytesPerSecond: Number.NaN, writtenBytesPerSecond: Number.NaN, requestsPerSecond: Number.NaN,
+  medianSeconds: Number.NaN, p99Seconds: Number.NaN
+}
 
 export type Seen = Pick<VolumeView, 'counters' | 'latency' | 'health' | 'sessionPid'>
 
@@ -41,8 +46,8 @@ function timesOf (latency: Readonly<Record<string, LatencyView>>): Times {
 }
 
 /**
- * The time that a share of the requests took at most: within a bucket they are taken to lie evenly. What took longer than the last bound
- * is told as that bound: nothing longer is known.
+ * The time that a share of the requests took at most: within a bucket they are taken to lie evenly. What took longer
+ * than the last bound is told as that bound: nothing longer is known.
  */
 export function quantileSeconds (times: Times, share: number): number {
   const rows = [...times].sort(([one], [other]) => one - other)
@@ -52,7 +57,11 @@ export function quantileSeconds (times: Times, share: number): number {
   let before = 0
   let lower = 0
   for (const [upper, count] of rows) {
-    if (count > 0 && before + count >= wanted) return Number.isFinite(upper) ? lower + (upper - lower) * (wanted - before) / count : lower
+    if (count > 0 && before + count >= wanted) {
+      return Number.isFinite(upper)
+        ? lower + (upper - lower) * (wanted - before) / count
+        : lower
+    }
     before += count
     lower = Number.isFinite(upper) ? upper : lower
   }
@@ -60,15 +69,23 @@ export function quantileSeconds (times: Times, share: number): number {
 }
 
 function lookOf ({ counters, latency, sessionPid }: Seen, atMs: number): Look {
-  const requests = Object.entries(counters).reduce((sum, [name, value]) => name.startsWith('fuseRequests:') ? sum + value : sum, 0)
-  return { atMs, pid: sessionPid, readBytes: counters['fuseReadBytes'] ?? 0, writtenBytes: counters['fuseWrittenBytes'] ?? 0, requests, times: timesOf(latency) }
+  const requests = Object.entries(counters).reduce(
+    (sum, [name, value]) => name.startsWith('fuseRequests:') ? sum + value : sum,
+    0
+  )
+  return {
+    atMs, pid: sessionPid, readBytes: counters['fuseReadBytes'] ?? 0, writtenBytes: counters['fuseWrittenBytes'] ?? 0,
+    requests, times: timesOf(latency)
+  }
 }
 
 function sampleBetween (before: Look | undefined, now: Look | undefined): Sample {
   if (before === undefined || now === undefined || now.pid !== before.pid || now.atMs <= before.atMs) return unknown
   const seconds = (now.atMs - before.atMs) / 1000
   const rate = (from: number, to: number): number => Math.max(0, to - from) / seconds
-  const times = new Map([...now.times].map(([bound, count]) => [bound, Math.max(0, count - (before.times.get(bound) ?? 0))]))
+  const times = new Map(
+    [...now.times].map(([bound, count]) => [bound, Math.max(0, count - (before.times.get(bound) ?? 0))])
+  )
   return {
     readBytesPerSecond: rate(before.readBytes, now.readBytes),
     writtenBytesPerSecond: rate(before.writtenBytes, now.writtenBytes),

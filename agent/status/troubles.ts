@@ -1,8 +1,8 @@
 /**
  * The last warnings and errors of the log, kept for people who look at the agent and not at its log.
  *
- * Owns how many, how long each may be, and which are equal. What may be written to the log may be shown: redaction has been done before.
- * Does not know what goes wrong.
+ * Owns how many, how long each may be, and which are equal. What may be written to the log may be shown: redaction has
+ * been done before. Does not know what goes wrong.
  */
 import type { StatusTrouble } from '../../proto/csi/types.ts'
 import { splitRemedy } from './words.ts'
@@ -15,9 +15,11 @@ const textCharactersMax = 400
 const isTrouble = { debug: false, info: false, warn: true, error: true } as const satisfies Record<LogLevel, boolean>
 
 /** kubelet repeats a call that failed, with the same words: that is one trouble that goes on. */
-const nameOf = ({ level, operation, subject, message }: StatusTrouble): string => JSON.stringify([level, operation, subject, message])
+const nameOf = ({ level, operation, subject, message }: StatusTrouble): string =>
+  JSON.stringify([level, operation, subject, message])
 
-const shortened = (text: string): string => text.length > textCharactersMax ? `${text.slice(0, textCharactersMax)}…` : text
+const shortened = (text: string): string =>
+  text.length > textCharactersMax ? `${text.slice(0, textCharactersMax)}…` : text
 const textOf = (value: unknown): string => typeof value === 'string' ? shortened(value) : ''
 
 function troubleOf (level: LogLevel, fields: LogFields, message: string | undefined, timeMs: number): StatusTrouble {

@@ -63,10 +63,12 @@ export function splitRemedy (sentence: string): { readonly what: string, readonl
 }
 
 /** Sentences begin so, names of shares and fields stay as they are. */
-export const capitalised = (text: string): string => /^[a-z]+[ ,]/.test(text) ? text.slice(0, 1).toUpperCase() + text.slice(1) : text
+export const capitalised = (text: string): string =>
+  /^[a-z]+[ ,]/.test(text) ? text.slice(0, 1).toUpperCase() + text.slice(1) : text
 
 /** What this version has no word for is at least not well. */
-export const healthOf = (name: string): HealthWords => Object.hasOwn(healths, name) ? healths[name as VolumeHealthState] : healths.degraded
+export const healthOf = (name: string): HealthWords =>
+  Object.hasOwn(healths, name) ? healths[name as VolumeHealthState] : healths.degraded
 
 /** Volumes of one key are served by one session: what it does is told once, and its worst volume speaks for it. */
 export interface Share {
@@ -79,7 +81,8 @@ export function sharesOf ({ volumes, trends }: StatusResponse): readonly Share[]
   const byKey = new Map<string, StatusVolume[]>()
   for (const volume of volumes) byKey.set(volume.key, [...byKey.get(volume.key) ?? [], volume])
   const trendOf = new Map(trends.map((trend) => [trend.key, trend]))
-  const worse = (one: StatusVolume, other: StatusVolume): StatusVolume => healthOf(other.health).rank > healthOf(one.health).rank ? other : one
+  const worse = (one: StatusVolume, other: StatusVolume): StatusVolume =>
+    healthOf(other.health).rank > healthOf(one.health).rank ? other : one
   return [...byKey].map(([key, those]) => ({ lead: those.reduce(worse), volumes: those, trend: trendOf.get(key) }))
 }
 
@@ -94,13 +97,18 @@ export function formatSummary (volumes: readonly StatusVolume[]): string {
   if (volumes.length === 0) return 'no volumes'
   const counts = countHealths(volumes)
   const [state] = counts[0] ?? []
-  if (counts.length === 1 && state !== undefined) return volumes.length === 1 ? `the one volume is ${state}` : `all ${volumes.length} volumes are ${state}`
+  if (counts.length === 1 && state !== undefined) {
+    return volumes.length === 1
+      ? `the one volume is ${state}`
+      : `all ${volumes.length} volumes are ${state}`
+  }
   return `${counted(volumes.length, 'volume')}: ${counts.map(([state, count]) => `${count} ${state}`).join(', ')}`
 }
 
 export function formatUsage (usage: StatusUsage | null): string {
   if (usage === null) return 'not known'
-  const bytes = `${formatBytes(Number(usage.usedBytes))} of ${formatBytes(Number(usage.totalBytes))} used, ${formatBytes(Number(usage.availableBytes))} available`
+  const bytes =
+    `${formatBytes(Number(usage.usedBytes))} of ${formatBytes(Number(usage.totalBytes))} used, ${formatBytes(Number(usage.availableBytes))} available`
   return `${bytes}; ${usage.usedInodes} of ${usage.totalInodes} inodes${usage.stale ? ' (last known)' : ''}`
 }
 
@@ -125,7 +133,8 @@ export function formatWork ({ counters, latency }: StatusVolume): string {
 }
 
 /** Requests that were answered with an error, by operation. A name that is not there is an answer. */
-export const formatErrors = ({ counters }: StatusVolume): string => named(counters, 'fuseErrors:').map(([name, value]) => `${name} ${value}`).join(', ')
+export const formatErrors = ({ counters }: StatusVolume): string =>
+  named(counters, 'fuseErrors:').map(([name, value]) => `${name} ${value}`).join(', ')
 
 /** What happened on the way to the server that should not have to. Most mounts have nothing to tell. */
 export function formatNetwork ({ counters }: StatusVolume): string {
@@ -138,7 +147,9 @@ export function formatNetwork ({ counters }: StatusVolume): string {
     [of('softFailures'), (n) => `${counted(n, 'call')} given up (soft)`],
     [of('garbage', 'undecodable', 'unmatchedReplies'), (n) => `${counted(n, 'answer')} not understood`],
     [of('rejections'), (n) => `${counted(n, 'call')} rejected`]
-  ] as readonly (readonly [number, (n: number) => string])[]).filter(([n]) => n > 0).map(([n, show]) => show(n)).join(', ')
+  ] as readonly (readonly [number, (n: number) => string])[]).filter(([n]) => n > 0).map(([n, show]) => show(n)).join(
+    ', '
+  )
 }
 
 export function formatUnsaved ({ gauges }: StatusVolume): string {
@@ -154,21 +165,28 @@ export function formatWaiting ({ gauges, health }: StatusVolume): string {
 }
 
 /** Where nobody names volumes they have a hash for a name, of which the beginning tells them apart. */
-export const shortVolumeId = (volumeId: string): string => /^(?:hand|flex)-[0-9a-f]{64}$/.test(volumeId) ? `${volumeId.slice(0, 17)}…` : volumeId
+export const shortVolumeId = (volumeId: string): string =>
+  /^(?:hand|flex)-[0-9a-f]{64}$/.test(volumeId) ? `${volumeId.slice(0, 17)}…` : volumeId
 export const formatVolumeId = ({ volumeId }: StatusVolume): string => shortVolumeId(volumeId)
 
-export const formatDoor = ({ state, door }: StatusVolume): string => door === 'hand' ? `${state === 'published' ? 'mounted' : state} by hand` : `${state} through ${door}`
+export const formatDoor = ({ state, door }: StatusVolume): string =>
+  door === 'hand' ? `${state === 'published' ? 'mounted' : state} by hand` : `${state} through ${door}`
 
 /** Locks are the promise that surprises most: it is said, not hidden. */
-export const formatLocks = (locks: string): string => locks === 'node-local' ? 'node-local: two nodes can hold the same lock' : locks
+export const formatLocks = (locks: string): string =>
+  locks === 'node-local' ? 'node-local: two nodes can hold the same lock' : locks
 
 /** What is not as usual: consistency=solowriter and where it has ended, or that it would fit. */
 export function formatCaching ({ client, counters, exclusive, gauges }: StatusVolume): string {
   const ended = counters['soloWriterEnded'] ?? 0
   if (gauges['soloWriter'] === 1) {
-    return ended === 0 ? 'solowriter' : `solowriter, ended for ${counted(ended, 'file or folder', 'files and folders')} that somebody else changed; if nodes share this volume, use consistency=standard`
+    return ended === 0
+      ? 'solowriter'
+      : `solowriter, ended for ${counted(ended, 'file or folder', 'files and folders')} that somebody else changed; if nodes share this volume, use consistency=standard`
   }
-  return exclusive && client === 'fuse' ? 'standard; the volume is for one pod alone (ReadWriteOncePod): consistency=solowriter would keep more of it on the node' : ''
+  return exclusive && client === 'fuse'
+    ? 'standard; the volume is for one pod alone (ReadWriteOncePod): consistency=solowriter would keep more of it on the node'
+    : ''
 }
 
 /** "Now" is the last quarter of a minute: shorter jumps about, longer hides that it has stopped. */
@@ -187,12 +205,14 @@ const mean = (values: readonly number[]): number => {
   const known = values.filter((value) => !Number.isNaN(value))
   return known.length === 0 ? Number.NaN : known.reduce((sum, value) => sum + value, 0) / known.length
 }
-export const largest = (values: readonly number[]): number => values.reduce((most, value) => value > most ? value : most, 0)
+export const largest = (values: readonly number[]): number =>
+  values.reduce((most, value) => value > most ? value : most, 0)
 
 /** Undefined when the last seconds are not known. */
 export function activityOf (trend: StatusTrend | undefined): Activity | undefined {
   if (trend === undefined) return undefined
-  const last = (values: readonly number[]): readonly number[] => values.slice(-Math.max(1, Math.round(nowMs / trend.intervalMs)))
+  const last = (values: readonly number[]): readonly number[] =>
+    values.slice(-Math.max(1, Math.round(nowMs / trend.intervalMs)))
   const requestsPerSecond = mean(last(trend.requestsPerSecond))
   if (Number.isNaN(requestsPerSecond)) return undefined
   return {
@@ -200,7 +220,9 @@ export function activityOf (trend: StatusTrend | undefined): Activity | undefine
     readBytesPerSecond: mean(last(trend.readBytesPerSecond)),
     writtenBytesPerSecond: mean(last(trend.writtenBytesPerSecond)),
     medianSeconds: mean(last(trend.medianSeconds)),
-    p99Seconds: last(trend.p99Seconds).some((value) => !Number.isNaN(value)) ? largest(last(trend.p99Seconds)) : Number.NaN
+    p99Seconds: last(trend.p99Seconds).some((value) => !Number.isNaN(value))
+      ? largest(last(trend.p99Seconds))
+      : Number.NaN
   }
 }
 
@@ -208,7 +230,9 @@ export function formatActivity (trend: StatusTrend | undefined): string {
   const now = activityOf(trend)
   if (now === undefined) return 'not known yet'
   if (now.requestsPerSecond === 0) return 'idle'
-  const times = Number.isNaN(now.medianSeconds) ? '' : `; half within ${formatSeconds(now.medianSeconds)}, 99 % within ${formatSeconds(now.p99Seconds)}`
+  const times = Number.isNaN(now.medianSeconds)
+    ? ''
+    : `; half within ${formatSeconds(now.medianSeconds)}, 99 % within ${formatSeconds(now.p99Seconds)}`
   return `read ${formatBytes(now.readBytesPerSecond)}/s, written ${formatBytes(now.writtenBytesPerSecond)}/s, ${formatCount(now.requestsPerSecond)} requests/s${times}`
 }
 

@@ -12,8 +12,9 @@
  *   6. bind (target)                                    (2)
  *   7. journal: attached                                (2)
  *
- * Staging mounts nothing at its path, it holds the shared mount by its record: kubelet does not call NodeUnstageVolume as long as what is
- * mounted at the staging path is mounted anywhere else as well (k8s pkg/volume/util HasMountRefs), and ours always is.
+ * Staging mounts nothing at its path, it holds the shared mount by its record: kubelet does not call NodeUnstageVolume
+ * as long as what is mounted at the staging path is mounted anywhere else as well (k8s pkg/volume/util HasMountRefs),
+ * and ours always is.
  */
 import type { AbsolutePath, DeviceNumber, StageKey, VolumeId } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
@@ -69,7 +70,12 @@ export class Attaching {
     const facts = await this.#lookAtPath(request)
     if (await this.#isDone(request, facts)) {
       const record = table.bind(request.path)
-      if (record?.phase !== 'attached') await table.put({ ...this.#recordOf(request, facts, 'attached', record?.madeFolder ?? false), ...await this.#protect(request, facts, new UndoStack()) })
+      if (record?.phase !== 'attached') {
+        await table.put({
+          ...this.#recordOf(request, facts, 'attached', record?.madeFolder ?? false),
+          ...await this.#protect(request, facts, new UndoStack())
+        })
+      }
       return
     }
     if (facts.kind === 'folder' && request.door !== 'csi' && !await this.#parts.host.isEmpty(facts.path)) {
@@ -90,14 +96,18 @@ export class Attaching {
     try {
       await shared.ensure(request.key, request.spec)
       const source = table.mount(request.key)?.mountPoint
-      if (source === undefined) throw new VolumeError('UNAVAILABLE', 'the mount ended while it was being bound', { remedy: 'repeat the call' })
+      if (source === undefined) {
+        throw new VolumeError('UNAVAILABLE', 'the mount ended while it was being bound', { remedy: 'repeat the call' })
+      }
       if (madeFolder) {
         await host.makeFolder(facts.path, targetMode)
         undo.add(async () => { await host.removeFolder(facts.path) })
       }
       const protection = await this.#protect(request, facts, undo)
       if (request.role === 'target') {
-        await host.bind({ source, target: facts.path, flags: mountFlagBits(request.spec.flags), readOnly: request.readOnly })
+        await host.bind({
+          source, target: facts.path, flags: mountFlagBits(request.spec.flags), readOnly: request.readOnly
+        })
         undo.add(async () => { await host.detachBind(facts.path) })
       }
       await table.put({ ...this.#recordOf(request, facts, 'attached', madeFolder), ...protection })
@@ -132,31 +142,43 @@ export class Attaching {
   }
 
   /** Takes every mount of ours at the path away, then the folder if it is ours to remove, then the record. */
-  async detach (request: { readonly path: AbsolutePath, readonly role: BindRole, readonly door: Door }): Promise<StageKey | undefined> {
+  async detach (request: { readonly path: AbsolutePath, readonly role: BindRole, readonly door: Door }): Promise<
+    StageKey | undefined
+  > {
     const { table, host } = this.#parts
     const record = table.bind(request.path)
     const path = await this.#resolved(request.path, record)
     const stack = mountsAt(await host.mountinfo(), path)
     const top = stack.at(-1)
     if (top !== undefined && !this.#isOurs(top, record)) {
-      throw new VolumeError('CONFLICT', `${fieldOf[request.role]}: "${request.path}" holds a mount of type ${top.type} from ${JSON.stringify(top.source)}, which is not ours`, {
-        field: fieldOf[request.role], remedy: 'unmount it by hand if nothing needs it, then repeat'
-      })
+      throw new VolumeError(
+        'CONFLICT',
+        `${fieldOf[request.role]}: "${request.path}" holds a mount of type ${top.type} from ${JSON.stringify(top.source)}, which is not ours`,
+        {
+          field: fieldOf[request.role], remedy: 'unmount it by hand if nothing needs it, then repeat'
+        }
+      )
     }
     if (record !== undefined && record.phase !== 'detaching') await this.#intend(record)
     await this.detachStack(path, record)
     if (isProtected(record ?? request)) await unprotect(host, path, record)
-    if (request.role === 'target' && (request.door === 'csi' || record?.madeFolder === true)) await this.#removeTarget(path, request.path)
+    if (request.role === 'target' && (request.door === 'csi' || record?.madeFolder === true)) {
+      await this.#removeTarget(path, request.path)
+    }
     if (record !== undefined) await table.dropBind(request.path)
     return record?.key ?? (top === undefined ? undefined : this.#keyOfDevice(top.device))
   }
 
-  /** A full state disk must not keep a pod's mount: without the intent a crash leaves a record that recovery or a repeat clears. */
+  /** A full state disk must not keep a pod's mount: without the intent a crash leaves a record that recovery or a
+   * repeat clears. */
   async #intend (record: BindRecord): Promise<void> {
     try {
       await this.#parts.table.put({ ...record, phase: 'detaching' })
     } catch (error) {
-      this.#parts.events({ kind: 'note', key: record.key, text: `the journal cannot be written (${messageOf(error)}); ${record.path} is detached all the same` })
+      this.#parts.events({
+        kind: 'note', key: record.key,
+        text: `the journal cannot be written (${messageOf(error)}); ${record.path} is detached all the same`
+      })
     }
   }
 
@@ -179,7 +201,9 @@ export class Attaching {
       if (top === undefined || !this.#isOurs(top, record)) return
       await host.detachBind(path)
     }
-    throw new VolumeError('INTERNAL', `"${path}" is still mounted after ${stackMax} unmounts`, { remedy: 'look at /proc/self/mountinfo for who mounts it again' })
+    throw new VolumeError('INTERNAL', `"${path}" is still mounted after ${stackMax} unmounts`, {
+      remedy: 'look at /proc/self/mountinfo for who mounts it again'
+    })
   }
 
   async #removeTarget (path: string, shown: string): Promise<void> {
@@ -187,9 +211,14 @@ export class Attaching {
       await this.#parts.host.removeFolder(path)
     } catch (error) {
       if (error instanceof Error && 'code' in error && (error.code === 'ENOTDIR' || error.code === 'EINVAL')) return
-      throw new VolumeError('INTERNAL', `the folder "${shown}" is unmounted but cannot be removed: ${messageOf(error)}`, {
-        cause: error, remedy: 'look into it: files were written there while nothing was mounted, and they are never deleted by us'
-      })
+      throw new VolumeError(
+        'INTERNAL',
+        `the folder "${shown}" is unmounted but cannot be removed: ${messageOf(error)}`,
+        {
+          cause: error,
+          remedy: 'look into it: files were written there while nothing was mounted, and they are never deleted by us'
+        }
+      )
     }
   }
 
@@ -220,7 +249,9 @@ export class Attaching {
     }
     if (record.volume !== request.volume) conflict(`already holds the volume "${record.volume}"`)
     if (record.key !== request.key) conflict('already holds this volume with other attributes')
-    if (record.readOnly !== request.readOnly) conflict(`already holds this volume ${record.readOnly ? 'read-only' : 'writable'}`)
+    if (record.readOnly !== request.readOnly) {
+      conflict(`already holds this volume ${record.readOnly ? 'read-only' : 'writable'}`)
+    }
   }
 
   /** True when our live bind is there already. A dead one of ours is taken away; anything else is a conflict. */
@@ -231,9 +262,13 @@ export class Attaching {
     if (top === undefined) return request.role === 'staging' && this.#isStaged(request, record)
     const field = fieldOf[request.role]
     if (!this.#isOurs(top, record)) {
-      throw new VolumeError('CONFLICT', `${field}: "${request.path}" is already a mount of type ${top.type} from ${JSON.stringify(top.source)}`, {
-        field, remedy: 'unmount it, or use another folder'
-      })
+      throw new VolumeError(
+        'CONFLICT',
+        `${field}: "${request.path}" is already a mount of type ${top.type} from ${JSON.stringify(top.source)}`,
+        {
+          field, remedy: 'unmount it, or use another folder'
+        }
+      )
     }
     const holder = this.#keyOfDevice(top.device)
     if (holder !== undefined && shared.live(holder) !== undefined) {
@@ -241,9 +276,13 @@ export class Attaching {
       const isReadOnly = top.options.includes('ro')
       if (holder === request.key && isReadOnly === request.readOnly && request.role === 'target') return true
       if (record === undefined) {
-        throw new VolumeError('CONFLICT', `${field}: "${request.path}" already holds ${showHeld(holder === request.key, isReadOnly)}`, {
-          field, remedy: 'unpublish it first'
-        })
+        throw new VolumeError(
+          'CONFLICT',
+          `${field}: "${request.path}" already holds ${showHeld(holder === request.key, isReadOnly)}`,
+          {
+            field, remedy: 'unpublish it first'
+          }
+        )
       }
     }
     await this.detachStack(facts.path, record)
@@ -269,12 +308,15 @@ export class Attaching {
   #recordOf (request: AttachRequest, facts: PathFacts, phase: BindRecord['phase'], madeFolder: boolean): BindRecord {
     const { role, volume, key, path, readOnly, door, owner, exclusive } = request
     return {
-      kind: 'bind', role, phase, volume, key, path, resolved: facts.path, readOnly, door, owner, exclusive, madeFolder, bootId: this.#parts.bootId,
+      kind: 'bind', role, phase, volume, key, path, resolved: facts.path, readOnly, door, owner, exclusive, madeFolder,
+      bootId: this.#parts.bootId,
       ...isProtected(request) ? { protection: 'immutable' as const } : {}
     }
   }
 }
 
 function showHeld (isSame: boolean, isReadOnly: boolean): string {
-  return isSame ? `this volume ${isReadOnly ? 'read-only' : 'writable'}` : 'another volume, or this one with other attributes'
+  return isSame
+    ? `this volume ${isReadOnly ? 'read-only' : 'writable'}`
+    : 'another volume, or this one with other attributes'
 }

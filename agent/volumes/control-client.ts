@@ -1,6 +1,7 @@
 /**
  * The agent's end of the control socket of a session process.
- * Owns framing, pairing answers with requests, deadlines and turning errors back into `VolumeError`. Does not know what the calls mean.
+ * Owns framing, pairing answers with requests, deadlines and turning errors back into `VolumeError`. Does not know what
+ * the calls mean.
  */
 import type { Socket } from 'node:net'
 import { within } from '../base/deadline.ts'
@@ -51,10 +52,16 @@ export class ControlClient {
   }
 
   /** @throws VolumeError with the session's own code, or TIMED_OUT. */
-  async call<C extends ControlCall> (call: C, body: ControlCalls[C]['request'], deadlineMs: number): Promise<ControlCalls[C]['answer']> {
+  async call<C extends ControlCall> (
+    call: C,
+    body: ControlCalls[C]['request'],
+    deadlineMs: number
+  ): Promise<ControlCalls[C]['answer']> {
     const id = ++this.#lastId
     const answer = new Promise<unknown>((resolve, reject) => {
-      if (this.#socket.destroyed) return reject(new TransportError('CLOSED', this.#reason ?? 'the session is gone', { sent: false }))
+      if (this.#socket.destroyed) {
+        return reject(new TransportError('CLOSED', this.#reason ?? 'the session is gone', { sent: false }))
+      }
       this.#waiting.set(id, { resolve, reject })
       this.#socket.ref()
       this.#socket.write(`${JSON.stringify({ id, call, body })}\n`)
@@ -113,17 +120,26 @@ export class ControlClient {
 function parseAnswer (line: Buffer): ControlAnswer | undefined {
   try {
     const value: unknown = JSON.parse(line.toString('utf8'))
-    if (typeof value !== 'object' || value === null || !('id' in value) || typeof value.id !== 'number') return undefined
+    if (typeof value !== 'object' || value === null || !('id' in value) || typeof value.id !== 'number') {
+      return undefined
+    }
     return 'body' in value || 'error' in value ? value as ControlAnswer : undefined
   } catch {
     return undefined
   }
 }
 
-function toVolumeError (error: { readonly code: string, readonly message: string, readonly field?: string, readonly remedy?: string }): VolumeError {
+function toVolumeError (error: {
+  readonly code: string
+  readonly message: string
+  readonly field?: string
+  readonly remedy?: string
+}): VolumeError {
   const code = volumeErrorCodes.find((known) => known === error.code) ?? 'INTERNAL' satisfies VolumeErrorCode
   /* The remedy is part of the message already where the session made it with VolumeError. */
   const { message, remedy, field } = error
   const text = remedy !== undefined && message.endsWith(`; ${remedy}`) ? message.slice(0, -remedy.length - 2) : message
-  return new VolumeError(code, text, { ...field === undefined ? {} : { field }, ...remedy === undefined ? {} : { remedy } })
+  return new VolumeError(code, text, {
+    ...field === undefined ? {} : { field }, ...remedy === undefined ? {} : { remedy }
+  })
 }

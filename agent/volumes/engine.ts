@@ -35,12 +35,14 @@ export interface EngineOptions {
   /** Program and leading arguments of a session; what `Sessions` says is appended, and its descriptors are given. */
   readonly sessionCommand: { readonly file: string, readonly args: readonly string[] }
   readonly sessionEnv?: Readonly<Record<string, string>>
-  /** Busy sessions may keep idle CPUs awake, on machines where that is worth it (`../host/cpu-latency.ts`); no unless given. */
+  /** Busy sessions may keep idle CPUs awake, on machines where that is worth it (`../host/cpu-latency.ts`); no unless
+   * given. */
   readonly mayKeepCpusAwake?: boolean
   /** Cgroup for sessions, `volbridge` unless given; `false` leaves them where they start. */
   readonly cgroup?: string | false
   readonly events: VolumeEvents
-  /** Where mounts and sessions are made when the agent lives in a container; its folders are the node's, under the same paths. */
+  /** Where mounts and sessions are made when the agent lives in a container; its folders are the node's, under the same
+   * paths. */
   readonly namespaces?: NodeNamespaces
   /** The server's side of `client=kernel`; without it there is no such client. */
   readonly kernelNfs?: KernelNfs
@@ -58,7 +60,9 @@ export interface Engine {
 /** @throws VolumeError CONFLICT when another agent has the state folder. */
 export async function startEngine (options: EngineOptions): Promise<Engine> {
   const { events, namespaces } = options
-  const [stateDir, runDir] = [await ownFolder(options.stateDir, 'state-dir'), await ownFolder(options.runDir, 'run-dir')]
+  const [stateDir, runDir] = [
+    await ownFolder(options.stateDir, 'state-dir'), await ownFolder(options.runDir, 'run-dir')
+  ]
   const lock = takeLock(`${stateDir}/agent.lock`)
   try {
     const [mountsDir, logDir, sessionsDir] = [`${stateDir}/mounts`, `${stateDir}/log`, `${runDir}/sessions`]
@@ -72,8 +76,13 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
       cgroup: options.cgroup === false ? undefined : options.cgroup ?? 'volbridge',
       ...namespaces === undefined ? {} : { node: { namespaces, cgroups: mounts } }
     })
-    const fuse = new FuseMounter({ sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax, mayKeepCpusAwake: options.mayKeepCpusAwake ?? false })
-    const kernel = options.kernelNfs === undefined ? undefined : new KernelMounter({ nfs: options.kernelNfs, mounts, events, stateDir })
+    const fuse = new FuseMounter({
+      sessions, mounts, events, dirtyBytesMax: dirtySessionBytesMax,
+      mayKeepCpusAwake: options.mayKeepCpusAwake ?? false
+    })
+    const kernel = options.kernelNfs === undefined
+      ? undefined
+      : new KernelMounter({ nfs: options.kernelNfs, mounts, events, stateDir })
     const journal = new FileJournal(`${stateDir}/journal`)
     const table = new VolumeTable(journal)
     const host = new NodeVolumeHost(mounts)
@@ -100,11 +109,14 @@ async function ownFolder (path: string, option: string): Promise<string> {
     await makePrivateFolder(path)
     return await realpath(path)
   } catch (error) {
-    throw new VolumeError('INVALID', `--${option}: ${messageOf(error)}`, { cause: error, field: `--${option}`, remedy: 'give a folder that root can make and write' })
+    throw new VolumeError('INVALID', `--${option}: ${messageOf(error)}`, {
+      cause: error, field: `--${option}`, remedy: 'give a folder that root can make and write'
+    })
   }
 }
 
-/** The folder as the node's mountinfo spells it. A container that has another folder under that path would mount where nobody looks. */
+/** The folder as the node's mountinfo spells it. A container that has another folder under that path would mount where
+ * nobody looks. */
 async function sameOnNode (mounts: Mounts, folder: string, option: string): Promise<string> {
   const { kind, path } = await mounts.inspect(folder)
   const own = await stat(folder, { bigint: true })
@@ -117,7 +129,11 @@ async function sameOnNode (mounts: Mounts, folder: string, option: string): Prom
 function takeLock (path: string): StateLock {
   const lock = lockState(path)
   if (typeof lock !== 'number') return lock
-  throw new VolumeError('CONFLICT', `another agent${lock === 0 ? '' : ` (pid ${lock})`} works with this state folder (${path})`, {
-    remedy: 'one agent a node: stop the other, or give this one a --state-dir of its own'
-  })
+  throw new VolumeError(
+    'CONFLICT',
+    `another agent${lock === 0 ? '' : ` (pid ${lock})`} works with this state folder (${path})`,
+    {
+      remedy: 'one agent a node: stop the other, or give this one a --state-dir of its own'
+    }
+  )
 }

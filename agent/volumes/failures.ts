@@ -1,5 +1,6 @@
 /**
- * What the doors get when the host or a session fails. Owns that one translation, by a table. Does not know gRPC or Flex.
+ * What the doors get when the host or a session fails. Owns that one translation, by a table. Does not know gRPC or
+ * Flex.
  */
 import { HostError, TransportError, VolumeError, messageOf, type VolumeErrorCode } from '../base/errors.ts'
 
@@ -28,7 +29,9 @@ const remedyOfErrno: Readonly<Record<string, string>> = {
 export function toVolumeError (error: unknown): Error {
   if (error instanceof VolumeError) return error
   if (error instanceof TransportError) {
-    return new VolumeError(error.code === 'TIMED_OUT' ? 'TIMED_OUT' : 'UNAVAILABLE', error.message, { cause: error, remedy: 'repeat the call' })
+    return new VolumeError(error.code === 'TIMED_OUT' ? 'TIMED_OUT' : 'UNAVAILABLE', error.message, {
+      cause: error, remedy: 'repeat the call'
+    })
   }
   const errno = error instanceof HostError || (error instanceof Error && 'code' in error) ? String(error.code) : ''
   const remedy = remedyOfErrno[errno]

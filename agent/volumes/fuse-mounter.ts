@@ -2,8 +2,10 @@
  * Shared mounts by our own FUSE client. Owns the order of a start and of an end, and what of each may be forced.
  * Does not know journals and binds, nor what the session does.
  *
- * start: /dev/fuse → session process with it as fd 3 (and the CPU latency device as fd 4, where that is wanted) → hello → configure (the server's errors surface here, nothing is mounted yet)
- *        → mount(2) with the agent's copy → serve → the agent's copy is closed, read-ahead and mode of the root are set.
+ * start: /dev/fuse → session process with it as fd 3 (and the CPU latency device as fd 4, where that is wanted) → hello
+ * → configure (the server's errors surface here, nothing is mounted yet)
+ *        → mount(2) with the agent's copy → serve → the agent's copy is closed, read-ahead and mode of the root are
+ *        set.
  * end:   umount → MNT_FORCE → fusectl abort → MNT_DETACH, each only if the one before did not do it → the process.
  */
 import { closeSync } from 'node:fs'
@@ -12,7 +14,14 @@ import { HostError, VolumeError, messageOf } from '../base/errors.ts'
 import { ioBytesMax, kibibyteBytes } from '../base/limits.ts'
 import { showSource } from '../base/volume-spec.ts'
 import { idleFacts, judgeCpuLatency, openCpuLatencyDevice } from '../host/cpu-latency.ts'
-import { abortConnection, fuseMountData, fuseType, openFuseDevice, setReadAhead, type WriteControl } from '../host/fuse-connection.ts'
+import {
+  abortConnection,
+  fuseMountData,
+  fuseType,
+  openFuseDevice,
+  setReadAhead,
+  type WriteControl
+} from '../host/fuse-connection.ts'
 import { mountsAt, topMountAt } from '../host/mountinfo.ts'
 import { mountFlagBits, type Mounts } from '../host/mounts.ts'
 import { latencyBoundsSeconds, type SessionReport } from '../session/control.ts'
@@ -58,7 +67,9 @@ export class FuseMounter implements Mounter {
     try {
       const { session, cgroups } = await this.#startSession(request, socketPath, device.fd)
       for (const { path, reason } of cgroups?.failed ?? []) {
-        this.#parts.events({ kind: 'note', key, text: `the session stays in its starter's cgroup (${path}: ${reason}) and ends with it` })
+        this.#parts.events({
+          kind: 'note', key, text: `the session stays in its starter's cgroup (${path}: ${reason}) and ends with it`
+        })
       }
       try {
         return await this.#mount(request, session, device.fd)
@@ -71,17 +82,24 @@ export class FuseMounter implements Mounter {
     }
   }
 
-  async #startSession ({ key, facts, note }: StartRequest, socketPath: string, fuseFd: number): ReturnType<Sessions['start']> {
+  async #startSession (
+    { key, facts, note }: StartRequest,
+    socketPath: string,
+    fuseFd: number
+  ): ReturnType<Sessions['start']> {
     const latencyFd = this.#openCpuLatency(key)
     try {
-      return await this.#parts.sessions.start({ key, socketPath, fuseFd, latencyFd, started: async (id) => { await note({ ...facts, process: id }) } })
+      return await this.#parts.sessions.start({
+        key, socketPath, fuseFd, latencyFd, started: async (id) => { await note({ ...facts, process: id }) }
+      })
     } finally {
       // A wish lasts as long as anybody has the descriptor: from here on that is the session alone.
       if (latencyFd !== undefined) closeSync(latencyFd)
     }
   }
 
-  /** Judged for each: CPUs and the kernel's settings may change. Without it the volume is slower and otherwise the same. */
+  /** Judged for each: CPUs and the kernel's settings may change. Without it the volume is slower and otherwise the
+   * same. */
   #openCpuLatency (key: StageKey): number | undefined {
     if (!this.#parts.mayKeepCpusAwake || !judgeCpuLatency(idleFacts()).isWanted) return undefined
     try {
@@ -102,11 +120,15 @@ export class FuseMounter implements Mounter {
       data: fuseMountData(fuseFd, Math.min(configured.maxReadBytes, ioBytesMax))
     }, { keep: [fuseFd], key: mountPoint })
     const device = topMountAt(await this.#parts.mounts.mountinfo(), mountPoint)?.device
-    if (device === undefined) throw new VolumeError('INTERNAL', `${mountPoint} is not in mountinfo after it was mounted`)
+    if (device === undefined) {
+      throw new VolumeError('INTERNAL', `${mountPoint} is not in mountinfo after it was mounted`)
+    }
     await request.note({ socketPath: session.socketPath, process: session.process, device })
     await session.call('serve', { mountPoint, device }, serveMs)
     const refusal = await setReadAhead(device, configured.readAheadBytes / kibibyteBytes, this.#writeControl)
-    if (refusal !== undefined) this.#parts.events({ kind: 'note', key, text: `the kernel's read-ahead stays as it is: ${refusal}` })
+    if (refusal !== undefined) {
+      this.#parts.events({ kind: 'note', key, text: `the kernel's read-ahead stays as it is: ${refusal}` })
+    }
     await this.#setPermissions(request)
     return new FuseMount(session, { socketPath: session.socketPath, process: session.process, device })
   }
@@ -119,9 +141,14 @@ export class FuseMounter implements Mounter {
     try {
       await this.#parts.mounts.chmod(mountPoint, mode, { key: spec.target.servers.join(',') })
     } catch (error) {
-      throw new VolumeError('DENIED', `mountPermissions: the server refuses mode ${spec.mountPermissions.toString(8)} (${messageOf(error)})`, {
-        cause: error, field: 'mountPermissions', remedy: 'export with no_root_squash, set the mode on the server, or use mountPermissions=0'
-      })
+      throw new VolumeError(
+        'DENIED',
+        `mountPermissions: the server refuses mode ${spec.mountPermissions.toString(8)} (${messageOf(error)})`,
+        {
+          cause: error, field: 'mountPermissions',
+          remedy: 'export with no_root_squash, set the mode on the server, or use mountPermissions=0'
+        }
+      )
     }
   }
 
@@ -142,7 +169,9 @@ export class FuseMounter implements Mounter {
     await this.#parts.sessions.end(process, socketPath, unmounts > 0)
   }
 
-  readonly #writeControl: WriteControl = async (path, text) => { await this.#parts.mounts.writeControl(path, text, { deadlineMs: controlMs }) }
+  readonly #writeControl: WriteControl = async (path, text) => {
+    await this.#parts.mounts.writeControl(path, text, { deadlineMs: controlMs })
+  }
 
   async #isMounted (mountPoint: string): Promise<boolean> {
     return mountsAt(await this.#parts.mounts.mountinfo(), mountPoint).length > 0
@@ -197,7 +226,11 @@ class FuseMount implements LiveMount {
   }
 
   async probe (deadlineMs: number): Promise<VolumeHealth> {
-    const { health, reason } = await this.#session.call('probe', { deadlineMs: Math.max(50, deadlineMs - 100) }, deadlineMs)
+    const { health, reason } = await this.#session.call(
+      'probe',
+      { deadlineMs: Math.max(50, deadlineMs - 100) },
+      deadlineMs
+    )
     return { state: health, reason }
   }
 
@@ -215,8 +248,11 @@ function toMountReport (report: SessionReport): MountReport {
     pid: report.pid,
     counters: report.counters,
     gauges: report.gauges,
-    latency: Object.fromEntries(Object.entries(report.latency ?? {}).map(([operation, { count, sumSeconds, buckets }]) => [operation, {
-      count, sumSeconds, buckets: latencyBoundsSeconds.map((upToSeconds, n) => ({ upToSeconds, count: buckets[n] ?? 0 }))
-    }]))
+    latency: Object.fromEntries(
+      Object.entries(report.latency ?? {}).map(([operation, { count, sumSeconds, buckets }]) => [operation, {
+        count, sumSeconds,
+        buckets: latencyBoundsSeconds.map((upToSeconds, n) => ({ upToSeconds, count: buckets[n] ?? 0 }))
+      }])
+    )
   }
 }

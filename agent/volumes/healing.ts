@@ -1,12 +1,13 @@
 /**
  * Dead mounts brought back without being asked: kubelet never calls again for a folder that looks mounted.
  *
- * Owns when a death is answered (at once, then ever later while it fails or recurs) and what is put over what. Does not know why a session
- * died, nor how one is started.
+ * Owns when a death is answered (at once, then ever later while it fails or recurs) and what is put over what. Does not
+ * know why a session died, nor how one is started.
  *
- * A dead folder gets the new mount on top of the dead one. A program that is in the old one keeps its ENOTCONN until it opens anew; a container
- * whose mount receives propagation (HostToContainer) gets the new mount inside, because it is stacked on the mount that the container's is a
- * slave of. Taking the dead one away first would leave such a container with nothing, and every pod with the bare folder for a moment.
+ * A dead folder gets the new mount on top of the dead one. A program that is in the old one keeps its ENOTCONN until it
+ * opens anew; a container whose mount receives propagation (HostToContainer) gets the new mount inside, because it is
+ * stacked on the mount that the container's is a slave of. Taking the dead one away first would leave such a container
+ * with nothing, and every pod with the bare folder for a moment.
  */
 import type { StageKey } from '../base/brands.ts'
 import { monotonicMs } from '../base/deadline.ts'
@@ -90,7 +91,9 @@ export class Healer {
   #patientOf (key: StageKey): Patient {
     const known = this.#patients.get(key)
     if (known !== undefined) return known
-    const fresh: Patient = { count: 0, failures: 0, problem: '', recent: 0, healedAtMs: Number.NEGATIVE_INFINITY, nextMs: 0 }
+    const fresh: Patient = {
+      count: 0, failures: 0, problem: '', recent: 0, healedAtMs: Number.NEGATIVE_INFINITY, nextMs: 0
+    }
     this.#patients.set(key, fresh)
     return fresh
   }
@@ -149,13 +152,15 @@ export class Healer {
   #showsDead (bind: BindRecord, live: LiveMount, mounts: Mountinfo): boolean {
     const { table, shared, isOurType } = this.#parts
     const top = topMountAt(mounts, bind.resolved)
-    if (bind.phase !== 'attached' || top === undefined || !isOurType(top.type) || top.device === live.facts.device) return false
+    if (bind.phase !== 'attached' || top === undefined || !isOurType(top.type) || top.device === live.facts.device) {
+      return false
+    }
     return !table.mounts().some((mount) => mount.facts.device === top.device && shared.live(mount.key) !== undefined)
   }
 
   /**
-   * No intent is written: "attached" already says that the bind is to be there, and a crash before or after the bind leaves a folder that
-   * recovery keeps and the next agent looks at.
+   * No intent is written: "attached" already says that the bind is to be there, and a crash before or after the bind
+   * leaves a folder that recovery keeps and the next agent looks at.
    */
   async #cover (bind: BindRecord, live: LiveMount): Promise<boolean> {
     const { table, host, events } = this.#parts
@@ -166,7 +171,10 @@ export class Healer {
       const record = table.mount(bind.key)
       if (record === undefined || table.bind(bind.path) !== bind || !this.#showsDead(bind, live, mounts)) return true
       if (mountsAt(mounts, bind.resolved).length >= stackMax) await this.#attaching.detachStack(bind.resolved, bind)
-      await host.bind({ source: record.mountPoint, target: bind.resolved, flags: mountFlagBits(record.spec.flags), readOnly: bind.readOnly })
+      await host.bind({
+        source: record.mountPoint, target: bind.resolved, flags: mountFlagBits(record.spec.flags),
+        readOnly: bind.readOnly
+      })
       events({ kind: 'healed', key: bind.key, path: bind.path })
       return true
     } finally {

@@ -2,7 +2,8 @@
  * The journal: one small file per record, replaced whole. Owns its format, version and checksum.
  * Does not know what records mean.
  *
- * One file each, not one log: a damaged file costs one record, there is nothing to compact, and two volumes never wait for each other's fsync.
+ * One file each, not one log: a damaged file costs one record, there is nothing to compact, and two volumes never wait
+ * for each other's fsync.
  */
 import { createHash } from 'node:crypto'
 import { readFile, readdir, rename, unlink } from 'node:fs/promises'
@@ -42,7 +43,8 @@ export class FileJournal implements Journal {
     await removeFileDurably(join(this.#folder, `${id}${suffix}`))
   }
 
-  /** Reads all records. A file that is not understood is set aside under another name and told, never guessed at and never deleted. */
+  /** Reads all records. A file that is not understood is set aside under another name and told, never guessed at and
+   * never deleted. */
   async load (): Promise<{ records: JournalRecord[], damaged: DamagedRecord[] }> {
     await makePrivateFolder(this.#folder)
     const records: JournalRecord[] = []
@@ -79,14 +81,16 @@ export async function peekJournal (folder: string): Promise<readonly JournalReco
     if (isCode(error, 'ENOENT')) return []
     throw error
   })
-  const records = await Promise.all(names.filter((name) => name.endsWith(suffix)).map(async (name): Promise<JournalRecord[]> => {
-    try {
-      return [parseRecord(await readFile(join(folder, name), 'utf8'))]
-    } catch {
-      // Removed in between, or damaged: its agent tells that.
-      return []
-    }
-  }))
+  const records = await Promise.all(
+    names.filter((name) => name.endsWith(suffix)).map(async (name): Promise<JournalRecord[]> => {
+      try {
+        return [parseRecord(await readFile(join(folder, name), 'utf8'))]
+      } catch {
+        // Removed in between, or damaged: its agent tells that.
+        return []
+      }
+    })
+  )
   return records.flat()
 }
 
@@ -102,7 +106,9 @@ export function parseRecord (text: string): JournalRecord {
   if (rest !== '') throw new Error('the record is cut off or has something behind it')
   const header: unknown = JSON.parse(head)
   if (!isObject(header) || typeof header['volbridge'] !== 'number') throw new Error('the header is not understood')
-  if (header['volbridge'] > journalVersion) throw new Error(`the record was written by a newer version (format ${header['volbridge']})`)
+  if (header['volbridge'] > journalVersion) {
+    throw new Error(`the record was written by a newer version (format ${header['volbridge']})`)
+  }
   if (header['sha256'] !== sumOf(body)) throw new Error('the checksum does not match')
   const record: unknown = JSON.parse(body)
   if (!isRecord(record)) throw new Error('the record is of an unknown kind')

@@ -1,6 +1,7 @@
 /**
  * A mount that the kernel's NFS client serves: its statistics, its health, its end of writing.
- * Owns what is asked of the kernel (in a child, with a deadline) and what of the server (by our own calls). Does not know how it was made.
+ * Owns what is asked of the kernel (in a child, with a deadline) and what of the server (by our own calls). Does not
+ * know how it was made.
  */
 import { HostError, VolumeError, messageOf } from '../base/errors.ts'
 import type { NfsVersion, VolumeSpec } from '../base/volume-spec.ts'
@@ -47,7 +48,10 @@ export function serverOfMount (entry: MountEntry): MountedServer {
   const version = knownVersions.find((known) => known === options.get('vers'))
   const address = options.get('addr')
   if (version === undefined || address === undefined) {
-    throw new VolumeError('INTERNAL', `mountinfo does not say version and server of ${entry.mountPoint}: ${entry.superOptions.join(',')}`)
+    throw new VolumeError(
+      'INTERNAL',
+      `mountinfo does not say version and server of ${entry.mountPoint}: ${entry.superOptions.join(',')}`
+    )
   }
   const port = options.get('port')
   return { version, address, port: port === undefined ? undefined : Number(port) }
@@ -113,11 +117,17 @@ export class KernelMount implements LiveMount {
 
   async probe (deadlineMs: number): Promise<VolumeHealth> {
     /* Several may ask at once (status, metrics, kubelet): the server is asked once. */
-    this.#probing ??= this.#parts.probe(this.#parts.server, Math.max(50, deadlineMs - 100)).finally(() => { this.#probing = undefined })
+    this.#probing ??= this.#parts.probe(this.#parts.server, Math.max(50, deadlineMs - 100)).finally(() => {
+      this.#probing = undefined
+    })
     const trouble = await this.#probing
     if (trouble !== '') return { state: 'unreachable', reason: trouble }
     if (this.#isStale) {
-      return { state: 'stale', reason: 'the server no longer knows the volume\'s root; restore the export, or delete the pods that use the volume and start them again' }
+      return {
+        state: 'stale',
+        reason:
+          'the server no longer knows the volume\'s root; restore the export, or delete the pods that use the volume and start them again'
+      }
     }
     return { state: 'healthy', reason: '' }
   }

@@ -1,9 +1,10 @@
 /**
- * Shared mounts by the kernel's NFS client. Owns the order of a start and of an end, and the negotiation of the version.
- * Does not know the option text or the server's protocols (`KernelNfs` is given), nor journals and binds.
+ * Shared mounts by the kernel's NFS client. Owns the order of a start and of an end, and the negotiation of the
+ * version. Does not know the option text or the server's protocols (`KernelNfs` is given), nor journals and binds.
  *
  * start: the server is asked by our own calls → mount(2) in a child, newest version first → root's mode and group.
- * end:   umount → MNT_FORCE → MNT_DETACH, each only if the one before did not do it. No process serves the mount: it survives any agent.
+ * end:   umount → MNT_FORCE → MNT_DETACH, each only if the one before did not do it. No process serves the mount:
+ *        it survives any agent.
  */
 import { showName, type StageKey } from '../base/brands.ts'
 import { monotonicMs, pause } from '../base/deadline.ts'
@@ -67,10 +68,13 @@ export class KernelMounter implements Mounter {
     return { socketPath: undefined, process: undefined, device: undefined }
   }
 
-  /** Asks the kernel, and nobody else, whether it has a client: a mount without options loads the module and is then refused. */
+  /** Asks the kernel, and nobody else, whether it has a client: a mount without options loads the module and is then
+   * refused. */
   async check (): Promise<void> {
     try {
-      await this.#parts.mounts.mount({ source: 'none', target: this.#parts.stateDir, type: mountType, data: '', flags: 0 })
+      await this.#parts.mounts.mount({
+        source: 'none', target: this.#parts.stateDir, type: mountType, data: '', flags: 0
+      })
     } catch (error) {
       if (error instanceof HostError && error.code === 'ENODEV') throw toKernelError(error, undefined)
     }
@@ -89,14 +93,17 @@ export class KernelMounter implements Mounter {
       }
     }
     const entry = topMountAt(await this.#parts.mounts.mountinfo(), request.mountPoint)
-    if (entry === undefined) throw new VolumeError('INTERNAL', `${request.mountPoint} is not in mountinfo after it was mounted`)
+    if (entry === undefined) {
+      throw new VolumeError('INTERNAL', `${request.mountPoint} is not in mountinfo after it was mounted`)
+    }
     const facts = { ...this.plan(), device: entry.device, source: entry.source }
     await request.note(facts)
     const remark = await this.#setPermissions(request)
     return this.#live({ key: request.key, spec: request.spec, facts, mountPoint: request.mountPoint, entry, remark })
   }
 
-  /** The newest version that both sides speak. An answer about the share ends the search; of several failures the most telling is thrown. */
+  /** The newest version that both sides speak. An answer about the share ends the search; of several failures the most
+   * telling is thrown. */
   async #mountNewest (request: StartRequest, endMs: number): Promise<void> {
     let failure: VolumeError | undefined
     for (const version of attemptsOf[request.spec.target.options.version ?? 'any']) {
@@ -126,7 +133,8 @@ export class KernelMounter implements Mounter {
     }
   }
 
-  /** Through the mount, in a child: the server judges. A refused mode is the volume's error, a refused group is said. */
+  /** Through the mount, in a child: the server judges. A refused mode is the volume's error, a refused group is
+   * said. */
   async #setPermissions ({ key, spec, mountPoint }: StartRequest): Promise<string> {
     const { mounts, events } = this.#parts
     const options = { deadlineMs: permissionsMs, key: spec.target.servers.join(',') }
@@ -134,9 +142,14 @@ export class KernelMounter implements Mounter {
       try {
         await mounts.chmod(mountPoint, spec.mountPermissions, options)
       } catch (error) {
-        throw new VolumeError('DENIED', `mountPermissions: the server refuses mode ${spec.mountPermissions.toString(8)} (${messageOf(error)})`, {
-          cause: error, field: 'mountPermissions', remedy: 'export with no_root_squash, set the mode on the server, or use mountPermissions=0'
-        })
+        throw new VolumeError(
+          'DENIED',
+          `mountPermissions: the server refuses mode ${spec.mountPermissions.toString(8)} (${messageOf(error)})`,
+          {
+            cause: error, field: 'mountPermissions',
+            remedy: 'export with no_root_squash, set the mode on the server, or use mountPermissions=0'
+          }
+        )
       }
     }
     if (spec.mountGroup === undefined) return ''
@@ -147,7 +160,8 @@ export class KernelMounter implements Mounter {
       if (gid !== spec.mountGroup || (mode & 0o2070) !== 0o2070) await mounts.chmod(mountPoint, mode | 0o2070, options)
       return ''
     } catch (error) {
-      const remark = `the root could not be given the group ${spec.mountGroup} (${messageOf(error)}): files get the group that the server chooses`
+      const remark =
+        `the root could not be given the group ${spec.mountGroup} (${messageOf(error)}): files get the group that the server chooses`
       events({ kind: 'note', key, text: remark })
       return remark
     }
@@ -158,18 +172,26 @@ export class KernelMounter implements Mounter {
     if (device === undefined || source === undefined) return undefined
     /* A device number is given out again: type and source tell whose it is. */
     const entry = mountsOfDevice(await this.#parts.mounts.mountinfo(), device)
-      .find((found) => kernelTypes.has(found.type) && (found.source === source || found.source.startsWith(`${source}/`)))
+      .find((found) =>
+        kernelTypes.has(found.type) && (found.source === source || found.source.startsWith(`${source}/`))
+      )
     return entry === undefined ? undefined : this.#live({ ...record, entry, remark: '' })
   }
 
-  #live ({ key, spec, facts, mountPoint, entry, remark }: Pick<MountRecord, 'key' | 'spec' | 'facts' | 'mountPoint'> & { entry: MountEntry, remark: string }): LiveMount {
+  #live ({ key, spec, facts, mountPoint, entry, remark }: Pick<MountRecord, 'key' | 'spec' | 'facts' | 'mountPoint'> & {
+    entry: MountEntry
+    remark: string
+  }): LiveMount {
     const { mounts, nfs, events } = this.#parts
     return new KernelMount({
       facts, server: serverOfMount(entry), spec, remark, mounts, mountPoint,
       probe: async (server, deadlineMs) => await nfs.probe(server, deadlineMs),
       undrained: (reason) => {
         this.#undrained.add(key)
-        events({ kind: 'note', key, text: `what programs wrote and did not close is dropped, because the server does not take it: ${reason}` })
+        events({
+          kind: 'note', key,
+          text: `what programs wrote and did not close is dropped, because the server does not take it: ${reason}`
+        })
       }
     })
   }
@@ -177,17 +199,21 @@ export class KernelMounter implements Mounter {
   async end (record: MountRecord): Promise<void> {
     const { key, mountPoint } = record
     if (this.#undrained.delete(key)) await this.#dropDirty(mountPoint)
-    for (let unmounts = 0; unmounts < stackMax && await this.#depthAt(mountPoint) > 0; unmounts++) await this.#unmount(mountPoint)
+    for (let unmounts = 0; unmounts < stackMax && await this.#depthAt(mountPoint) > 0; unmounts++) {
+      await this.#unmount(mountPoint)
+    }
   }
 
   /**
-   * Pages that the server does not take would be sent when it comes back, though another node may own the volume by then. Each abort
-   * fails the writes under way and the pages with them; the kernel then starts the next.
+   * Pages that the server does not take would be sent when it comes back, though another node may own the volume by
+   * then. Each abort fails the writes under way and the pages with them; the kernel then starts the next.
    */
   async #dropDirty (mountPoint: string): Promise<void> {
     const { mounts } = this.#parts
     let isClean = false
-    const cleaning = mounts.sync(mountPoint, { deadlineMs: abortRounds * abortPauseMs, key: mountPoint }).then(() => { isClean = true }, () => undefined)
+    const cleaning = mounts.sync(mountPoint, { deadlineMs: abortRounds * abortPauseMs, key: mountPoint }).then(() => {
+      isClean = true
+    }, () => undefined)
     for (let round = 0; round < abortRounds && !isClean; round++) {
       await pause(abortPauseMs)
       await mounts.abortRequests(mountPoint, { deadlineMs: forceMs, key: mountPoint }).catch(() => undefined)
@@ -202,7 +228,9 @@ export class KernelMounter implements Mounter {
   /** A deadline that passed may still have taken the name away: only mountinfo says. */
   async #unmount (mountPoint: string): Promise<void> {
     const { mounts } = this.#parts
-    for (const [how, deadlineMs] of [[{}, unmountMs], [{ force: true }, forceMs], [{ detach: true }, forceMs]] as const) {
+    for (const [how, deadlineMs] of [[{}, unmountMs], [{ force: true }, forceMs], [
+      { detach: true }, forceMs
+    ]] as const) {
       const before = await this.#depthAt(mountPoint)
       try {
         await mounts.unmount(mountPoint, how, { deadlineMs, key: mountPoint })

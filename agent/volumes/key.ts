@@ -7,8 +7,8 @@ import { toStageKey, type StageKey } from '../base/brands.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 
 /**
- * SHA-256 of everything that makes the mounted file system what it is. Left out: read-only (a property of each bind), the order of
- * addresses (one server), why the client was chosen, and how long the first attempt may take.
+ * SHA-256 of everything that makes the mounted file system what it is. Left out: read-only (a property of each bind),
+ * the order of addresses (one server), why the client was chosen, and how long the first attempt may take.
  */
 export function stageKeyOf (spec: VolumeSpec): StageKey {
   const { retryMs, ...options } = spec.target.options

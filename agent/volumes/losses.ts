@@ -1,6 +1,7 @@
 /**
- * Data that write() had acknowledged and that could not be saved before a volume had to go. Owns its record, from the unmount that lost it
- * until the next one of the same share that lost nothing: whoever mounts it in between is told. Does not know how data is lost.
+ * Data that write() had acknowledged and that could not be saved before a volume had to go. Owns its record, from the
+ * unmount that lost it until the next one of the same share that lost nothing: whoever mounts it in between is told.
+ * Does not know how data is lost.
  */
 import type { StageKey } from '../base/brands.ts'
 import type { DataLoss, VolumeHealth } from './operations.ts'

@@ -1,6 +1,7 @@
 /**
  * nfs(5) and mount(8) options as a table: each row says which setting a word changes, and to what.
- * Owns names, values and contradictions. Does not know which client will be used; `spec.ts` judges what that client can do.
+ * Owns names, values and contradictions. Does not know which client will be used; `spec.ts` judges what that client can
+ * do.
  */
 import { VolumeError } from '../base/errors.ts'
 import type { LookupCache, MountFlags, NfsVersion, Recovery } from '../base/volume-spec.ts'
@@ -61,7 +62,9 @@ const number = (min: number, max: number, toChange: (value: number) => Change): 
   takesValue: true,
   change: (text, refuse) => {
     const value = Number(text)
-    if (!/^\d{1,10}$/.test(text) || value < min || value > max) refuse(`is not a whole number from ${min} to ${max}`, 'correct the number')
+    if (!/^\d{1,10}$/.test(text) || value < min || value > max) {
+      refuse(`is not a whole number from ${min} to ${max}`, 'correct the number')
+    }
     return toChange(value)
   }
 })
@@ -80,7 +83,8 @@ const ioBytes = (value: number): number => value < 1024 ? 4096 : Math.min(value 
 const daySeconds = 86_400
 const seconds = (toChange: (value: number) => Change): Row => number(0, daySeconds, toChange)
 /** nfs(5): port 0 asks the server's rpcbind, as leaving it out does. */
-const port = (setting: 'port' | 'mountPort'): Row => number(0, 65_535, (value) => value === 0 ? {} : { [setting]: value })
+const port = (setting: 'port' | 'mountPort'): Row =>
+  number(0, 65_535, (value) => value === 0 ? {} : { [setting]: value })
 
 const versions: Readonly<Record<string, Change>> = {
   3: { version: '3' },
@@ -102,7 +106,10 @@ const rows: Readonly<Record<string, Row>> = {
   minorversion: choice({ 0: { minorVersion: 0 }, 1: { minorVersion: 1 }, 2: { minorVersion: 2 } }),
   port: port('port'),
   mountport: port('mountPort'),
-  proto: choice({ tcp: { proto: 'tcp' }, tcp6: { proto: 'tcp6' }, udp: { proto: 'udp' }, udp6: { proto: 'udp6' }, rdma: { proto: 'rdma' } }),
+  proto: choice({
+    tcp: { proto: 'tcp' }, tcp6: { proto: 'tcp6' }, udp: { proto: 'udp' }, udp6: { proto: 'udp6' },
+    rdma: { proto: 'rdma' }
+  }),
   tcp: word({ proto: 'tcp' }),
   udp: word({ proto: 'udp' }),
   rdma: word({ proto: 'rdma' }),
@@ -124,20 +131,27 @@ const rows: Readonly<Record<string, Row>> = {
   acregmax: seconds((value) => ({ acregmaxSeconds: value })),
   acdirmin: seconds((value) => ({ acdirminSeconds: value })),
   acdirmax: seconds((value) => ({ acdirmaxSeconds: value })),
-  actimeo: seconds((value) => ({ acregminSeconds: value, acregmaxSeconds: value, acdirminSeconds: value, acdirmaxSeconds: value })),
+  actimeo: seconds((value) => ({
+    acregminSeconds: value, acregmaxSeconds: value, acdirminSeconds: value, acdirmaxSeconds: value
+  })),
   ac: word({ noac: false }),
   noac: word({ noac: true }),
   lookupcache: choice({
-    all: { lookupCache: 'all' }, pos: { lookupCache: 'positive' }, positive: { lookupCache: 'positive' }, none: { lookupCache: 'none' }
+    all: { lookupCache: 'all' }, pos: { lookupCache: 'positive' }, positive: { lookupCache: 'positive' },
+    none: { lookupCache: 'none' }
   }),
   nolock: word({ locks: 'local' }),
   lock: word({ locks: 'remote' }),
-  local_lock: choice({ all: { locks: 'local' }, none: { locks: 'remote' }, flock: { locks: 'remote' }, posix: { locks: 'remote' } }),
+  local_lock: choice({
+    all: { locks: 'local' }, none: { locks: 'remote' }, flock: { locks: 'remote' }, posix: { locks: 'remote' }
+  }),
   resvport: word({ resvport: true }),
   noresvport: word({ resvport: false }),
   cto: word({ cto: true }),
   nocto: word({ cto: false }),
-  sec: choice({ sys: { sec: 'sys' }, none: { sec: 'none' }, krb5: { sec: 'krb5' }, krb5i: { sec: 'krb5i' }, krb5p: { sec: 'krb5p' } }),
+  sec: choice({
+    sys: { sec: 'sys' }, none: { sec: 'none' }, krb5: { sec: 'krb5' }, krb5i: { sec: 'krb5i' }, krb5p: { sec: 'krb5p' }
+  }),
   ro: word({ readOnly: true }),
   rw: word({ readOnly: false }),
   suid: word({ suid: true }),
@@ -193,7 +207,11 @@ export function parseMountOptions (options: readonly string[]): OptionSettings {
     for (const [name, value] of Object.entries(parseOption(option)) as Array<[Setting, OptionSettings[Setting]]>) {
       const earlier = writtenBy.get(name)
       if (earlier !== undefined && settings[name] !== value) {
-        throw refusal(option, `contradicts "${earlier}"`, 'keep one of them (the volume\'s attribute and the PV\'s mountOptions are merged)')
+        throw refusal(
+          option,
+          `contradicts "${earlier}"`,
+          'keep one of them (the volume\'s attribute and the PV\'s mountOptions are merged)'
+        )
       }
       writtenBy.set(name, option)
       Object.assign(settings, { [name]: value })
@@ -215,10 +233,13 @@ function parseOption (option: string): Change {
 }
 
 function refusal (option: string, why: string, remedy: string): VolumeError {
-  return new VolumeError('INVALID', `mountOptions: ${JSON.stringify(option.slice(0, 200))} ${why}`, { field: 'mountOptions', remedy })
+  return new VolumeError('INVALID', `mountOptions: ${JSON.stringify(option.slice(0, 200))} ${why}`, {
+    field: 'mountOptions', remedy
+  })
 }
 
-/** The VFS flags of the settings; nosuid and nodev unless switched off, because a share's owner is not this node's root. */
+/** The VFS flags of the settings; nosuid and nodev unless switched off, because a share's owner is not this node's
+ * root. */
 export function toMountFlags (settings: OptionSettings): MountFlags {
   return Object.freeze({
     readOnly: settings.readOnly ?? false,

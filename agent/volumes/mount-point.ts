@@ -1,17 +1,22 @@
 /**
- * The bare folder under a Flex mount: immutable, so that a pod whose mount is missing fails instead of filling the node's disk.
+ * The bare folder under a Flex mount: immutable, so that a pod whose mount is missing fails instead of filling the
+ * node's disk.
  *
- * Owns for whom that is done and what is made of a refusal. Does not know journals: who calls has the intent on record before, because an
- * immutable folder cannot be removed, and kubelet will try. The flag is beneath the mount and is set and cleared there, mounted or not.
+ * Owns for whom that is done and what is made of a refusal. Does not know journals: who calls has the intent on record
+ * before, because an immutable folder cannot be removed, and kubelet will try. The flag is beneath the mount and is set
+ * and cleared there, mounted or not.
  */
 import { HostError, VolumeError, messageOf } from '../base/errors.ts'
 import type { BindRecord } from './records.ts'
 import type { VolumeHost } from './volume-host.ts'
 
-/** CSI's folders are made and removed by us around each mount, and a person's are a person's: only kubelet's Flex folders stay bare. */
-export const isProtected = ({ door, role }: Pick<BindRecord, 'door' | 'role'>): boolean => door === 'flex' && role === 'target'
+/** CSI's folders are made and removed by us around each mount, and a person's are a person's: only kubelet's Flex
+ * folders stay bare. */
+export const isProtected = ({ door, role }: Pick<BindRecord, 'door' | 'role'>): boolean =>
+  door === 'flex' && role === 'target'
 
-/** The file system has no such flag (ENOTTY, EOPNOTSUPP, EINVAL, ENOSYS), or this process may not set it (no CAP_LINUX_IMMUTABLE: EPERM). */
+/** The file system has no such flag (ENOTTY, EOPNOTSUPP, EINVAL, ENOSYS), or this process may not set it (no
+ * CAP_LINUX_IMMUTABLE: EPERM). */
 const refusals: Readonly<Record<string, string>> = {
   ENOTTY: 'its file system has no immutable flag',
   EOPNOTSUPP: 'its file system has no immutable flag',
@@ -33,7 +38,8 @@ export async function protect (host: VolumeHost, path: string): Promise<NonNulla
   }
 }
 
-/** A folder that is gone, or on a file system without the flag, is plain. @throws VolumeError when kubelet could not remove it. */
+/** A folder that is gone, or on a file system without the flag, is plain. @throws VolumeError when kubelet could not
+ * remove it. */
 export async function unprotect (host: VolumeHost, path: string, record: BindRecord | undefined): Promise<void> {
   try {
     await host.setImmutable(path, false)

@@ -1,6 +1,6 @@
 /**
- * What makes a shared mount. Owns the border between the engine and a client: own FUSE, kernel NFS, later a foreign FUSE program.
- * Does not know journals, binds or doors. The engine does not know sessions.
+ * What makes a shared mount. Owns the border between the engine and a client: own FUSE, kernel NFS, later a foreign
+ * FUSE program. Does not know journals, binds or doors. The engine does not know sessions.
  */
 import type { StageKey } from '../base/brands.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
@@ -63,8 +63,8 @@ export interface Mounter {
   /** A mount made by an earlier agent, if it is served. */
   find (record: MountRecord): Promise<LiveMount | undefined>
   /**
-   * Takes away the mount and whatever serves it, also half-made ones, by force if need be. The caller has seen that nobody else
-   * shares the file system. Afterwards nothing more is sent to the server.
+   * Takes away the mount and whatever serves it, also half-made ones, by force if need be. The caller has seen that
+   * nobody else shares the file system. Afterwards nothing more is sent to the server.
    */
   end (record: MountRecord): Promise<void>
 }

@@ -2,8 +2,8 @@
  * The volume engine as its doors see it: one method per deed, the same for CSI, Flex and hand mounts.
  *
  * Owns the border between doors and engine. Knows no gRPC and no Flex. Failures are thrown as `VolumeError`.
- * Every method is idempotent: a repeat with equal arguments finds the deed done and does nothing; a repeat with other arguments is
- * CONFLICT; a call for a volume (or target) that another call is working on is IN_PROGRESS.
+ * Every method is idempotent: a repeat with equal arguments finds the deed done and does nothing; a repeat with other
+ * arguments is CONFLICT; a call for a volume (or target) that another call is working on is IN_PROGRESS.
  */
 import type { AbsolutePath, StageKey, VolumeId } from '../base/brands.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
@@ -71,7 +71,8 @@ export interface TargetView {
   readonly owner: string | undefined
   /** Empty when the volume is to be seen there, else why not, with a remedy. */
   readonly problem: string
-  /** Empty when nobody can write to the bare folder while the mount is missing, or when nobody is kept from it; else why somebody could. */
+  /** Empty when nobody can write to the bare folder while the mount is missing, or when nobody is kept from it; else
+   * why somebody could. */
   readonly unprotected: string
 }
 
@@ -113,9 +114,18 @@ export interface VolumeOperations {
   unstage (request: { readonly volume: VolumeId, readonly staging: AbsolutePath }): Promise<void>
   publish (request: PublishRequest): Promise<void>
   /** Detaches the bind at `target`; success when there is none. Removes the folder when the door is CSI. */
-  unpublish (request: { readonly volume: VolumeId, readonly target: AbsolutePath, readonly door: Door, readonly force?: boolean }): Promise<{ readonly lostBytes: number }>
+  unpublish (request: {
+    readonly volume: VolumeId
+    readonly target: AbsolutePath
+    readonly door: Door
+    readonly force?: boolean
+  }): Promise<{ readonly lostBytes: number }>
   /** NOT_FOUND when the volume is not mounted at `path`. Answers within `deadlineMs` also when the server is dead. */
-  statistics (request: { readonly volume: VolumeId, readonly path: AbsolutePath, readonly deadlineMs: number }): Promise<VolumeStatistics>
+  statistics (request: {
+    readonly volume: VolumeId
+    readonly path: AbsolutePath
+    readonly deadlineMs: number
+  }): Promise<VolumeStatistics>
   list (): Promise<readonly VolumeView[]>
   /** What the last unmount of each share could not save, whether it is mounted again or not. */
   losses (): readonly DataLoss[]

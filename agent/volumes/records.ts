@@ -14,7 +14,8 @@ export interface MountFacts {
   readonly socketPath: string | undefined
   readonly process: ProcessId | undefined
   readonly device: DeviceNumber | undefined
-  /** As mountinfo spells it, where a bind of a part shows another one (NFS of the kernel, whose `root` is always `/`). */
+  /** As mountinfo spells it, where a bind of a part shows another one (NFS of the kernel, whose `root` is always
+   * `/`). */
   readonly source?: string
 }
 
@@ -48,7 +49,8 @@ export interface BindRecord {
   /** We made the folder and take it away again. */
   readonly madeFolder: boolean
   readonly bootId: string
-  /** Flex only: the bare folder is, or is about to be, immutable, and must be made plain again; or why it could not be. */
+  /** Flex only: the bare folder is, or is about to be, immutable, and must be made plain again; or why it could not
+   * be. */
   readonly protection?: 'immutable' | { readonly unprotected: string }
 }
 

@@ -35,9 +35,11 @@ export async function recover (parts: RecoveringParts, attaching: Attaching): Pr
 }
 
 async function findLive ({ table, shared, bootId }: RecoveringParts): Promise<Map<StageKey, LiveMount>> {
-  const found = await Promise.all(table.mounts()
-    .filter((record) => record.bootId === bootId && record.phase !== 'starting')
-    .map(async (record) => [record.key, await find(record)] as const))
+  const found = await Promise.all(
+    table.mounts()
+      .filter((record) => record.bootId === bootId && record.phase !== 'starting')
+      .map(async (record) => [record.key, await find(record)] as const)
+  )
   return new Map(found.flatMap(([key, live]) => live === undefined ? [] : [[key, live] as const]))
 
   async function find (record: MountRecord): Promise<LiveMount | undefined> {

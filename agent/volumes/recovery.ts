@@ -2,8 +2,9 @@
  * What to do at agent start. Owns one pure function: journal, mountinfo and live sessions in, steps out.
  * Does not do anything, so every crash point is a table test.
  *
- * Rules: mountinfo is the truth. An intent that was not finished is taken back (its caller repeats it). What stands is kept, also when it
- * is dead, because a pod may still use it and only an unpublish may take it away. Binds are judged before the mounts they come from.
+ * Rules: mountinfo is the truth. An intent that was not finished is taken back (its caller repeats it). What stands is
+ * kept, also when it is dead, because a pod may still use it and only an unpublish may take it away. Binds are judged
+ * before the mounts they come from.
  */
 import type { AbsolutePath, StageKey } from '../base/brands.ts'
 import { mountsAt, mountsOfDevice, wholeMountOf, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
@@ -53,14 +54,26 @@ export function planRecovery (input: RecoveryInput): readonly RecoveryStep[] {
   ]
 }
 
-function planBind (bind: BindRecord, mount: MountRecord | undefined, input: RecoveryInput): RecoveryStep & { path: AbsolutePath } {
+function planBind (
+  bind: BindRecord,
+  mount: MountRecord | undefined,
+  input: RecoveryInput
+): RecoveryStep & { path: AbsolutePath } {
   const { path } = bind
   if (bind.bootId !== input.bootId) return { do: 'forgetBind', path, why: 'the node was rebooted' }
-  if (bindPhases[bind.phase].afterCrash === 'end') return { do: 'endBind', path, why: `the agent ended while ${bind.phase}` }
-  if (bind.role === 'staging') return mount === undefined ? { do: 'forgetBind', path, why: 'there is no mount that it holds' } : { do: 'keepBind', path, why: 'it is staged' }
+  if (bindPhases[bind.phase].afterCrash === 'end') {
+    return { do: 'endBind', path, why: `the agent ended while ${bind.phase}` }
+  }
+  if (bind.role === 'staging') {
+    return mount === undefined
+      ? { do: 'forgetBind', path, why: 'there is no mount that it holds' }
+      : { do: 'keepBind', path, why: 'it is staged' }
+  }
   const stack = mountsAt(input.mounts, bind.resolved)
   if (stack.length === 0) return { do: 'forgetBind', path, why: 'somebody else unmounted it' }
-  if (!stack.some((entry) => isOurs(entry, mount, input))) return { do: 'forgetBind', path, why: 'a mount of somebody else took its place' }
+  if (!stack.some((entry) => isOurs(entry, mount, input))) {
+    return { do: 'forgetBind', path, why: 'a mount of somebody else took its place' }
+  }
   return { do: 'keepBind', path, why: 'it is mounted' }
 }
 
@@ -71,7 +84,9 @@ function isOurs (entry: MountEntry, mount: MountRecord | undefined, input: Recov
 function planMount (mount: MountRecord, users: readonly BindRecord[], input: RecoveryInput): RecoveryStep {
   const { key } = mount
   if (mount.bootId !== input.bootId) return { do: 'forgetMount', key, why: 'the node was rebooted' }
-  if (mountPhases[mount.phase].afterCrash === 'end') return { do: 'endMount', key, why: `the agent ended while ${mount.phase}` }
+  if (mountPhases[mount.phase].afterCrash === 'end') {
+    return { do: 'endMount', key, why: `the agent ended while ${mount.phase}` }
+  }
   const { device } = mount.facts
   const own = mountsAt(input.mounts, mount.mountPoint).some((entry) => entry.device === device)
   if (!input.live.has(key)) {
@@ -88,7 +103,9 @@ function planMount (mount: MountRecord, users: readonly BindRecord[], input: Rec
 
 function planOrphans (records: readonly MountRecord[], input: RecoveryInput): readonly RecoveryStep[] {
   const known = new Set(records.map((record) => record.mountPoint))
-  const inFolder = input.mounts.filter((entry) => entry.mountPoint.startsWith(`${input.mountsFolder}/`) && !known.has(entry.mountPoint))
+  const inFolder = input.mounts.filter((entry) =>
+    entry.mountPoint.startsWith(`${input.mountsFolder}/`) && !known.has(entry.mountPoint)
+  )
   return inFolder
     .filter((entry) => input.isOurType(entry.type) || kernelTypes.has(entry.type))
     .filter((entry) => mountsOfDevice(input.mounts, entry.device).every((other) => inFolder.includes(other)))

@@ -7,12 +7,15 @@ import { VolumeError } from '../base/errors.ts'
 
 /** Addresses tried in turn while the server is away: more only make the wait longer. */
 export const serversMax = 8
-const hostName = /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?$/
+const hostName =
+  /^(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?$/
 
 /** @throws VolumeError INVALID, field `server`. IPv6 comes out without brackets. */
 export function parseServers (text: string): readonly string[] {
   const servers = [...new Set(text.split(',').map((item) => parseServer(item.trim(), text)))]
-  if (servers.length > serversMax) throw refusal(text, `names ${servers.length} addresses`, `give at most ${serversMax}, all of one server`)
+  if (servers.length > serversMax) {
+    throw refusal(text, `names ${servers.length} addresses`, `give at most ${serversMax}, all of one server`)
+  }
   return Object.freeze(servers)
 }
 
@@ -22,7 +25,11 @@ function parseServer (item: string, whole: string): string {
   if (item.startsWith('[')) {
     const address = item.endsWith(']') ? item.slice(1, -1) : ''
     if (isIPv6(address)) return address
-    throw refusal(whole, 'is not an IPv6 address in brackets', 'write it like [2001:db8::1]; a port goes into mountOptions as port=N')
+    throw refusal(
+      whole,
+      'is not an IPv6 address in brackets',
+      'write it like [2001:db8::1]; a port goes into mountOptions as port=N'
+    )
   }
   if (isIPv6(item) || isIPv4(item)) return item
   if (item.includes('/')) throw refusal(whole, 'contains "/"', 'give only the name or address, and the path in "share"')

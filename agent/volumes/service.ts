@@ -1,6 +1,7 @@
 /**
  * The volume engine. Owns the locks around each deed, what a volume id may mean, statistics and the list for `status`.
- * Does not know gRPC, Flex or NFS; binding is `attaching.ts`, shared mounts are `shared-mounts.ts`, start-up is `recovering.ts`.
+ * Does not know gRPC, Flex or NFS; binding is `attaching.ts`, shared mounts are `shared-mounts.ts`, start-up is
+ * `recovering.ts`.
  */
 import type { AbsolutePath, StageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
@@ -37,7 +38,10 @@ export class VolumeService implements VolumeOperations {
   readonly #heals: Heals
   readonly #lastStatistics = new Map<StageKey, RawStatistics>()
 
-  constructor (parts: AttachingParts, beside: { readonly attaching: Attaching, readonly locks: NameLocks, readonly heals: Heals }) {
+  constructor (
+    parts: AttachingParts,
+    beside: { readonly attaching: Attaching, readonly locks: NameLocks, readonly heals: Heals }
+  ) {
     this.#parts = parts
     this.#attaching = beside.attaching
     this.#locks = beside.locks
@@ -50,7 +54,9 @@ export class VolumeService implements VolumeOperations {
       const spec = this.#stagedAlready(request) ?? request.spec
       const key = stageKeyOf(spec)
       await this.#refuseOtherVolume(volume, spec)
-      await this.#attaching.attach({ role: 'staging', volume, spec, key, path: staging, readOnly: spec.flags.readOnly, door, owner: undefined })
+      await this.#attaching.attach({
+        role: 'staging', volume, spec, key, path: staging, readOnly: spec.flags.readOnly, door, owner: undefined
+      })
     })
   }
 
@@ -71,7 +77,8 @@ export class VolumeService implements VolumeOperations {
       if (staging !== undefined) this.#requireStaged(request)
       if (request.exclusive === true) await this.#refuseOtherTarget(volume, target)
       await this.#attaching.attach({
-        role: 'target', volume, spec, key, path: target, readOnly: request.readOnly || spec.flags.readOnly, door, owner, exclusive: request.exclusive
+        role: 'target', volume, spec, key, path: target, readOnly: request.readOnly || spec.flags.readOnly, door, owner,
+        exclusive: request.exclusive
       })
     })
   }
@@ -99,16 +106,21 @@ export class VolumeService implements VolumeOperations {
     const record = this.#parts.table.bind(path)
     const top = record === undefined ? undefined : topMountAt(await this.#parts.host.mountinfo(), record.resolved)
     if (record === undefined || record.volume !== volume || !this.#isHeld(record, top)) {
-      throw new VolumeError('NOT_FOUND', `volume_path: the volume "${volume}" is not mounted at "${path}"`, { field: 'volume_path' })
+      throw new VolumeError('NOT_FOUND', `volume_path: the volume "${volume}" is not mounted at "${path}"`, {
+        field: 'volume_path'
+      })
     }
     const { key } = record
-    const [figures, health] = await Promise.all([this.#figures(key, deadlineMs), this.#health(key, Math.min(deadlineMs, reportMs))])
+    const [figures, health] = await Promise.all([
+      this.#figures(key, deadlineMs), this.#health(key, Math.min(deadlineMs, reportMs))
+    ])
     const problem = record.role === 'target' ? this.#problemOf(record, top) : ''
     const shown: VolumeHealth = problem === '' || health.state === 'dead' ? health : { state: 'dead', reason: problem }
     return { ...figures, health: withLoss(shown, this.#parts.table.loss(key)) }
   }
 
-  /** Whether an agent is needed: also a shared mount that nobody has any more, but that could not go yet, has to be looked after. */
+  /** Whether an agent is needed: also a shared mount that nobody has any more, but that could not go yet, has to be
+   * looked after. */
   get isInUse (): boolean {
     const { table } = this.#parts
     return table.binds().length > 0 || table.mounts().length > 0
@@ -134,7 +146,8 @@ export class VolumeService implements VolumeOperations {
     return top !== undefined || (bind.role === 'staging' && this.#parts.table.mount(bind.key) !== undefined)
   }
 
-  /** Why the volume is not to be seen at a path where it was put: a new session serves new binds, and not those of the one that died. */
+  /** Why the volume is not to be seen at a path where it was put: a new session serves new binds, and not those of the
+   * one that died. */
   #problemOf (bind: BindRecord, top: MountEntry | undefined): string {
     const { shared, isOurType } = this.#parts
     if (bind.phase !== 'attached') return ''
@@ -146,13 +159,18 @@ export class VolumeService implements VolumeOperations {
   }
 
   /** `reports`: volumes of one key share a session, which is asked once. */
-  async #view (binds: readonly BindRecord[], mounts: Mountinfo, reports: Map<StageKey, Promise<MountReport | undefined>>): Promise<VolumeView> {
+  async #view (
+    binds: readonly BindRecord[],
+    mounts: Mountinfo,
+    reports: Map<StageKey, Promise<MountReport | undefined>>
+  ): Promise<VolumeView> {
     const [first] = binds
     if (first === undefined) throw new VolumeError('INTERNAL', 'a volume without binds')
     const { volume, key } = first
     const record = this.#parts.table.mount(key)
     const live = this.#parts.shared.live(key)
-    const asked = reports.get(key) ?? Promise.resolve(live?.report(reportMs).catch((error: unknown) => unanswered(error)))
+    const asked = reports.get(key) ??
+      Promise.resolve(live?.report(reportMs).catch((error: unknown) => unanswered(error)))
     reports.set(key, asked)
     const report = await asked
     const unsettled = binds.find((bind) => bind.phase !== 'attached')
@@ -167,9 +185,16 @@ export class VolumeService implements VolumeOperations {
       key,
       state: live === undefined ? 'dead' : unsettled?.phase ?? (targets.length > 0 ? 'published' : 'staged'),
       staging: binds.find((bind) => bind.role === 'staging')?.path,
-      targets: targets.map(({ path, resolved, readOnly, owner, problem, protection }) =>
-        ({ path, resolved, readOnly, owner, problem, unprotected: typeof protection === 'object' ? protection.unprotected : '' })),
-      health: withLoss(report === undefined ? this.#deadHealth(key) : worsened(report.health, targets.filter(({ problem }) => problem !== '').map(({ path }) => path)), this.#parts.table.loss(key)),
+      targets: targets.map(({ path, resolved, readOnly, owner, problem, protection }) => ({
+        path, resolved, readOnly, owner, problem,
+        unprotected: typeof protection === 'object' ? protection.unprotected : ''
+      })),
+      health: withLoss(
+        report === undefined
+          ? this.#deadHealth(key)
+          : worsened(report.health, targets.filter(({ problem }) => problem !== '').map(({ path }) => path)),
+        this.#parts.table.loss(key)
+      ),
       locks: report?.locks ?? '',
       notes: report?.notes ?? [],
       sessionPid: report?.pid ?? record?.facts.process?.pid,
@@ -184,14 +209,18 @@ export class VolumeService implements VolumeOperations {
   async #figures (key: StageKey, deadlineMs: number): Promise<RawStatistics> {
     const live = this.#parts.shared.live(key)
     try {
-      if (live === undefined) throw new VolumeError('UNAVAILABLE', `the mount is dead: ${this.#parts.shared.deathOf(key) ?? ''}`)
+      if (live === undefined) {
+        throw new VolumeError('UNAVAILABLE', `the mount is dead: ${this.#parts.shared.deathOf(key) ?? ''}`)
+      }
       const figures = await live.statistics(deadlineMs)
       this.#lastStatistics.set(key, figures)
       return figures
     } catch (error) {
       const last = this.#lastStatistics.get(key)
       if (last === undefined) {
-        throw new VolumeError('UNAVAILABLE', `no figures: ${messageOf(error)}`, { cause: error, remedy: 'they come with the server\'s next answer' })
+        throw new VolumeError('UNAVAILABLE', `no figures: ${messageOf(error)}`, {
+          cause: error, remedy: 'they come with the server\'s next answer'
+        })
       }
       return { ...last, stale: true }
     }
@@ -218,7 +247,9 @@ export class VolumeService implements VolumeOperations {
   async #locked<T> (volume: string, path: string, work: () => Promise<T>): Promise<T> {
     const release = this.#locks.tryAcquire([`volume ${volume}`, `path ${path}`])
     if (release === undefined) {
-      throw new VolumeError('IN_PROGRESS', `another call is working on the volume "${volume}" or on "${path}"`, { remedy: 'repeat when it is over' })
+      throw new VolumeError('IN_PROGRESS', `another call is working on the volume "${volume}" or on "${path}"`, {
+        remedy: 'repeat when it is over'
+      })
     }
     try {
       return await work()
@@ -231,7 +262,9 @@ export class VolumeService implements VolumeOperations {
 
   /** Two PersistentVolumes with one handle and different attributes would else silently get the first one's data. */
   async #refuseOtherVolume (volume: BindRecord['volume'], spec: VolumeSpec): Promise<void> {
-    const others = this.#parts.table.bindsOfVolume(volume).filter((bind) => bind.phase === 'attached' && !this.#isOf(bind, spec))
+    const others = this.#parts.table.bindsOfVolume(volume).filter((bind) =>
+      bind.phase === 'attached' && !this.#isOf(bind, spec)
+    )
     if (others.length === 0) return
     /* A bind that somebody unmounted by hand is in nobody's way. */
     const mounts = await this.#parts.host.mountinfo()
@@ -242,21 +275,28 @@ export class VolumeService implements VolumeOperations {
     })
   }
 
-  /** CSI: SINGLE_NODE_SINGLE_WRITER is published at one target. The scheduler sees to that as well, but not for pods with a node's name. */
+  /** CSI: SINGLE_NODE_SINGLE_WRITER is published at one target. The scheduler sees to that as well, but not for pods
+   * with a node's name. */
   async #refuseOtherTarget (volume: BindRecord['volume'], target: AbsolutePath): Promise<void> {
-    const others = this.#parts.table.bindsOfVolume(volume).filter((bind) => bind.role === 'target' && bind.path !== target && bind.phase === 'attached')
+    const others = this.#parts.table.bindsOfVolume(volume).filter((bind) =>
+      bind.role === 'target' && bind.path !== target && bind.phase === 'attached'
+    )
     if (others.length === 0) return
     const mounts = await this.#parts.host.mountinfo()
     const other = others.find((bind) => topMountAt(mounts, bind.resolved) !== undefined)
     if (other === undefined) return
-    throw new VolumeError('PRECONDITION', `volume_capability.access_mode: the volume "${volume}" is for one pod alone and is already at "${other.path}"`, {
-      field: 'volume_capability.access_mode', remedy: 'delete the other pod, or use an access mode for several'
-    })
+    throw new VolumeError(
+      'PRECONDITION',
+      `volume_capability.access_mode: the volume "${volume}" is for one pod alone and is already at "${other.path}"`,
+      {
+        field: 'volume_capability.access_mode', remedy: 'delete the other pod, or use an access mode for several'
+      }
+    )
   }
 
   /**
-   * Pods of different fsGroups may share a volume, and kubelet stages it once, with the group of whichever comes first: the group is no
-   * part of what a volume is. Each group has a mount of its own, because new objects belong to it.
+   * Pods of different fsGroups may share a volume, and kubelet stages it once, with the group of whichever comes first:
+   * the group is no part of what a volume is. Each group has a mount of its own, because new objects belong to it.
    */
   #isOf (bind: BindRecord, spec: VolumeSpec): boolean {
     if (bind.key === stageKeyOf(spec)) return true
@@ -274,15 +314,24 @@ export class VolumeService implements VolumeOperations {
   #requireStaged (request: PublishRequest): void {
     const record = request.staging === undefined ? undefined : this.#parts.table.bind(request.staging)
     if (record?.volume === request.volume && record.phase === 'attached' && this.#isOf(record, request.spec)) return
-    throw new VolumeError('PRECONDITION', `staging_target_path: the volume "${request.volume}" is not staged at "${request.staging ?? ''}"`, {
-      field: 'staging_target_path', remedy: 'stage it there first, with the same attributes'
-    })
+    throw new VolumeError(
+      'PRECONDITION',
+      `staging_target_path: the volume "${request.volume}" is not staged at "${request.staging ?? ''}"`,
+      {
+        field: 'staging_target_path', remedy: 'stage it there first, with the same attributes'
+      }
+    )
   }
 
-  /** A path of another volume is not ours to clear, whoever asks; `volbridge unmount` knows only the path and means it. */
+  /** A path of another volume is not ours to clear, whoever asks; `volbridge unmount` knows only the path and means
+   * it. */
   #refuseOtherOwner (record: BindRecord | undefined, volume: BindRecord['volume'], door: Door): void {
     if (record === undefined || record.volume === volume || door === 'hand') return
-    throw new VolumeError('CONFLICT', `volume_id: "${record.path}" holds the volume "${record.volume}", not "${volume}"`, { field: 'volume_id' })
+    throw new VolumeError(
+      'CONFLICT',
+      `volume_id: "${record.path}" holds the volume "${record.volume}", not "${volume}"`,
+      { field: 'volume_id' }
+    )
   }
 }
 
@@ -298,4 +347,3 @@ function worsened (health: VolumeHealth, missing: readonly string[]): VolumeHeal
   if (missing.length === 0 || health.state !== 'healthy') return health
   return { state: 'degraded', reason: `it is not to be seen at ${missing.join(', ')}` }
 }
-

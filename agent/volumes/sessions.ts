@@ -1,6 +1,6 @@
 /**
- * Session processes: started with a descriptor of /dev/fuse, spoken to over their socket, found again after an agent restart.
- * Owns their start, their liveness and their end. Does not know mounts.
+ * Session processes: started with a descriptor of /dev/fuse, spoken to over their socket, found again after an agent
+ * restart. Owns their start, their liveness and their end. Does not know mounts.
  */
 import { randomBytes } from 'node:crypto'
 import { open, readdir, rename, stat, unlink } from 'node:fs/promises'
@@ -12,7 +12,13 @@ import { startOnNode } from '../host/launch.ts'
 import type { NodeNamespaces } from '../host/namespaces.ts'
 import { endProcess, isAlive, startDetached, type ProcessId } from '../host/processes.ts'
 import { checkSocketPath } from '../host/sockets.ts'
-import { controlVersion, cpuLatencyFlag, type ControlCall, type ControlCalls, type SessionReport } from '../session/control.ts'
+import {
+  controlVersion,
+  cpuLatencyFlag,
+  type ControlCall,
+  type ControlCalls,
+  type SessionReport
+} from '../session/control.ts'
 import { ControlClient } from './control-client.ts'
 
 export interface SessionsOptions {
@@ -20,7 +26,8 @@ export interface SessionsOptions {
   readonly runDir: string
   /** Folder of the sessions' own log files, 0700. */
   readonly logDir: string
-  /** Program and leading arguments; `--socket PATH` and `--cpu-latency` are appended. Descriptor 3 is /dev/fuse, 4 /dev/cpu_dma_latency. */
+  /** Program and leading arguments; `--socket PATH` and `--cpu-latency` are appended. Descriptor 3 is /dev/fuse, 4
+   * /dev/cpu_dma_latency. */
   readonly command: { readonly file: string, readonly args: readonly string[] }
   readonly env: Readonly<Record<string, string>>
   /** Name of the cgroup that sessions are moved to, or undefined to leave them where they start. */
@@ -47,7 +54,12 @@ export class Session {
   #client: ControlClient
   #isEnding = false
 
-  constructor (parts: { client: ControlClient, socketPath: string, process: ProcessId | undefined, exited: Promise<string> | undefined }) {
+  constructor (parts: {
+    client: ControlClient
+    socketPath: string
+    process: ProcessId | undefined
+    exited: Promise<string> | undefined
+  }) {
     this.socketPath = parts.socketPath
     this.process = parts.process
     this.#client = parts.client
@@ -59,7 +71,11 @@ export class Session {
       : Promise.race([exited, watched.then(async (reason) => await within(exitNewsMs, exited, () => reason))])
   }
 
-  async call<C extends ControlCall> (call: C, body: ControlCalls[C]['request'], deadlineMs: number): Promise<ControlCalls[C]['answer']> {
+  async call<C extends ControlCall> (
+    call: C,
+    body: ControlCalls[C]['request'],
+    deadlineMs: number
+  ): Promise<ControlCalls[C]['answer']> {
     return await this.#client.call(call, body, deadlineMs)
   }
 
@@ -92,7 +108,8 @@ export class Session {
   }
 }
 
-/** Where a hundred sessions end at once, a killed one waits seconds for its turn to die. An unmount must still answer within ten. */
+/** Where a hundred sessions end at once, a killed one waits seconds for its turn to die. An unmount must still answer
+ * within ten. */
 const killedMs = 4000
 
 export class Sessions {
@@ -114,14 +131,20 @@ export class Sessions {
    * `started` is called as soon as there is a process, so that a crash of the agent does not lose it.
    */
   async start (request: {
-    readonly key: StageKey, readonly socketPath: string, readonly fuseFd: number, readonly latencyFd: number | undefined, readonly started: (id: ProcessId) => Promise<void>
+    readonly key: StageKey
+    readonly socketPath: string
+    readonly fuseFd: number
+    readonly latencyFd: number | undefined
+    readonly started: (id: ProcessId) => Promise<void>
   }): Promise<{ session: Session, cgroups: CgroupReport | undefined }> {
     const { command, env, cgroup, node } = this.#options
     const log = await this.#openLog(request.key)
     try {
       const program = {
         file: command.file, env,
-        args: [...command.args, '--socket', request.socketPath, ...request.latencyFd === undefined ? [] : [cpuLatencyFlag]],
+        args: [
+          ...command.args, '--socket', request.socketPath, ...request.latencyFd === undefined ? [] : [cpuLatencyFlag]
+        ],
         fds: [request.fuseFd, ...request.latencyFd === undefined ? [] : [request.latencyFd]],
         ...log === undefined ? {} : { stderrFd: log.fd }
       }
@@ -138,8 +161,8 @@ export class Sessions {
   }
 
   /**
-   * The session that listens there, if it serves `key`. One that lives but is too busy to answer is taken on as it is: to call it dead
-   * would end it, and its pods with it, at the next publish.
+   * The session that listens there, if it serves `key`. One that lives but is too busy to answer is taken on as it is:
+   * to call it dead would end it, and its pods with it, at the next publish.
    */
   async find (key: StageKey, socketPath: string, id: ProcessId | undefined): Promise<Session | undefined> {
     let session: Session | undefined
@@ -161,19 +184,26 @@ export class Sessions {
    * @throws VolumeError INTERNAL when it survives SIGKILL (D state).
    */
   async end (id: ProcessId | undefined, socketPath: string | undefined, endsByItself: boolean): Promise<void> {
-    const gone = id === undefined || await endProcess(id, { waitMs: endsByItself ? 500 : 0, termMs: 300, killMs: killedMs })
+    const gone = id === undefined ||
+      await endProcess(id, { waitMs: endsByItself ? 500 : 0, termMs: 300, killMs: killedMs })
     if (socketPath !== undefined) await unlink(socketPath).catch(() => undefined)
     /* Stays as long as another session is in it. */
     if (this.#options.cgroup !== undefined) await removeOwnCgroup(this.#options.cgroup, this.#options.node?.cgroups)
     if (!gone) {
-      throw new VolumeError('INTERNAL', `the session process ${id.pid} does not end even by SIGKILL`, { remedy: 'it hangs in the kernel; it ends when the kernel lets go, or with a reboot' })
+      throw new VolumeError('INTERNAL', `the session process ${id.pid} does not end even by SIGKILL`, {
+        remedy: 'it hangs in the kernel; it ends when the kernel lets go, or with a reboot'
+      })
     }
   }
 
   async #hello (session: Session, key: StageKey | undefined): Promise<SessionReport | undefined> {
     const { version, report } = await session.call('hello', { version: controlVersion }, helloMs)
     if (version !== controlVersion) {
-      throw new VolumeError('UNSUPPORTED', `the session speaks control version ${version}, this agent ${controlVersion}`, { remedy: 'unmount and mount anew' })
+      throw new VolumeError(
+        'UNSUPPORTED',
+        `the session speaks control version ${version}, this agent ${controlVersion}`,
+        { remedy: 'unmount and mount anew' }
+      )
     }
     return key === undefined || report.key === key ? report : undefined
   }
@@ -182,13 +212,19 @@ export class Sessions {
     let how: string | undefined
     void exited.then((text) => { how = text })
     const until = monotonicMs() + connectMs
-    for (let step = 5; ; step = Math.min(step * 2, 100)) {
-      if (how !== undefined) throw new VolumeError('INTERNAL', `the session process ${how} before it could be asked`, { remedy: `see its log in ${this.#options.logDir}` })
+    for (let step = 5;; step = Math.min(step * 2, 100)) {
+      if (how !== undefined) {
+        throw new VolumeError('INTERNAL', `the session process ${how} before it could be asked`, {
+          remedy: `see its log in ${this.#options.logDir}`
+        })
+      }
       try {
         return await ControlClient.connect(socketPath, helloMs)
       } catch (error) {
         if (monotonicMs() > until) {
-          throw new VolumeError('INTERNAL', `the session process does not listen: ${messageOf(error)}`, { cause: error, remedy: `see its log in ${this.#options.logDir}` })
+          throw new VolumeError('INTERNAL', `the session process does not listen: ${messageOf(error)}`, {
+            cause: error, remedy: `see its log in ${this.#options.logDir}`
+          })
         }
         await pause(step)
       }
@@ -215,7 +251,9 @@ export class Sessions {
     if (logs.length <= logsMax) return
     const running = new Set((await readdir(runDir)).map((name) => name.slice(0, 16)))
     const idle = logs.filter((name) => !running.has(name.slice('session-'.length, 'session-'.length + 16)))
-    const dated = await Promise.all(idle.map(async (name) => ({ path: `${logDir}/${name}`, ms: (await stat(`${logDir}/${name}`)).mtimeMs })))
+    const dated = await Promise.all(
+      idle.map(async (name) => ({ path: `${logDir}/${name}`, ms: (await stat(`${logDir}/${name}`)).mtimeMs }))
+    )
     const oldest = dated.sort((a, b) => a.ms - b.ms).slice(0, logs.length - logsMax)
     for (const { path } of oldest) await unlink(path).catch(() => undefined)
   }

@@ -2,8 +2,9 @@
  * The shared mounts: at most one per key, started when first needed, ended when last used.
  * Owns their life and their records. Does not know binds beyond asking the table whether a key still has any.
  *
- * Everything that starts or ends a mount of one key runs in that key's queue, and a user's intent is in the table before it asks for the
- * mount; so an ending mount either sees its new user and stays, or is gone before the user's start begins.
+ * Everything that starts or ends a mount of one key runs in that key's queue, and a user's intent is in the table
+ * before it asks for the mount; so an ending mount either sees its new user and stays, or is gone before the user's
+ * start begins.
  */
 import type { DeviceNumber, StageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
@@ -56,9 +57,13 @@ export class SharedMounts {
   mounterOf (spec: VolumeSpec): Mounter {
     const mounter = this.#parts.mounters[spec.client]
     if (mounter !== undefined) return mounter
-    throw new VolumeError('UNSUPPORTED', `client: "${spec.client}" is not available in this version (${spec.clientReason})`, {
-      field: 'client', remedy: 'use client=fuse with vers=3'
-    })
+    throw new VolumeError(
+      'UNSUPPORTED',
+      `client: "${spec.client}" is not available in this version (${spec.clientReason})`,
+      {
+        field: 'client', remedy: 'use client=fuse with vers=3'
+      }
+    )
   }
 
   live (key: StageKey): LiveMount | undefined {
@@ -74,7 +79,10 @@ export class SharedMounts {
 
   /** The served mount of a key: the running one, the one that is being started, or a new one in place of a dead one. */
   async ensure (key: StageKey, spec: VolumeSpec): Promise<LiveMount> {
-    return await this.#starts.run(key, async () => await this.#queue.run(key, async () => await this.#ensureNow(key, spec, startMs)))
+    return await this.#starts.run(
+      key,
+      async () => await this.#queue.run(key, async () => await this.#ensureNow(key, spec, startMs))
+    )
   }
 
   /** Takes on a mount that was found again after a restart. */
@@ -98,8 +106,12 @@ export class SharedMounts {
   }
 
   /** Ends the mount of a key if nobody uses it any more. `hurry` skips writing back. */
-  async releaseIfUnused (key: StageKey, how: { readonly hurry: boolean } = { hurry: false }): Promise<{ readonly lostBytes: number }> {
-    /* Whoever still has a bind releases after it. Not queued: a start that waits for a dead server would hold up an unpublish. */
+  async releaseIfUnused (
+    key: StageKey,
+    how: { readonly hurry: boolean } = { hurry: false }
+  ): Promise<{ readonly lostBytes: number }> {
+    /* Whoever still has a bind releases after it. Not queued: a start that waits for a dead server would hold up an
+     * unpublish. */
     if (this.#parts.table.bindsOfKey(key).length > 0) return { lostBytes: 0 }
     return await this.#queue.run(key, async () => {
       const record = this.#parts.table.mount(key)
@@ -114,7 +126,8 @@ export class SharedMounts {
     })
   }
 
-  /** Nobody tells us when the last foreign mount goes. One look at a time for a key; a line only when there is something new to say. */
+  /** Nobody tells us when the last foreign mount goes. One look at a time for a key; a line only when there is
+   * something new to say. */
   #linger (key: StageKey, event: Extract<VolumeEvent, { kind: 'mount-lingers' }>): void {
     const { timer, told } = this.#lingering.get(key) ?? {}
     clearTimeout(timer)
@@ -149,7 +162,9 @@ export class SharedMounts {
     const startedAt = performance.now()
     try {
       const started = await this.#start(key, spec, mounter, deadlineMs)
-      this.#parts.events({ kind: 'mount-started', key, source: showSource(spec), ms: Math.round(performance.now() - startedAt) })
+      this.#parts.events({
+        kind: 'mount-started', key, source: showSource(spec), ms: Math.round(performance.now() - startedAt)
+      })
       return started
     } catch (error) {
       if (record !== undefined && this.#hasAttached(key)) await this.keepDead(record, served)
@@ -161,13 +176,17 @@ export class SharedMounts {
     return this.#parts.table.bindsOfKey(key).some((bind) => bind.phase === 'attached')
   }
 
-  /** Nothing serves the share, but folders still show its dead mount: what it was stays on record, so that it can be mounted anew. */
+  /** Nothing serves the share, but folders still show its dead mount: what it was stays on record, so that it can be
+   * mounted anew. */
   async keepDead (record: MountRecord, served?: Served): Promise<void> {
     if (served !== undefined) this.#served.set(record.key, served)
-    await this.#parts.table.put({ ...record, phase: 'mounted', facts: { socketPath: undefined, process: undefined, device: record.facts.device } })
+    await this.#parts.table.put({
+      ...record, phase: 'mounted', facts: { socketPath: undefined, process: undefined, device: record.facts.device }
+    })
   }
 
-  /** The served mount of a share that folders show, started anew if it died; undefined when there is nothing to bring back. */
+  /** The served mount of a share that folders show, started anew if it died; undefined when there is nothing to bring
+   * back. */
   async revive (key: StageKey, deadlineMs: number): Promise<LiveMount | undefined> {
     return await this.#queue.run(key, async () => {
       const record = this.#parts.table.mount(key)
@@ -176,7 +195,8 @@ export class SharedMounts {
     })
   }
 
-  /** Whether the served mount is where we made it. Somebody may have unmounted it there while pods go on using it: it is bound back. */
+  /** Whether the served mount is where we made it. Somebody may have unmounted it there while pods go on using it: it
+   * is bound back. */
   async #isInPlace (record: MountRecord, device: DeviceNumber | undefined): Promise<boolean> {
     const mounts = await this.#parts.host.mountinfo()
     if (device === undefined) return false
@@ -185,26 +205,35 @@ export class SharedMounts {
     if (users.length === 0) return false
     const whole = wholeMountOf(users, record.facts.source)
     if (whole === undefined) {
-      throw new VolumeError('CONFLICT', `${record.mountPoint} was unmounted by somebody else, and only parts of it are mounted now (${users.map((entry) => entry.mountPoint).join(', ')})`, {
-        remedy: 'unmount those first: the session that serves them cannot be shared any more'
-      })
+      throw new VolumeError(
+        'CONFLICT',
+        `${record.mountPoint} was unmounted by somebody else, and only parts of it are mounted now (${users.map((entry) => entry.mountPoint).join(', ')})`,
+        {
+          remedy: 'unmount those first: the session that serves them cannot be shared any more'
+        }
+      )
     }
     await this.restore(record, whole.mountPoint)
     return true
   }
 
-  /** Binds a served file system back to its own folder. Its source may be a read-only bind; the shared mount never is. */
+  /** Binds a served file system back to its own folder. Its source may be a read-only bind; the shared mount never
+   * is. */
   async restore (record: MountRecord, from: string): Promise<void> {
     const { host } = this.#parts
     if ((await host.inspect(record.mountPoint)).kind === 'missing') await host.makeFolder(record.mountPoint, 0o700)
-    await host.bind({ source: from, target: record.mountPoint, flags: mountFlagBits(record.spec.flags), readOnly: false, anew: true })
+    await host.bind({
+      source: from, target: record.mountPoint, flags: mountFlagBits(record.spec.flags), readOnly: false, anew: true
+    })
   }
 
   /** 1. intent; 2. folder, session, mount; 3. record. A failure takes everything back and is what the caller sees. */
   async #start (key: StageKey, spec: VolumeSpec, mounter: Mounter, deadlineMs: number): Promise<LiveMount> {
     const { table, host, bootId, mountsFolder } = this.#parts
     const mountPoint = `${mountsFolder}/${key}`
-    let record: MountRecord = { kind: 'mount', key, phase: 'starting', spec, mountPoint, facts: mounter.plan(key), bootId }
+    let record: MountRecord = {
+      kind: 'mount', key, phase: 'starting', spec, mountPoint, facts: mounter.plan(key), bootId
+    }
     await table.put(record)
     const note = async (facts: MountFacts): Promise<void> => {
       record = { ...record, facts }
@@ -218,7 +247,9 @@ export class SharedMounts {
       return live
     } catch (error) {
       await this.#takeAway(record).catch((problem: unknown) => {
-        this.#parts.events({ kind: 'note', key, text: `what a failed start left could not be taken away: ${messageOf(problem)}` })
+        this.#parts.events({
+          kind: 'note', key, text: `what a failed start left could not be taken away: ${messageOf(problem)}`
+        })
       })
       throw error
     }
@@ -230,7 +261,9 @@ export class SharedMounts {
     const live = this.live(key)
     /* A full state disk must not keep the mount; after a crash recovery finds it unused and ends it. */
     await this.#parts.table.put({ ...record, phase: 'ending' }).catch((error: unknown) => {
-      this.#parts.events({ kind: 'note', key, text: `the journal cannot be written (${messageOf(error)}); the mount is ended all the same` })
+      this.#parts.events({
+        kind: 'note', key, text: `the journal cannot be written (${messageOf(error)}); the mount is ended all the same`
+      })
     })
     const lostBytes = live === undefined ? 0 : await drained(live, hurry ? 0 : drainMs)
     await this.#takeAway({ ...record, phase: 'ending' })
@@ -246,7 +279,11 @@ export class SharedMounts {
       if (bytes === 0) await forgetLoss(this.#parts.table, key)
       else await noteLoss(this.#parts.table, { key, source, bytes, at: new Date().toISOString() })
     } catch (error) {
-      this.#parts.events({ kind: 'note', key, text: `the journal cannot be written (${messageOf(error)}); after a restart nobody will know what was lost of ${source}` })
+      this.#parts.events({
+        kind: 'note', key,
+        text:
+          `the journal cannot be written (${messageOf(error)}); after a restart nobody will know what was lost of ${source}`
+      })
     }
   }
 
@@ -272,7 +309,8 @@ async function drained (live: LiveMount, deadlineMs: number): Promise<number> {
   try {
     return (await live.drain(deadlineMs)).lostBytes
   } catch {
-    /* A session that does not even answer has lost what its last report said was dirty; it says so itself when it can. */
+    /* A session that does not even answer has lost what its last report said was dirty; it says so itself when it
+     * can. */
     const report = await live.report(300).catch(() => undefined)
     return report?.gauges['dirtyBytes'] ?? report?.gauges['dirty_bytes'] ?? 0
   }

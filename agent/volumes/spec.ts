@@ -1,7 +1,8 @@
 /**
  * Volume attributes → VolumeSpec: the one place that knows how a volume is spelled, for every door.
- * Owns attribute names, defaults, contradictions and the choice of client. Does not know where attributes came from, or what is mounted.
- * Names and meanings follow csi-driver-nfs and nfs(5) where those have one; names are taken in any case, as csi-driver-nfs does.
+ * Owns attribute names, defaults, contradictions and the choice of client. Does not know where attributes came from, or
+ * what is mounted. Names and meanings follow csi-driver-nfs and nfs(5) where those have one; names are taken in any
+ * case, as csi-driver-nfs does.
  */
 import { toFileName, type FileName } from '../base/brands.ts'
 import { VolumeError } from '../base/errors.ts'
@@ -20,7 +21,9 @@ export interface SpecExtras {
   readonly readOnly?: boolean | undefined
 }
 
-const attributeNames = ['type', 'server', 'share', 'subDir', 'client', 'consistency', 'mountOptions', 'mountPermissions', 'onDelete'] as const
+const attributeNames = [
+  'type', 'server', 'share', 'subDir', 'client', 'consistency', 'mountOptions', 'mountPermissions', 'onDelete'
+] as const
 type AttributeName = typeof attributeNames[number]
 type Attributes = Readonly<Partial<Record<AttributeName, string>>>
 
@@ -34,12 +37,17 @@ function refuse (field: string, value: string, why: string, remedy: string): nev
 }
 
 /** @throws VolumeError INVALID naming field, value and remedy. The result is frozen. */
-export function parseVolumeSpec (attributes: Readonly<Record<string, string>>, extras: SpecExtras = { mountFlags: [] }): VolumeSpec {
+export function parseVolumeSpec (
+  attributes: Readonly<Record<string, string>>,
+  extras: SpecExtras = { mountFlags: [] }
+): VolumeSpec {
   const known = readAttributes(attributes)
   const type = known.type ?? 'nfs'
   if (type !== 'nfs') refuse('type', type, 'is not a known type of volume', 'use nfs or leave it out')
   checkOnDelete(known.onDelete)
-  const mountOptions = splitOptions([known.mountOptions ?? '', ...extras.mountFlags, extras.readOnly === true ? 'ro' : ''])
+  const mountOptions = splitOptions([
+    known.mountOptions ?? '', ...extras.mountFlags, extras.readOnly === true ? 'ro' : ''
+  ])
   const settings = parseMountOptions(mountOptions)
   const version = versionOf(settings)
   const { client, clientReason } = chooseClient(known.client ?? 'auto', version)
@@ -69,7 +77,9 @@ function readAttributes (attributes: Readonly<Record<string, string>>): Attribut
   for (const [key, value] of Object.entries(attributes)) {
     if (kubernetesKey.test(key)) continue
     const name = byLowerCase.get(key.toLowerCase())
-    if (name === undefined) return refuse('volume attributes', key, 'is not a known attribute', suggest(key, attributeNames))
+    if (name === undefined) {
+      return refuse('volume attributes', key, 'is not a known attribute', suggest(key, attributeNames))
+    }
     if (found.has(name)) refuse(name, value, 'is given twice in different spelling', 'keep one')
     if (value.includes('\0')) refuse(name, value, 'contains a NUL byte', 'remove it')
     found.set(name, value.trim())
@@ -80,23 +90,35 @@ function readAttributes (attributes: Readonly<Record<string, string>>): Attribut
 function required (known: Attributes, name: AttributeName, what: string): string {
   const value = known[name]
   if (value !== undefined && value !== '') return value
-  throw new VolumeError('INVALID', `${name}: ${value === undefined ? 'is missing' : '"" is empty'}`, { field: name, remedy: `set it to ${what}` })
+  throw new VolumeError('INVALID', `${name}: ${value === undefined ? 'is missing' : '"" is empty'}`, {
+    field: name, remedy: `set it to ${what}`
+  })
 }
 
 function parseShare (text: string): string {
   if (!text.startsWith('/')) refuse('share', text, 'is not absolute', 'start it with "/"')
   const parts = text.split('/').filter((part) => part !== '')
-  if (parts.some((part) => part === '..' || part === '.')) refuse('share', text, 'contains "." or ".."', 'give the path as the server exports it')
+  if (parts.some((part) => part === '..' || part === '.')) {
+    refuse('share', text, 'contains "." or ".."', 'give the path as the server exports it')
+  }
   const share = `/${parts.join('/')}`
-  if (Buffer.byteLength(share) > MNTPATHLEN) refuse('share', text, `is longer than ${MNTPATHLEN} bytes`, 'export a shorter path and use subDir')
+  if (Buffer.byteLength(share) > MNTPATHLEN) {
+    refuse('share', text, `is longer than ${MNTPATHLEN} bytes`, 'export a shorter path and use subDir')
+  }
   return share
 }
 
 function parseSubDir (text: string): readonly FileName[] {
-  if (text.includes('${')) refuse('subDir', text, 'contains a template that nobody has filled in', 'write the folder\'s name')
+  if (text.includes('${')) {
+    refuse('subDir', text, 'contains a template that nobody has filled in', 'write the folder\'s name')
+  }
   const parts = text.split('/').filter((part) => part !== '' && part !== '.')
-  if (parts.includes('..')) refuse('subDir', text, 'contains ".."', 'a subDir never leaves its share; mount another share or subDir')
-  if (parts.some((part) => Buffer.byteLength(part) > fileNameBytesMax)) refuse('subDir', text, `has a name of more than ${fileNameBytesMax} bytes`, 'shorten it')
+  if (parts.includes('..')) {
+    refuse('subDir', text, 'contains ".."', 'a subDir never leaves its share; mount another share or subDir')
+  }
+  if (parts.some((part) => Buffer.byteLength(part) > fileNameBytesMax)) {
+    refuse('subDir', text, `has a name of more than ${fileNameBytesMax} bytes`, 'shorten it')
+  }
   if (Buffer.byteLength(text) > 4095) refuse('subDir', text, 'is longer than 4095 bytes', 'shorten it')
   return Object.freeze(parts.map((part) => toFileName(Buffer.from(part, 'utf8').toString('latin1'))))
 }
@@ -109,58 +131,107 @@ function versionOf (settings: OptionSettings): NfsVersion | undefined {
   const combined = minorVersions[minorVersion]
   /* `vers=4,minorversion=1` is the old spelling of 4.1. */
   if (version === undefined || version === '4' || version === combined) return combined
-  return refuse('mountOptions', `minorversion=${minorVersion}`, `contradicts version ${version}`, 'write vers=4.0, vers=4.1, vers=4.2 or vers=3 alone')
+  return refuse(
+    'mountOptions',
+    `minorversion=${minorVersion}`,
+    `contradicts version ${version}`,
+    'write vers=4.0, vers=4.1, vers=4.2 or vers=3 alone'
+  )
 }
 
 function chooseClient (text: string, version: NfsVersion | undefined): { client: ClientKind, clientReason: string } {
   if (text === 'fuse' || text === 'kernel') return { client: text, clientReason: `client=${text} was asked for` }
   if (text !== 'auto') return refuse('client', text, 'is not a known client', suggest(text, ['fuse', 'kernel', 'auto']))
-  if (version === undefined) return { client: 'fuse', clientReason: 'auto: no NFS version was asked for, the own client speaks version 3' }
+  if (version === undefined) {
+    return { client: 'fuse', clientReason: 'auto: no NFS version was asked for, the own client speaks version 3' }
+  }
   if (version === '3') return { client: 'fuse', clientReason: 'auto: the own client speaks NFS version 3' }
   return { client: 'kernel', clientReason: `auto: NFS version ${version} is spoken by the kernel's client only` }
 }
 
 /** What the chosen client cannot do is refused by name; accepting and ignoring it would be a lie. */
 function checkClient (client: ClientKind, version: NfsVersion | undefined, settings: OptionSettings): void {
-  if (settings.proto === 'udp' || settings.proto === 'udp6') refuse('mountOptions', `proto=${settings.proto}`, 'is not supported: NFS over UDP corrupts data on fast networks (nfs(5))', 'use proto=tcp')
+  if (settings.proto === 'udp' || settings.proto === 'udp6') {
+    refuse(
+      'mountOptions',
+      `proto=${settings.proto}`,
+      'is not supported: NFS over UDP corrupts data on fast networks (nfs(5))',
+      'use proto=tcp'
+    )
+  }
   if (settings.proto === 'rdma') refuse('mountOptions', 'proto=rdma', 'is not supported', 'use proto=tcp')
   if (client !== 'fuse') return
   if (version !== undefined && version !== '3') {
-    refuse('mountOptions', `vers=${version}`, 'is not spoken by client=fuse, which speaks version 3', 'use vers=3, or client=kernel')
+    refuse(
+      'mountOptions',
+      `vers=${version}`,
+      'is not spoken by client=fuse, which speaks version 3',
+      'use vers=3, or client=kernel'
+    )
   }
   if (settings.sec !== undefined && settings.sec !== 'sys') {
-    refuse('mountOptions', `sec=${settings.sec}`, 'is not spoken by client=fuse, which speaks sys', 'use sec=sys, or client=kernel')
+    refuse(
+      'mountOptions',
+      `sec=${settings.sec}`,
+      'is not spoken by client=fuse, which speaks sys',
+      'use sec=sys, or client=kernel'
+    )
   }
   if (settings.locks === 'remote') {
-    refuse('mountOptions', 'lock', 'asks for locks on the server, and NFS version 3 without its lock protocol has none: locks are local to the node', 'use nolock (or local_lock=all), or client=kernel with vers=4.1')
+    refuse(
+      'mountOptions',
+      'lock',
+      'asks for locks on the server, and NFS version 3 without its lock protocol has none: locks are local to the node',
+      'use nolock (or local_lock=all), or client=kernel with vers=4.1'
+    )
   }
 }
 
 function parseConsistency (text: string, client: ClientKind, settings: OptionSettings): Consistency {
-  if (text !== 'standard' && text !== 'solowriter') return refuse('consistency', text, 'is not known', suggest(text, ['standard', 'solowriter']))
-  if (text === 'solowriter' && client === 'kernel') refuse('consistency', text, 'exists with client=fuse only', 'use consistency=standard or client=fuse')
-  if (text === 'solowriter' && settings.noac === true) refuse('mountOptions', 'noac', 'contradicts consistency=solowriter: one keeps nothing, the other all it can', 'leave one of them out')
+  if (text !== 'standard' && text !== 'solowriter') {
+    return refuse('consistency', text, 'is not known', suggest(text, ['standard', 'solowriter']))
+  }
+  if (text === 'solowriter' && client === 'kernel') {
+    refuse('consistency', text, 'exists with client=fuse only', 'use consistency=standard or client=fuse')
+  }
+  if (text === 'solowriter' && settings.noac === true) {
+    refuse(
+      'mountOptions',
+      'noac',
+      'contradicts consistency=solowriter: one keeps nothing, the other all it can',
+      'leave one of them out'
+    )
+  }
   return text
 }
 
 function parsePermissions (text: string): number | undefined {
-  if (!/^[0-7]{1,5}$/.test(text) || Number.parseInt(text, 8) > 0o7777) refuse('mountPermissions', text, 'is not an octal mode', 'write it like 0770, or 0 to leave the mode alone')
+  if (!/^[0-7]{1,5}$/.test(text) || Number.parseInt(text, 8) > 0o7777) {
+    refuse('mountPermissions', text, 'is not an octal mode', 'write it like 0770, or 0 to leave the mode alone')
+  }
   const mode = Number.parseInt(text, 8)
   return mode === 0 ? undefined : mode
 }
 
 function checkOnDelete (text: string | undefined): void {
   const known = ['delete', 'retain', 'archive']
-  if (text !== undefined && text !== '' && !known.includes(text)) refuse('onDelete', text, 'is not known', suggest(text, known))
+  if (text !== undefined && text !== '' && !known.includes(text)) {
+    refuse('onDelete', text, 'is not known', suggest(text, known))
+  }
 }
 
-/** Seconds that attributes are believed, and whether OPEN asks, unless options say so: nfs(5), and what nobody else's changes allow. */
+/** Seconds that attributes are believed, and whether OPEN asks, unless options say so: nfs(5), and what nobody else's
+ * changes allow. */
 const caching = {
   standard: { acregmin: 3, acregmax: 60, acdirmin: 30, acdirmax: 60, cto: true },
   solowriter: { acregmin: 60, acregmax: 3600, acdirmin: 60, acdirmax: 3600, cto: false }
 } as const satisfies Record<Consistency, object>
 
-interface Choices { readonly client: ClientKind, readonly version: NfsVersion | undefined, readonly consistency: Consistency }
+interface Choices {
+  readonly client: ClientKind
+  readonly version: NfsVersion | undefined
+  readonly consistency: Consistency
+}
 
 function toNfsOptions (settings: OptionSettings, { client, version, consistency }: Choices): NfsOptions {
   const usual = caching[consistency]
@@ -195,5 +266,10 @@ function toNfsOptions (settings: OptionSettings, { client, version, consistency 
 function checkRange (minName: string, minMs: number, maxName: string, maxMs: number, minGiven: boolean): void {
   if (minMs <= maxMs) return
   const [name, value] = minGiven ? [minName, minMs] : [maxName, maxMs]
-  refuse('mountOptions', `${name}=${value / 1000}`, `makes ${minName} (${minMs / 1000} s) larger than ${maxName} (${maxMs / 1000} s)`, 'set both, the smaller first')
+  refuse(
+    'mountOptions',
+    `${name}=${value / 1000}`,
+    `makes ${minName} (${minMs / 1000} s) larger than ${maxName} (${maxMs / 1000} s)`,
+    'set both, the smaller first'
+  )
 }

@@ -1,6 +1,6 @@
 /**
- * The states of mounts and binds, as data. Owns which phases there are, what each promises, and what a crash in it means.
- * Does not know how a phase is reached; `recovery.ts` decides from these and from what is really mounted.
+ * The states of mounts and binds, as data. Owns which phases there are, what each promises, and what a crash in it
+ * means. Does not know how a phase is reached; `recovery.ts` decides from these and from what is really mounted.
  */
 
 /** A shared mount: one session (or kernel mount) for one key. */

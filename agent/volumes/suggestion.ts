@@ -11,7 +11,8 @@ export function suggest (word: string, known: readonly string[]): string {
   return near === undefined ? `known are: ${known.join(', ')}` : `did you mean "${near.candidate}"?`
 }
 
-/** Insertions, deletions, substitutions and swaps of neighbours (Damerau-Levenshtein, optimal string alignment). Words are short. */
+/** Insertions, deletions, substitutions and swaps of neighbours (Damerau-Levenshtein, optimal string alignment). Words
+ * are short. */
 export function editDistance (a: string, b: string): number {
   if (a.length > 64 || b.length > 64) return Number.POSITIVE_INFINITY
   const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, n) => n)]

@@ -1,6 +1,7 @@
 /**
  * The node as the engine sees it: the few deeds it needs, each with a deadline of its own.
- * Owns those deadlines and the order of unmounting a bind. Does not know volumes. A call that hangs in the kernel is charged to its path:
+ * Owns those deadlines and the order of unmounting a bind. Does not know volumes. A call that hangs in the kernel is
+ * charged to its path:
  * a dead volume must not use up what another needs.
  */
 import { HostError } from '../base/errors.ts'

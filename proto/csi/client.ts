@@ -1,7 +1,8 @@
 /**
  * Unary calls over a unix socket, typed by the table of calls.
  *
- * Owns one gRPC channel. Does not know what the calls mean or who serves them, and never retries: the caller knows what a repeat means.
+ * Owns one gRPC channel. Does not know what the calls mean or who serves them, and never retries: the caller knows what
+ * a repeat means.
  */
 import { Client, Metadata, credentials, status } from '@grpc/grpc-js'
 import type { ServiceError } from '@grpc/grpc-js'
@@ -28,7 +29,8 @@ export const codeTrailer = 'volbridge-code'
 export const fieldTrailer = 'volbridge-field'
 /** On the agent's own socket a client says which door it is. The CSI socket never looks at it. */
 export const doorHeader = 'volbridge-door'
-/** Said by a Flex driver whose mounts nobody asks for their size: they may be such that the question waits for a dead server. */
+/** Said by a Flex driver whose mounts nobody asks for their size: they may be such that the question waits for a dead
+ * server. */
 export const unmeasuredHeader = 'volbridge-unmeasured'
 
 export interface CallOptions {
@@ -36,7 +38,8 @@ export interface CallOptions {
   readonly metadata?: Readonly<Record<string, string>>
 }
 
-/** The status of a volume with its last minutes has some 12 KB: gRPC's own 4 MiB end at 350 volumes, this at more than a node can mount. */
+/** The status of a volume with its last minutes has some 12 KB: gRPC's own 4 MiB end at 350 volumes, this at more than
+ * a node can mount. */
 const answerBytesMax = 64 * 1024 * 1024
 
 export class RpcClient {
@@ -62,13 +65,19 @@ export class RpcClient {
     service: S, method: M, request: Partial<RequestOf<S, M>>, { deadlineMs, metadata = {} }: CallOptions
   ): Promise<ResponseOf<S, M>> {
     const definition = this.#services[service][method]
-    if (definition === undefined) throw new CallError(method, status.UNIMPLEMENTED, 'this build does not know the call', { agentAnswered: false })
+    if (definition === undefined) {
+      throw new CallError(method, status.UNIMPLEMENTED, 'this build does not know the call', { agentAnswered: false })
+    }
     const headers = new Metadata()
     for (const [key, value] of Object.entries(metadata)) headers.set(key, value)
     return await new Promise((resolve, reject) => {
       const settle = (error: ServiceError | null, response?: object): void => {
         if (error === null) resolve(response as ResponseOf<S, M>)
-        else reject(new CallError(method, error.code, error.details, { cause: error, agentAnswered: error.metadata?.get(codeTrailer).length > 0 }))
+        else {reject(
+            new CallError(method, error.code, error.details, {
+              cause: error, agentAnswered: error.metadata?.get(codeTrailer).length > 0
+            })
+          )}
       }
       this.#client.makeUnaryRequest(
         definition.path, definition.requestSerialize, definition.responseDeserialize as (bytes: Buffer) => object,

@@ -2,7 +2,8 @@
  * Turns the compiled descriptors into gRPC service definitions.
  *
  * Owns the decoding options that `types.ts` describes, and what the descriptors say about secret fields.
- * Reads no file: `descriptors.ts` is compiled in. Costs tens of milliseconds, so each role loads once and passes the result on.
+ * Reads no file: `descriptors.ts` is compiled in. Costs tens of milliseconds, so each role loads once and passes the
+ * result on.
  */
 import { fromJSON } from '@grpc/proto-loader'
 import type { ServiceDefinition } from '@grpc/grpc-js'
@@ -21,5 +22,8 @@ const fullNames = {
 export function loadServices (): Services {
   const definitions = fromJSON(descriptors, { longs: String, enums: String, defaults: true, oneofs: true })
   const service = (name: ServiceName): ServiceDefinition => definitions[fullNames[name]] as ServiceDefinition
-  return { Identity: service('Identity'), Node: service('Node'), Registration: service('Registration'), Agent: service('Agent') }
+  return {
+    Identity: service('Identity'), Node: service('Node'), Registration: service('Registration'),
+    Agent: service('Agent')
+  }
 }

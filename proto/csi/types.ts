@@ -1,8 +1,8 @@
 /**
  * The messages of csi.proto, registration.proto and agent.proto as they are after decoding, and the table of calls.
  *
- * Owns the TypeScript shapes; the .proto files beside it own names and numbers. int64 comes as decimal text, enums as their names,
- * absent scalars as their defaults, absent messages as null. Does not know sockets or who serves a call.
+ * Owns the TypeScript shapes; the .proto files beside it own names and numbers. int64 comes as decimal text, enums as
+ * their names, absent scalars as their defaults, absent messages as null. Does not know sockets or who serves a call.
  */
 
 export type StringMap = Readonly<Record<string, string>>
@@ -10,10 +10,15 @@ export type StringMap = Readonly<Record<string, string>>
 export type Int64 = string
 
 export type AccessMode =
-  | 'UNKNOWN' | 'SINGLE_NODE_WRITER' | 'SINGLE_NODE_READER_ONLY' | 'MULTI_NODE_READER_ONLY' | 'MULTI_NODE_SINGLE_WRITER'
+  | 'UNKNOWN' | 'SINGLE_NODE_WRITER' | 'SINGLE_NODE_READER_ONLY' | 'MULTI_NODE_READER_ONLY'
+  | 'MULTI_NODE_SINGLE_WRITER'
   | 'MULTI_NODE_MULTI_WRITER' | 'SINGLE_NODE_SINGLE_WRITER' | 'SINGLE_NODE_MULTI_WRITER'
 
-export interface MountAccess { readonly fsType: string, readonly mountFlags: readonly string[], readonly volumeMountGroup: string }
+export interface MountAccess {
+  readonly fsType: string
+  readonly mountFlags: readonly string[]
+  readonly volumeMountGroup: string
+}
 export interface VolumeCapability {
   readonly block?: Readonly<Record<string, never>> | null
   readonly mount?: MountAccess | null
@@ -39,10 +44,22 @@ export interface NodeStageVolumeRequest {
   readonly volumeContext: StringMap
 }
 export interface NodeUnstageVolumeRequest { readonly volumeId: string, readonly stagingTargetPath: string }
-export interface NodePublishVolumeRequest extends NodeStageVolumeRequest { readonly targetPath: string, readonly readonly: boolean }
+export interface NodePublishVolumeRequest extends NodeStageVolumeRequest {
+  readonly targetPath: string
+  readonly readonly: boolean
+}
 export interface NodeUnpublishVolumeRequest { readonly volumeId: string, readonly targetPath: string }
-export interface NodeGetVolumeStatsRequest { readonly volumeId: string, readonly volumePath: string, readonly stagingTargetPath: string }
-export interface VolumeUsage { readonly available: Int64, readonly total: Int64, readonly used: Int64, readonly unit: 'UNKNOWN' | 'BYTES' | 'INODES' }
+export interface NodeGetVolumeStatsRequest {
+  readonly volumeId: string
+  readonly volumePath: string
+  readonly stagingTargetPath: string
+}
+export interface VolumeUsage {
+  readonly available: Int64
+  readonly total: Int64
+  readonly used: Int64
+  readonly unit: 'UNKNOWN' | 'BYTES' | 'INODES'
+}
 export interface NodeGetVolumeStatsResponse {
   readonly usage: readonly VolumeUsage[]
   readonly volumeCondition: { readonly abnormal: boolean, readonly message: string } | null
@@ -65,7 +82,11 @@ export interface VolumeHealthEntry {
   readonly reason: string
   readonly message: string
 }
-export interface NodeGetVolumeHealthRequest { readonly volumeId: string, readonly volumePublishPath: string, readonly stagingTargetPath: string }
+export interface NodeGetVolumeHealthRequest {
+  readonly volumeId: string
+  readonly volumePublishPath: string
+  readonly stagingTargetPath: string
+}
 export interface StorageBackendHealth {
   readonly status: 'UNKNOWN_STORAGE_HEALTH_ERROR_TYPE' | 'STORAGE_DEGRADED' | 'STORAGE_UNREACHABLE'
   readonly reason: string
@@ -73,10 +94,21 @@ export interface StorageBackendHealth {
   readonly volumeCapability: VolumeCapability | null
 }
 
-export interface PluginInfo { readonly type: string, readonly name: string, readonly endpoint: string, readonly supportedVersions: readonly string[] }
+export interface PluginInfo {
+  readonly type: string
+  readonly name: string
+  readonly endpoint: string
+  readonly supportedVersions: readonly string[]
+}
 export interface RegistrationStatus { readonly pluginRegistered: boolean, readonly error: string }
 
-export interface StatusTarget { readonly path: string, readonly readOnly: boolean, readonly owner: string, readonly problem: string, readonly unprotected: string }
+export interface StatusTarget {
+  readonly path: string
+  readonly readOnly: boolean
+  readonly owner: string
+  readonly problem: string
+  readonly unprotected: string
+}
 export interface StatusLatency {
   readonly count: Int64
   readonly sumSeconds: number
@@ -153,7 +185,10 @@ export interface StatusTrouble {
 /** Calls by service and method: what goes in and what comes out. Servers, clients, metrics and tests all iterate it. */
 export interface Calls {
   Identity: {
-    GetPluginInfo: { request: Empty, response: { readonly name: string, readonly vendorVersion: string, readonly manifest: StringMap } }
+    GetPluginInfo: {
+      request: Empty
+      response: { readonly name: string, readonly vendorVersion: string, readonly manifest: StringMap }
+    }
     GetPluginCapabilities: { request: Empty, response: { readonly capabilities: readonly PluginCapability[] } }
     Probe: { request: Empty, response: { readonly ready: { readonly value: boolean } | null } }
   }
@@ -164,13 +199,23 @@ export interface Calls {
     NodeUnpublishVolume: { request: NodeUnpublishVolumeRequest, response: Empty }
     NodeGetVolumeStats: { request: NodeGetVolumeStatsRequest, response: NodeGetVolumeStatsResponse }
     NodeExpandVolume: { request: NodeExpandVolumeRequest, response: { readonly capacityBytes: Int64 } }
-    NodeGetCapabilities: { request: Empty, response: { readonly capabilities: readonly { readonly rpc: { readonly type: NodeCapabilityType } }[] } }
+    NodeGetCapabilities: {
+      request: Empty
+      response: { readonly capabilities: readonly { readonly rpc: { readonly type: NodeCapabilityType } }[] }
+    }
     NodeGetInfo: { request: Empty, response: NodeGetInfoResponse }
     NodeGetVolumeHealth: {
       request: NodeGetVolumeHealthRequest
-      response: { readonly volumeHealth: { readonly volumeId: string, readonly healthStatuses: readonly VolumeHealthEntry[] } | null }
+      response: {
+        readonly volumeHealth:
+          | { readonly volumeId: string, readonly healthStatuses: readonly VolumeHealthEntry[] }
+          | null
+      }
     }
-    NodeGetStorageHealth: { request: { readonly secrets: StringMap }, response: { readonly backendHealth: readonly StorageBackendHealth[] } }
+    NodeGetStorageHealth: {
+      request: { readonly secrets: StringMap }
+      response: { readonly backendHealth: readonly StorageBackendHealth[] }
+    }
   }
   Registration: {
     GetInfo: { request: Empty, response: PluginInfo }
@@ -178,11 +223,19 @@ export interface Calls {
   }
   Agent: {
     Status: { request: Empty, response: StatusResponse }
-    HandOver: { request: { readonly version: string, readonly stays: boolean }, response: { readonly accepted: boolean, readonly version: string, readonly pid: number } }
-    Unmount: { request: { readonly targetPath: string, readonly force: boolean }, response: { readonly lostBytes: Int64 } }
+    HandOver: {
+      request: { readonly version: string, readonly stays: boolean }
+      response: { readonly accepted: boolean, readonly version: string, readonly pid: number }
+    }
+    Unmount: {
+      request: { readonly targetPath: string, readonly force: boolean }
+      response: { readonly lostBytes: Int64 }
+    }
   }
 }
 export type ServiceName = keyof Calls
 export type MethodName<S extends ServiceName> = keyof Calls[S] & string
-export type RequestOf<S extends ServiceName, M extends MethodName<S>> = Calls[S][M] extends { request: infer R } ? R : never
-export type ResponseOf<S extends ServiceName, M extends MethodName<S>> = Calls[S][M] extends { response: infer R } ? R : never
+export type RequestOf<S extends ServiceName, M extends MethodName<S>> = Calls[S][M] extends { request: infer R } ? R
+  : never
+export type ResponseOf<S extends ServiceName, M extends MethodName<S>> = Calls[S][M] extends { response: infer R } ? R
+  : never

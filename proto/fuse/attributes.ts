@@ -1,7 +1,7 @@
 /*
  * Attributes, kernel include/uapi/linux/fuse.h
- *   fuse_attr       => ino:u64 size:u64 blocks:u64 atime:s64 mtime:s64 ctime:s64 atimensec:u32 mtimensec:u32 ctimensec:u32
- *                      mode:u32 nlink:u32 uid:u32 gid:u32 rdev:u32 blksize:u32 flags:u32
+ *   fuse_attr       => ino:u64 size:u64 blocks:u64 atime:s64 mtime:s64 ctime:s64 atimensec:u32 mtimensec:u32
+ *                      ctimensec:u32 mode:u32 nlink:u32 uid:u32 gid:u32 rdev:u32 blksize:u32 flags:u32
  *   GETATTR in      => getattr_flags:u32 dummy:u32 fh:u64
  *   GETATTR out     => attr_valid:u64 attr_valid_nsec:u32 dummy:u32 attr:fuse_attr
  *   SETATTR in      => valid:u32 padding:u32 fh:u64 size:u64 lock_owner:u64 atime:s64 mtime:s64 ctime:s64 atimensec:u32
@@ -41,8 +41,8 @@ export const MODE_TYPE = {
 export type NodeType = keyof typeof MODE_TYPE
 
 /**
- * st_blksize. Programs that buffer by it (cp, tar, stdio) write in such pieces, and every piece is one request; the kernel's NFS
- * client says its wsize, but a megabyte for every FILE* costs programs with many open files their memory.
+ * st_blksize. Programs that buffer by it (cp, tar, stdio) write in such pieces, and every piece is one request; the
+ * kernel's NFS client says its wsize, but a megabyte for every FILE* costs programs with many open files their memory.
  */
 export const BLOCK_BYTES = 128 * 1024
 
@@ -67,10 +67,12 @@ export interface FuseAttributes {
 }
 
 /** new_encode_dev, kernel include/linux/kdev_t.h. */
-export const encodeDevice = (major: number, minor: number): number => ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0
+export const encodeDevice = (major: number, minor: number): number =>
+  ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0
 /** new_decode_dev. */
-export const decodeDevice = (device: number): { major: number, minor: number } =>
-  ({ major: (device & 0xfff00) >> 8, minor: ((device & 0xff) | ((device >>> 12) & 0xfff00)) >>> 0 })
+export const decodeDevice = (device: number): { major: number, minor: number } => ({
+  major: (device & 0xfff00) >> 8, minor: ((device & 0xff) | ((device >>> 12) & 0xfff00)) >>> 0
+})
 
 export function encodeAttr (out: FuseWriter, attributes: FuseAttributes): void {
   out.uint64(attributes.fileid)
@@ -119,7 +121,8 @@ export function decodeGetattr (input: FuseReader): GetattrIn {
 /** `'now'`: the clock of whoever stores it. */
 export type FuseTime = 'now' | { readonly seconds: number, readonly nanoseconds: number }
 
-/** Only what is to be changed is present. A ctime comes only from a kernel with a write-back cache, whose clock it is; the server sets its own. */
+/** Only what is to be changed is present. A ctime comes only from a kernel with a write-back cache, whose clock it is;
+ * the server sets its own. */
 export interface SetattrIn {
   readonly fh: number | undefined
   readonly killsSetid: boolean
@@ -164,7 +167,13 @@ export function decodeSetattr (input: FuseReader): SetattrIn {
   }
 }
 
-function timeOf<K extends 'atime' | 'mtime' | 'ctime'> (key: K, isSet: boolean, isNow: boolean, seconds: number, nanoseconds: number): { [P in K]?: FuseTime } {
+function timeOf<K extends 'atime' | 'mtime' | 'ctime'> (
+  key: K,
+  isSet: boolean,
+  isNow: boolean,
+  seconds: number,
+  nanoseconds: number
+): { [P in K]?: FuseTime } {
   if (!isSet) return {}
   const time: FuseTime = isNow ? 'now' : { seconds, nanoseconds }
   return { [key]: time } as { [P in K]?: FuseTime }

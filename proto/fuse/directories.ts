@@ -2,7 +2,8 @@
  * Listings, kernel include/uapi/linux/fuse.h; a listing is as many of these as fit, each padded to 8 bytes
  *   fuse_dirent     => ino:u64 off:u64 namelen:u32 type:u32 name
  *   fuse_direntplus => fuse_entry_out fuse_dirent
- * A direntplus with nodeid 0 is a plain name: no lookup is counted for it (kernel fs/fuse/readdir.c, fuse_direntplus_link).
+ * A direntplus with nodeid 0 is a plain name: no lookup is counted for it (kernel fs/fuse/readdir.c,
+ * fuse_direntplus_link).
  */
 import { MODE_TYPE } from './attributes.ts'
 import type { NodeType } from './attributes.ts'

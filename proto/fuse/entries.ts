@@ -1,7 +1,7 @@
 /*
  * Names, kernel include/uapi/linux/fuse.h
- *   fuse_entry_out => nodeid:u64 generation:u64 entry_valid:u64 attr_valid:u64 entry_valid_nsec:u32 attr_valid_nsec:u32 attr:fuse_attr
- *   LOOKUP, UNLINK, RMDIR in => name
+ *   fuse_entry_out => nodeid:u64 generation:u64 entry_valid:u64 attr_valid:u64 entry_valid_nsec:u32 attr_valid_nsec:u32
+ *   attr:fuse_attr LOOKUP, UNLINK, RMDIR in => name
  *   SYMLINK in => name target          MKDIR in => mode:u32 umask:u32 name
  *   MKNOD in   => mode:u32 rdev:u32 umask:u32 padding:u32 name
  *   LINK in    => oldnodeid:u64 name   RENAME in => newdir:u64 oldname newname
@@ -25,7 +25,13 @@ const PATH_MAX = 4096
 
 /** A name found or made; nodeid 0 says that it does not exist and how long that may be believed. */
 export type EntryOut =
-  | { readonly nodeid: number, readonly generation: number, readonly entryTtlMs: number, readonly attributesTtlMs: number, readonly attributes: FuseAttributes }
+  | {
+    readonly nodeid: number
+    readonly generation: number
+    readonly entryTtlMs: number
+    readonly attributesTtlMs: number
+    readonly attributes: FuseAttributes
+  }
   | { readonly nodeid: 0, readonly entryTtlMs: number }
 
 export function encodeEntry (out: FuseWriter, entry: EntryOut): void {
@@ -67,7 +73,13 @@ export function decodeMkdir (input: FuseReader): MkdirIn {
   return { mode, name }
 }
 
-export interface MknodIn { readonly kind: NodeType, readonly mode: number, readonly major: number, readonly minor: number, readonly name: string }
+export interface MknodIn {
+  readonly kind: NodeType
+  readonly mode: number
+  readonly major: number
+  readonly minor: number
+  readonly name: string
+}
 
 const kinds = new Map<number, NodeType>(Object.entries(MODE_TYPE).map(([kind, bits]) => [bits, kind as NodeType]))
 
@@ -105,7 +117,9 @@ function decodeRenameNames (input: FuseReader, newParent: number, flags: number)
   const oldName = input.name(FUSE_NAME_MAX)
   const newName = input.name(FUSE_NAME_MAX)
   input.end()
-  return { newParent, noReplace: (flags & 1) !== 0, exchange: (flags & 2) !== 0, whiteout: (flags & 4) !== 0, oldName, newName }
+  return {
+    newParent, noReplace: (flags & 1) !== 0, exchange: (flags & 2) !== 0, whiteout: (flags & 4) !== 0, oldName, newName
+  }
 }
 
 export function decodeRename (input: FuseReader): RenameIn {

@@ -1,8 +1,10 @@
 /*
  * Open files, kernel include/uapi/linux/fuse.h
  *   OPEN, OPENDIR in       => flags:u32 open_flags:u32          out => fh:u64 open_flags:u32 backing_id:s32
- *   READ, READDIR(PLUS) in => fh:u64 offset:u64 size:u32 read_flags:u32 lock_owner:u64 flags:u32 padding:u32     out => data
- *   WRITE in     => fh:u64 offset:u64 size:u32 write_flags:u32 lock_owner:u64 flags:u32 padding:u32 data       out => size:u32 padding:u32
+ *   READ, READDIR(PLUS) in => fh:u64 offset:u64 size:u32 read_flags:u32 lock_owner:u64 flags:u32 padding:u32
+ *                             out => data
+ *   WRITE in     => fh:u64 offset:u64 size:u32 write_flags:u32 lock_owner:u64 flags:u32 padding:u32 data
+ *                             out => size:u32 padding:u32
  *   RELEASE(DIR) in => fh:u64 flags:u32 release_flags:u32 lock_owner:u64
  *   FLUSH in     => fh:u64 unused:u32 padding:u32 lock_owner:u64
  *   FSYNC(DIR) in => fh:u64 fsync_flags:u32 padding:u32
@@ -77,10 +79,15 @@ export interface OpenOut {
   readonly closesSilently?: boolean
 }
 
-export function encodeOpenOut (out: FuseWriter, { handle, keepCache, bypassesCache, cacheListing, closesSilently }: OpenOut): void {
+export function encodeOpenOut (
+  out: FuseWriter,
+  { handle, keepCache, bypassesCache, cacheListing, closesSilently }: OpenOut
+): void {
   out.number64(handle)
-  out.uint32((bypassesCache === true ? FOPEN.DIRECT_IO : 0) | (keepCache ? FOPEN.KEEP_CACHE : 0) |
-    (cacheListing === true ? FOPEN.CACHE_DIR : 0) | (closesSilently === true ? FOPEN.NOFLUSH : 0))
+  out.uint32(
+    (bypassesCache === true ? FOPEN.DIRECT_IO : 0) | (keepCache ? FOPEN.KEEP_CACHE : 0) |
+      (cacheListing === true ? FOPEN.CACHE_DIR : 0) | (closesSilently === true ? FOPEN.NOFLUSH : 0)
+  )
   out.uint32(0)
 }
 
@@ -113,7 +120,10 @@ export function decodeWrite (input: FuseReader): WriteIn {
   input.skip(16)
   const data = input.bytes(size)
   input.end()
-  return { fh, offsetBytes, data, fromPageCache: (flags & FUSE_WRITE_CACHE) !== 0, killsSetid: (flags & FUSE_WRITE_KILL_SUIDGID) !== 0 }
+  return {
+    fh, offsetBytes, data, fromPageCache: (flags & FUSE_WRITE_CACHE) !== 0,
+    killsSetid: (flags & FUSE_WRITE_KILL_SUIDGID) !== 0
+  }
 }
 
 export interface WriteOut { readonly bytes: number }
@@ -125,7 +135,8 @@ export function encodeWrite (out: FuseWriter, { bytes }: WriteOut): void {
 
 export interface HandleIn { readonly fh: number }
 
-/** RELEASE, RELEASEDIR and FLUSH have the same shape; locks are the kernel's own, so the lock owner is of no interest. */
+/** RELEASE, RELEASEDIR and FLUSH have the same shape; locks are the kernel's own, so the lock owner is of no
+ * interest. */
 export function decodeRelease (input: FuseReader): HandleIn {
   const fh = input.number64()
   input.skip(16)

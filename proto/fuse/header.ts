@@ -10,7 +10,8 @@ import type { FuseWriter } from './writer.ts'
 
 export const REQUEST_HEADER_BYTES = 40
 export const REPLY_HEADER_BYTES = 16
-/** FUSE_UNIQUE_RESEND, bit 63: the kernel repeats a request that was read before. The reply must carry the bit as well. */
+/** FUSE_UNIQUE_RESEND, bit 63: the kernel repeats a request that was read before. The reply must carry the bit as
+ * well. */
 const RESEND_BIT = 0x8000_0000
 const WORD = 0x1_0000_0000
 
@@ -26,7 +27,15 @@ export class RequestHeader {
   /** The calling thread's id in the pid namespace of whoever mounted; 0 when it is not visible there. */
   readonly pid: number
 
-  constructor (opcode: number, unique: number, isResent: boolean, nodeid: number, uid: number, gid: number, pid: number) {
+  constructor (
+    opcode: number,
+    unique: number,
+    isResent: boolean,
+    nodeid: number,
+    uid: number,
+    gid: number,
+    pid: number
+  ) {
     this.opcode = opcode
     this.unique = unique
     this.isResent = isResent
@@ -48,7 +57,15 @@ export function decodeHeader (input: FuseReader, start: number, end: number): Re
   if ((high & ~RESEND_BIT) > 0x1f_ffff) throw new WireError('OVERLONG', 'a request id is above 2^53')
   const unique = (high & ~RESEND_BIT) * WORD + low
   const nodeid = input.number64()
-  const header = new RequestHeader(opcode, unique, high >= RESEND_BIT, nodeid, input.uint32(), input.uint32(), input.uint32())
+  const header = new RequestHeader(
+    opcode,
+    unique,
+    high >= RESEND_BIT,
+    nodeid,
+    input.uint32(),
+    input.uint32(),
+    input.uint32()
+  )
   input.shorten(input.uint16() * 8 + (input.uint16() & 0))
   return header
 }

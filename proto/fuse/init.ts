@@ -1,7 +1,8 @@
 /*
  * INIT, kernel include/uapi/linux/fuse.h
  *   in  => major:u32 minor:u32 max_readahead:u32 flags:u32 [flags2:u32 unused:u32[11]]     the bracket since 7.36
- *   out => major:u32 minor:u32 max_readahead:u32 flags:u32 max_background:u16 congestion_threshold:u16 max_write:u32 time_gran:u32
+ *   out => major:u32 minor:u32 max_readahead:u32 flags:u32 max_background:u16 congestion_threshold:u16 max_write:u32
+ *   time_gran:u32
  *          max_pages:u16 map_alignment:u16 flags2:u32 max_stack_depth:u32 request_timeout:u16 unused:u16[11]
  * A kernel of another major version gets the version alone and asks again.
  */
@@ -70,7 +71,8 @@ export interface InitOut {
   readonly congestionThreshold: number
   readonly maxWriteBytes: number
   readonly maxPages: number
-  /** After so long without an answer the kernel aborts the connection; 0: what the node's administrator has set as default. */
+  /** After so long without an answer the kernel aborts the connection; 0: what the node's administrator has set as
+   * default. */
   readonly requestTimeoutSeconds: number
 }
 
@@ -102,7 +104,8 @@ export interface InitWishes {
   /** `auto`: the kernel asks for attributes with a listing only when it sees them used. */
   readonly readdirplus: 'always' | 'auto' | 'never'
   readonly flags: readonly InitFlag[]
-  /** Instead of the default of the kernel; what its administrator has set as maximum holds all the same (Linux 6.15). */
+  /** Instead of the default of the kernel; what its administrator has set as maximum holds all the same (Linux
+   * 6.15). */
   readonly requestTimeoutSeconds?: number
 }
 
@@ -146,7 +149,10 @@ function agreedFlags (init: InitIn, wishes: InitWishes): Set<InitFlag> {
  */
 export function negotiate (init: InitIn, wishes: InitWishes): Negotiated {
   if (init.major !== FUSE_MAJOR || init.minor < FUSE_MINOR_MIN) {
-    throw new WireError('UNSUPPORTED', `the kernel speaks FUSE ${init.major}.${init.minor}, at least ${FUSE_MAJOR}.${FUSE_MINOR_MIN} (Linux 4.18) is needed`)
+    throw new WireError(
+      'UNSUPPORTED',
+      `the kernel speaks FUSE ${init.major}.${init.minor}, at least ${FUSE_MAJOR}.${FUSE_MINOR_MIN} (Linux 4.18) is needed`
+    )
   }
   const flags = agreedFlags(init, wishes)
   const wantedPages = Math.ceil(wishes.maxWriteBytes / pageBytes)

@@ -4,7 +4,8 @@
  *   BATCH_FORGET in => count:u32 dummy:u32 (nodeid:u64 nlookup:u64)*      no reply
  *   INTERRUPT in    => unique:u64                                         no reply but EAGAIN, "ask again later"
  *   ACCESS in       => mask:u32 padding:u32
- *   STATFS out      => blocks:u64 bfree:u64 bavail:u64 files:u64 ffree:u64 bsize:u32 namelen:u32 frsize:u32 padding:u32 spare:u32[6]
+ *   STATFS out      => blocks:u64 bfree:u64 bavail:u64 files:u64 ffree:u64 bsize:u32 namelen:u32 frsize:u32 padding:u32
+ *                      spare:u32[6]
  */
 import { WireError } from '../../agent/base/errors.ts'
 import type { FuseReader } from './reader.ts'

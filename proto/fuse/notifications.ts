@@ -1,7 +1,9 @@
 /*
- * Messages to the kernel that answer nothing, kernel include/uapi/linux/fuse.h: a fuse_out_header with unique 0 and the code as error
+ * Messages to the kernel that answer nothing, kernel include/uapi/linux/fuse.h: a fuse_out_header with unique 0 and the
+ * code as error
  *   INVAL_INODE (2) => ino:u64 off:s64 len:s64      off < 0: attributes only; len <= 0: to the end of the file
- *   INVAL_ENTRY (3) => parent:u64 namelen:u32 flags:u32 name NUL     flags 1, FUSE_EXPIRE_ONLY: look it up again, but don't drop it
+ *   INVAL_ENTRY (3) => parent:u64 namelen:u32 flags:u32 name NUL
+ *                      flags 1, FUSE_EXPIRE_ONLY: look it up again, but don't drop it
  *   RESEND (7)      => nothing: the kernel sends every unanswered request again, bit 63 of unique set
  */
 

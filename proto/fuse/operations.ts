@@ -1,14 +1,36 @@
 /**
- * Every FUSE operation, one row each: opcode, since which minor, whether it is replied to, how its bytes are read and written.
+ * Every FUSE operation, one row each: opcode, since which minor, whether it is replied to, how its bytes are read and
+ * written.
  *
  * Owns the table. Knows nothing of what an operation means: which ones are served and how the others are refused is
  * `agent/session`. Logs, counters and tests iterate this object. CUSE is another protocol and has no row.
  */
 import { decodeGetattr, decodeSetattr, encodeAttrOut } from './attributes.ts'
-import { decodeCreate, decodeLink, decodeMkdir, decodeMknod, decodeName, decodeRename, decodeRename2, decodeSymlink, encodeCreate, encodeEntry } from './entries.ts'
+import {
+  decodeCreate,
+  decodeLink,
+  decodeMkdir,
+  decodeMknod,
+  decodeName,
+  decodeRename,
+  decodeRename2,
+  decodeSymlink,
+  encodeCreate,
+  encodeEntry
+} from './entries.ts'
 import { decodeFsync, decodeOpen, decodeRead, decodeRelease, decodeWrite, encodeOpenOut, encodeWrite } from './files.ts'
 import { decodeInit, encodeInit } from './init.ts'
-import { decodeAccess, decodeBatchForget, decodeForget, decodeInterrupt, decodeNothing, decodeUnread, encodeBytes, encodeNothing, encodeStatfs } from './lifetimes.ts'
+import {
+  decodeAccess,
+  decodeBatchForget,
+  decodeForget,
+  decodeInterrupt,
+  decodeNothing,
+  decodeUnread,
+  encodeBytes,
+  encodeNothing,
+  encodeStatfs
+} from './lifetimes.ts'
 import type { FuseReader } from './reader.ts'
 import type { FuseWriter } from './writer.ts'
 
@@ -23,16 +45,23 @@ export interface Operation<Q, A> {
   encode (out: FuseWriter, answer: A): void
 }
 
-const row = <Q, A>(opcode: number, decode: (input: FuseReader) => Q, encode: (out: FuseWriter, answer: A) => void, since = 0): Operation<Q, A> =>
-  ({ opcode, since, replies: true, bulk: false, decode, encode })
-const silent = <Q>(opcode: number, decode: (input: FuseReader) => Q, since = 0): Operation<Q, undefined> =>
-  ({ opcode, since, replies: false, bulk: false, decode, encode: encodeNothing })
+const row = <Q, A>(
+  opcode: number,
+  decode: (input: FuseReader) => Q,
+  encode: (out: FuseWriter, answer: A) => void,
+  since = 0
+): Operation<Q, A> => ({ opcode, since, replies: true, bulk: false, decode, encode })
+const silent = <Q>(opcode: number, decode: (input: FuseReader) => Q, since = 0): Operation<Q, undefined> => ({
+  opcode, since, replies: false, bulk: false, decode, encode: encodeNothing
+})
 /** Pieces of memory that together are the answer. */
 export interface BulkOut { readonly parts: readonly Buffer[], readonly bytes: number }
-const bulk = <Q>(opcode: number, decode: (input: FuseReader) => Q, since = 0): Operation<Q, BulkOut> =>
-  ({ opcode, since, replies: true, bulk: true, decode, encode () {} })
+const bulk = <Q>(opcode: number, decode: (input: FuseReader) => Q, since = 0): Operation<Q, BulkOut> => ({
+  opcode, since, replies: true, bulk: true, decode, encode () {}
+})
 /** Known by name, never served: the body stays unread. */
-const refused = (opcode: number, since = 0): Operation<undefined, undefined> => row(opcode, decodeUnread, encodeNothing, since)
+const refused = (opcode: number, since = 0): Operation<undefined, undefined> =>
+  row(opcode, decodeUnread, encodeNothing, since)
 
 export const operations = {
   LOOKUP: row(1, decodeName, encodeEntry),
@@ -95,5 +124,7 @@ export type AnswerOf<N extends OperationName> = Parameters<typeof operations[N][
 export const operationNames = Object.keys(operations) as readonly OperationName[]
 
 /** Index: opcode → name. Holes are opcodes that do not exist. */
-export const nameOfOpcode: readonly (OperationName | undefined)[] = Array.from({ length: 64 }, (_, opcode) =>
-  operationNames.find((name) => operations[name].opcode === opcode))
+export const nameOfOpcode: readonly (OperationName | undefined)[] = Array.from(
+  { length: 64 },
+  (_, opcode) => operationNames.find((name) => operations[name].opcode === opcode)
+)

@@ -1,8 +1,9 @@
 /**
  * FUSE messages: bytes of one request → values.
  *
- * Owns the bounded reader. The protocol is in the byte order of the machine and 8-aligned, so numbers are read through word views;
- * every read is checked against the end of its own message, never of the receive buffer that several messages share.
+ * Owns the bounded reader. The protocol is in the byte order of the machine and 8-aligned, so numbers are read through
+ * word views; every read is checked against the end of its own message, never of the receive buffer that several
+ * messages share.
  */
 import { WireError } from '../../agent/base/errors.ts'
 
@@ -34,7 +35,9 @@ export class FuseReader {
 
   #advance (bytes: number): number {
     const at = this.#offset
-    if (bytes > this.#end - at) throw new WireError('TRUNCATED', `request ends ${bytes - (this.#end - at)} bytes too early`)
+    if (bytes > this.#end - at) {
+      throw new WireError('TRUNCATED', `request ends ${bytes - (this.#end - at)} bytes too early`)
+    }
     this.#offset = at + bytes
     return at
   }
@@ -66,7 +69,9 @@ export class FuseReader {
     let at = start
     while (at < this.#end && this.#buffer[at] !== 0) at++
     if (at === this.#end) throw new WireError('TRUNCATED', 'a name has no end')
-    if (at - start > bytesMax) throw new WireError('OVERLONG', `name of ${at - start} bytes, at most ${bytesMax} are allowed`)
+    if (at - start > bytesMax) {
+      throw new WireError('OVERLONG', `name of ${at - start} bytes, at most ${bytesMax} are allowed`)
+    }
     this.#offset = at + 1
     return this.#buffer.toString('latin1', start, at)
   }

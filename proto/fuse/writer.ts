@@ -1,8 +1,8 @@
 /**
  * FUSE messages: values → bytes, packed into one reply buffer.
  *
- * Owns the position and the word views. The caller makes sure of the room (`room`), as it knows the largest body of each reply;
- * a write beyond the end is our own bug and throws.
+ * Owns the position and the word views. The caller makes sure of the room (`room`), as it knows the largest body of
+ * each reply; a write beyond the end is our own bug and throws.
  */
 import { InvariantError } from '../../agent/base/errors.ts'
 
@@ -31,7 +31,9 @@ export class FuseWriter {
 
   #advance (bytes: number): number {
     const at = this.#offset
-    if (at + bytes > this.buffer.length) throw new InvariantError(`reply buffer is full: ${bytes} bytes at ${at} of ${this.buffer.length}`)
+    if (at + bytes > this.buffer.length) {
+      throw new InvariantError(`reply buffer is full: ${bytes} bytes at ${at} of ${this.buffer.length}`)
+    }
     this.#offset = at + bytes
     return at
   }

@@ -35,7 +35,9 @@ export const mountFailures = {
 } as const
 export type MountFailure = keyof typeof mountFailures
 
-const failureOf = new Map<number, MountFailure>(Object.entries(mountFailures).map(([name, number]) => [number, name as MountFailure]))
+const failureOf = new Map<number, MountFailure>(
+  Object.entries(mountFailures).map(([name, number]) => [number, name as MountFailure])
+)
 
 export type MountResult =
   | { readonly ok: true, readonly handle: string, readonly flavors: readonly number[] }
@@ -70,7 +72,10 @@ function decodeList<T> (input: XdrReader, decode: (input: XdrReader) => T): read
 }
 
 function decodeDump (input: XdrReader): readonly MountEntry[] {
-  const entries = decodeList(input, () => ({ host: input.latin1(MOUNT_NAME_BYTES_MAX), path: input.latin1(MOUNT_PATH_BYTES_MAX) }))
+  const entries = decodeList(
+    input,
+    () => ({ host: input.latin1(MOUNT_NAME_BYTES_MAX), path: input.latin1(MOUNT_PATH_BYTES_MAX) })
+  )
   input.end()
   return entries
 }

@@ -10,7 +10,14 @@ import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 import { decodeMade, type MadeOk } from './made.ts'
 import type { Nfs3Result } from './status.ts'
-import { encodeHandle, encodeName, encodeSetAttributes, type Nfs3Handle, type SetAttributes, type WccData } from './types.ts'
+import {
+  encodeHandle,
+  encodeName,
+  encodeSetAttributes,
+  type Nfs3Handle,
+  type SetAttributes,
+  type WccData
+} from './types.ts'
 
 export type CreateHow =
   | { readonly kind: 'unchecked' | 'guarded', readonly attributes: SetAttributes }

@@ -1,14 +1,21 @@
 /*
  * FSINFO, RFC 1813 section 3.3.19
  *   args    => fsroot:nfs_fh3
- *   resok   => obj_attributes:post_op_attr rtmax:uint rtpref:uint rtmult:uint wtmax:uint wtpref:uint wtmult:uint dtpref:uint
- *              maxfilesize:uhyper time_delta:nfstime3 properties:uint
+ *   resok   => obj_attributes:post_op_attr rtmax:uint rtpref:uint rtmult:uint wtmax:uint wtpref:uint wtmult:uint
+ *              dtpref:uint maxfilesize:uhyper time_delta:nfstime3 properties:uint
  *   resfail => obj_attributes:post_op_attr
  */
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 import { decodeResult, type Nfs3Result } from './status.ts'
-import { decodeOptionalAttributes, decodeTime, encodeHandle, type Nfs3Attributes, type Nfs3Handle, type Nfs3Time } from './types.ts'
+import {
+  decodeOptionalAttributes,
+  decodeTime,
+  encodeHandle,
+  type Nfs3Attributes,
+  type Nfs3Handle,
+  type Nfs3Time
+} from './types.ts'
 
 /** FSF3 bits of `properties`. */
 export const fsinfoProperties = { FSF3_LINK: 1, FSF3_SYMLINK: 2, FSF3_HOMOGENEOUS: 8, FSF3_CANSETTIME: 16 } as const

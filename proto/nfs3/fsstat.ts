@@ -1,8 +1,8 @@
 /*
  * FSSTAT, RFC 1813 section 3.3.18
  *   args    => fsroot:nfs_fh3
- *   resok   => obj_attributes:post_op_attr tbytes:uhyper fbytes:uhyper abytes:uhyper tfiles:uhyper ffiles:uhyper afiles:uhyper
- *              invarsec:uint
+ *   resok   => obj_attributes:post_op_attr tbytes:uhyper fbytes:uhyper abytes:uhyper tfiles:uhyper ffiles:uhyper
+ *              afiles:uhyper invarsec:uint
  *   resfail => obj_attributes:post_op_attr
  */
 import type { XdrReader } from '../xdr/reader.ts'

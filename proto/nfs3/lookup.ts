@@ -8,7 +8,14 @@ import type { FileName } from '../../agent/base/brands.ts'
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 import { decodeResult, type Nfs3Result } from './status.ts'
-import { decodeHandle, decodeOptionalAttributes, encodeHandle, encodeName, type Nfs3Attributes, type Nfs3Handle } from './types.ts'
+import {
+  decodeHandle,
+  decodeOptionalAttributes,
+  encodeHandle,
+  encodeName,
+  type Nfs3Attributes,
+  type Nfs3Handle
+} from './types.ts'
 
 export interface LookupArgs { readonly dir: Nfs3Handle, readonly name: FileName }
 
@@ -24,7 +31,10 @@ export function encodeLookup (out: XdrWriter, { dir, name }: LookupArgs): void {
 }
 
 function decodeOk (input: XdrReader): LookupOk {
-  return { object: decodeHandle(input), attributes: decodeOptionalAttributes(input), directory: decodeOptionalAttributes(input) }
+  return {
+    object: decodeHandle(input), attributes: decodeOptionalAttributes(input),
+    directory: decodeOptionalAttributes(input)
+  }
 }
 
 export function decodeLookup (input: XdrReader): Nfs3Result<LookupOk, Nfs3Attributes | undefined> {

@@ -17,7 +17,9 @@ export interface MadeOk {
 }
 
 function decodeOk (input: XdrReader): MadeOk {
-  return { object: decodeOptionalHandle(input), attributes: decodeOptionalAttributes(input), directory: decodeWccData(input) }
+  return {
+    object: decodeOptionalHandle(input), attributes: decodeOptionalAttributes(input), directory: decodeWccData(input)
+  }
 }
 
 export function decodeMade (input: XdrReader): Nfs3Result<MadeOk, WccData> {

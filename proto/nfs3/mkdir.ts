@@ -8,7 +8,14 @@ import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 import { decodeMade, type MadeOk } from './made.ts'
 import type { Nfs3Result } from './status.ts'
-import { encodeHandle, encodeName, encodeSetAttributes, type Nfs3Handle, type SetAttributes, type WccData } from './types.ts'
+import {
+  encodeHandle,
+  encodeName,
+  encodeSetAttributes,
+  type Nfs3Handle,
+  type SetAttributes,
+  type WccData
+} from './types.ts'
 
 export interface MkdirArgs { readonly dir: Nfs3Handle, readonly name: FileName, readonly attributes: SetAttributes }
 

@@ -1,8 +1,8 @@
 /*
  * PATHCONF, RFC 1813 section 3.3.20
  *   args    => object:nfs_fh3
- *   resok   => obj_attributes:post_op_attr linkmax:uint name_max:uint no_trunc:bool chown_restricted:bool case_insensitive:bool
- *              case_preserving:bool
+ *   resok   => obj_attributes:post_op_attr linkmax:uint name_max:uint no_trunc:bool chown_restricted:bool
+ *              case_insensitive:bool case_preserving:bool
  *   resfail => obj_attributes:post_op_attr
  */
 import type { XdrReader } from '../xdr/reader.ts'

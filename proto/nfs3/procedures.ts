@@ -1,9 +1,10 @@
 /**
  * NFS version 3, RFC 1813 section 3.3: the table of its 22 procedures.
- * Owns one row per procedure: logs, metrics, retries and tests iterate it. Does not know how a message looks: that is one file each.
+ * Owns one row per procedure: logs, metrics, retries and tests iterate it. Does not know how a message looks: that is
+ * one file each.
  *
- * `repeatable` asks: does a second run, after a lost reply, answer like the first would have? SETATTR without guard and WRITE set
- * the same values again; with a guard the second SETATTR finds the ctime changed.
+ * `repeatable` asks: does a second run, after a lost reply, answer like the first would have? SETATTR without guard and
+ * WRITE set the same values again; with a guard the second SETATTR finds the ctime changed.
  */
 import { decodeVoid, encodeVoid, type Procedure, rowsOf } from '../rpc/procedure.ts'
 import type { XdrReader } from '../xdr/reader.ts'
@@ -33,7 +34,8 @@ export const NFS_PROGRAM = 100003
 export const NFS_V3 = 3
 
 export type Nfs3ProcedureName =
-  | 'NULL' | 'GETATTR' | 'SETATTR' | 'LOOKUP' | 'ACCESS' | 'READLINK' | 'READ' | 'WRITE' | 'CREATE' | 'MKDIR' | 'SYMLINK' | 'MKNOD'
+  | 'NULL' | 'GETATTR' | 'SETATTR' | 'LOOKUP' | 'ACCESS' | 'READLINK' | 'READ' | 'WRITE' | 'CREATE' | 'MKDIR'
+  | 'SYMLINK' | 'MKNOD'
   | 'REMOVE' | 'RMDIR' | 'RENAME' | 'LINK' | 'READDIR' | 'READDIRPLUS' | 'FSSTAT' | 'FSINFO' | 'PATHCONF' | 'COMMIT'
 
 const row = rowsOf(NFS_PROGRAM, NFS_V3)

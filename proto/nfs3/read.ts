@@ -36,7 +36,10 @@ function decodeOk (input: XdrReader): ReadOk {
   return { attributes, eof, data }
 }
 
-export function decodeRead (input: XdrReader, asked: Pick<ReadArgs, 'countBytes'>): Nfs3Result<ReadOk, Nfs3Attributes | undefined> {
+export function decodeRead (
+  input: XdrReader,
+  asked: Pick<ReadArgs, 'countBytes'>
+): Nfs3Result<ReadOk, Nfs3Attributes | undefined> {
   const result = decodeResult(input, decodeOk, decodeOptionalAttributes)
   if (result.ok && result.value.data.length > asked.countBytes) {
     throw new WireError('INVALID', `READ of ${asked.countBytes} bytes answers ${result.value.data.length}`)

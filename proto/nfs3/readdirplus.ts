@@ -34,7 +34,10 @@ export interface ReaddirplusOk extends DirectoryList<ReaddirplusEntry> {
   readonly cookieverf: string
 }
 
-export function encodeReaddirplus (out: XdrWriter, { dir, cookie, cookieverf, dircountBytes, maxcountBytes }: ReaddirplusArgs): void {
+export function encodeReaddirplus (
+  out: XdrWriter,
+  { dir, cookie, cookieverf, dircountBytes, maxcountBytes }: ReaddirplusArgs
+): void {
   encodeHandle(out, dir)
   out.uint64(cookie)
   out.fixedLatin1(cookieverf)

@@ -7,7 +7,13 @@
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 import { decodeResult, type Nfs3Result } from './status.ts'
-import { decodeOptionalAttributes, encodeHandle, type Nfs3Attributes, type Nfs3Handle, TARGET_BYTES_MAX } from './types.ts'
+import {
+  decodeOptionalAttributes,
+  encodeHandle,
+  type Nfs3Attributes,
+  type Nfs3Handle,
+  TARGET_BYTES_MAX
+} from './types.ts'
 
 export interface ReadlinkArgs { readonly symlink: Nfs3Handle }
 /** `target` is the raw bytes as latin1. */

@@ -8,7 +8,8 @@ import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 import { decodeResult, type Nfs3Result } from './status.ts'
 import {
-  decodeWccData, encodeHandle, encodeSetAttributes, encodeTime, type Nfs3Handle, type Nfs3Time, type SetAttributes, type WccData
+  decodeWccData, encodeHandle, encodeSetAttributes, encodeTime, type Nfs3Handle, type Nfs3Time, type SetAttributes,
+  type WccData
 } from './types.ts'
 
 export interface SetattrArgs {

@@ -48,8 +48,8 @@ export type Nfs3Result<Ok, Fail> =
 
 /**
  * Reads the discriminated union every procedure answers with, and requires the message to end there.
- * A status outside the table selects the union's default arm like any failure; servers do invent some (Linux' EWFLUSH 99), so it is
- * taken for "the server failed" and not for a broken message.
+ * A status outside the table selects the union's default arm like any failure; servers do invent some (Linux' EWFLUSH
+ * 99), so it is taken for "the server failed" and not for a broken message.
  */
 export function decodeResult<Ok, Fail> (
   input: XdrReader, decodeOk: (input: XdrReader) => Ok, decodeFail: (input: XdrReader) => Fail

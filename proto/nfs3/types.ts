@@ -3,8 +3,8 @@
  *   nfs_fh3     => data:opaque<64>
  *   filename3   => string<>
  *   nfstime3    => seconds:uint nseconds:uint
- *   fattr3      => type:ftype3 mode:uint nlink:uint uid:uint gid:uint size:uhyper used:uhyper rdev:specdata3 fsid:uhyper
- *                  fileid:uhyper atime:nfstime3 mtime:nfstime3 ctime:nfstime3
+ *   fattr3      => type:ftype3 mode:uint nlink:uint uid:uint gid:uint size:uhyper used:uhyper rdev:specdata3
+ *                  fsid:uhyper fileid:uhyper atime:nfstime3 mtime:nfstime3 ctime:nfstime3
  *   wcc_attr    => size:uhyper mtime:nfstime3 ctime:nfstime3
  *   wcc_data    => before:optional wcc_attr  after:optional fattr3
  *   sattr3      => mode:opt uint  uid:opt uint  gid:opt uint  size:opt uhyper  atime:set_time  mtime:set_time
@@ -20,7 +20,9 @@ import type { XdrWriter } from '../xdr/writer.ts'
 /** Raw bytes of an nfs_fh3 as latin1. */
 export type Nfs3Handle = string
 
-export const fileTypes = { 1: 'file', 2: 'directory', 3: 'block', 4: 'character', 5: 'symlink', 6: 'socket', 7: 'fifo' } as const
+export const fileTypes = {
+  1: 'file', 2: 'directory', 3: 'block', 4: 'character', 5: 'symlink', 6: 'socket', 7: 'fifo'
+} as const
 export type FileType = typeof fileTypes[keyof typeof fileTypes]
 
 /** ftype3 by name. */

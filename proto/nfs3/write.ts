@@ -63,7 +63,10 @@ function decodeOk (input: XdrReader): WriteOk {
 export function decodeWrite (input: XdrReader, sent: Pick<WriteArgs, 'data'>): Nfs3Result<WriteOk, WccData> {
   const result = decodeResult(input, decodeOk, decodeWccData)
   if (result.ok && result.value.countBytes > bytesOf(sent.data)) {
-    throw new WireError('INVALID', `WRITE of ${bytesOf(sent.data)} bytes claims to have written ${result.value.countBytes}`)
+    throw new WireError(
+      'INVALID',
+      `WRITE of ${bytesOf(sent.data)} bytes claims to have written ${result.value.countBytes}`
+    )
   }
   return result
 }

@@ -16,7 +16,12 @@ export const IPPROTO_TCP = 6
 /** The longest universal address is an IPv6 text and two numbers. */
 const UNIVERSAL_ADDRESS_BYTES_MAX = 256
 
-export interface Mapping { readonly program: number, readonly version: number, readonly protocol: number, readonly port: number }
+export interface Mapping {
+  readonly program: number
+  readonly version: number
+  readonly protocol: number
+  readonly port: number
+}
 export type GetportArgs = Pick<Mapping, 'program' | 'version' | 'protocol'>
 export interface GetaddrArgs {
   readonly program: number
@@ -67,8 +72,8 @@ function decodeGetaddr (input: XdrReader): string {
 }
 
 /**
- * The port of a universal address ("192.0.2.1.8.1" and "2001:db8::1.8.1" both end in high and low byte, RFC 5665 section 5.2.3);
- * undefined when it is none.
+ * The port of a universal address ("192.0.2.1.8.1" and "2001:db8::1.8.1" both end in high and low byte, RFC 5665
+ * section 5.2.3); undefined when it is none.
  */
 export function portOfUniversalAddress (address: string): number | undefined {
   const match = /\.(\d{1,3})\.(\d{1,3})$/.exec(address)

@@ -26,8 +26,9 @@ export interface AuthSys {
 }
 
 /**
- * At most sixteen supplementary groups fit. The effective group has a field of its own, so repeating it would waste one of them;
- * of the others the first sixteen are kept, as the kernel's client does (the kernel keeps a process's groups sorted).
+ * At most sixteen supplementary groups fit. The effective group has a field of its own, so repeating it would waste one
+ * of them; of the others the first sixteen are kept, as the kernel's client does (the kernel keeps a process's groups
+ * sorted).
  */
 export function carriedGroups (gid: number, groups: readonly number[]): readonly number[] {
   if (groups.length <= GIDS_MAX) return groups

@@ -13,7 +13,12 @@ const CALL = 0
 const AUTH_NONE = 0
 
 /** Begins a record with the head of a call. `credential` is an encoded opaque_auth, see auth.ts. */
-export function encodeCallHead (out: XdrWriter, procedure: Procedure<never, unknown>, xid: number, credential: Buffer): void {
+export function encodeCallHead (
+  out: XdrWriter,
+  procedure: Procedure<never, unknown>,
+  xid: number,
+  credential: Buffer
+): void {
   out.uint32(0) // record mark, filled in by finishCall
   out.uint32(xid)
   out.uint32(CALL)

@@ -18,8 +18,8 @@ export interface Procedure<A, R> {
   readonly bulk: BulkKind
   encode (out: XdrWriter, args: A): void
   /**
-   * Reads the whole result and nothing after it. With bulk `result` the value shares memory with the record. `args` is what was
-   * asked, because some lies can only be told by comparing.
+   * Reads the whole result and nothing after it. With bulk `result` the value shares memory with the record. `args` is
+   * what was asked, because some lies can only be told by comparing.
    */
   decode (input: XdrReader, args: A): R
 }
@@ -28,12 +28,14 @@ interface Traits { readonly repeatable: boolean, readonly bulk?: BulkKind }
 
 /** The rows of one version of one program. */
 export function rowsOf (program: number, version: number): <A, R>(
-  name: string, number: number, encode: (out: XdrWriter, args: A) => void, decode: (input: XdrReader, args: A) => R, traits: Traits
+  name: string, number: number, encode: (out: XdrWriter, args: A) => void, decode: (input: XdrReader, args: A) => R,
+  traits: Traits
 ) => Procedure<A, R> {
   return (name, number, encode, decode, { repeatable, bulk = 'none' }) => ({
     name, program, version, number, repeatable, bulk, encode, decode
   })
 }
 
-export function encodeVoid (_out: XdrWriter, _nothing: undefined): void { /* void has no bytes, RFC 4506 section 4.16 */ }
+// void has no bytes, RFC 4506 section 4.16
+export function encodeVoid (_out: XdrWriter, _nothing: undefined): void {}
 export function decodeVoid (_input: XdrReader): undefined { return undefined }

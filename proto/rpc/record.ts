@@ -1,9 +1,10 @@
 /**
  * Record marking, RFC 5531 section 11: a byte stream ↔ records.
  *
- * Owns the framer. Small records are handed out where they lie in one reused buffer; a large one is received straight into memory of
- * its own, so that the data of a READ is copied once, by the socket. Knows no socket: it says where the next bytes should go
- * (`window`) and is told how many came (`received`). Nothing is ever joined twice, so reassembly is linear.
+ * Owns the framer. Small records are handed out where they lie in one reused buffer; a large one is received straight
+ * into memory of its own, so that the data of a READ is copied once, by the socket. Knows no socket: it says where the
+ * next bytes should go (`window`) and is told how many came (`received`). Nothing is ever joined twice, so reassembly
+ * is linear.
  */
 import { WireError } from '../../agent/base/errors.ts'
 
@@ -14,8 +15,8 @@ export interface RecordMemory {
 }
 
 /**
- * Takes one record: the bytes `start` to `end` of `buffer`. With `memory` the taker owns them until it releases it; without, they are
- * only valid during the call.
+ * Takes one record: the bytes `start` to `end` of `buffer`. With `memory` the taker owns them until it releases it;
+ * without, they are only valid during the call.
  */
 export type RecordSink = (buffer: Buffer, start: number, end: number, memory: RecordMemory | undefined) => void
 
@@ -38,8 +39,8 @@ export class RecordFramer {
   readonly #acquire: (bytes: number) => RecordMemory
   readonly #head: Buffer
   /**
-   * What is offered after a large record: in a stream of large replies the next one begins here, and only as much of it as
-   * this window holds is copied a second time.
+   * What is offered after a large record: in a stream of large replies the next one begins here, and only as much of it
+   * as this window holds is copied a second time.
    */
   readonly #peek: Buffer
   /** Unparsed bytes of the head. */
@@ -70,7 +71,8 @@ export class RecordFramer {
     return this.#afterBulk ? this.#peek : this.#head
   }
 
-  /** `bytes` were put into the last window. Complete records go to `sink`. @throws WireError when the stream breaks the rules. */
+  /** `bytes` were put into the last window. Complete records go to `sink`. @throws WireError when the stream breaks the
+   * rules. */
   received (bytes: number, sink: RecordSink): void {
     if (this.#bulk !== undefined && this.#fragmentLeft > 0) {
       this.#bulkBytes += bytes
@@ -108,7 +110,10 @@ export class RecordFramer {
       const isLast = mark >= LAST_FRAGMENT
       const length = isLast ? mark - LAST_FRAGMENT : mark
       if (this.#bulkBytes + length > this.#recordBytesMax) {
-        throw new WireError('OVERLONG', `record of at least ${this.#bulkBytes + length} bytes, at most ${this.#recordBytesMax} are allowed`)
+        throw new WireError(
+          'OVERLONG',
+          `record of at least ${this.#bulkBytes + length} bytes, at most ${this.#recordBytesMax} are allowed`
+        )
       }
       if (isLast && this.#bulk === undefined && length < this.#bulkBytesMin) {
         const start = this.#from + MARK_BYTES
@@ -128,7 +133,9 @@ export class RecordFramer {
     const needed = this.#bulkBytes + length
     if (this.#bulk === undefined) {
       // More fragments follow: leave room, so that growing by copies stays linear over all.
-      this.#bulk = this.#acquire(isLast ? length : Math.min(this.#recordBytesMax, Math.max(2 * length, this.#bulkBytesMin)))
+      this.#bulk = this.#acquire(
+        isLast ? length : Math.min(this.#recordBytesMax, Math.max(2 * length, this.#bulkBytesMin))
+      )
     } else if (needed > this.#bulk.buffer.length) {
       const grown = this.#acquire(Math.min(this.#recordBytesMax, Math.max(needed, 2 * this.#bulk.buffer.length)))
       this.#bulk.buffer.copy(grown.buffer, 0, 0, this.#bulkBytes)

@@ -56,8 +56,12 @@ const AUTH_ERROR = 1
 /** opaque_auth body, RFC 5531 section 8.2. */
 const AUTH_BODY_BYTES_MAX = 400
 
-const acceptFailureOf = new Map<number, AcceptFailure>(Object.entries(acceptFailures).map(([number, name]) => [Number(number), name]))
-const authFailureOf = new Map<number, AuthFailure>(Object.entries(authFailures).map(([number, name]) => [Number(number), name]))
+const acceptFailureOf = new Map<number, AcceptFailure>(
+  Object.entries(acceptFailures).map(([number, name]) => [Number(number), name])
+)
+const authFailureOf = new Map<number, AuthFailure>(
+  Object.entries(authFailures).map(([number, name]) => [Number(number), name])
+)
 
 /** The xid of a reply. @throws WireError when the record is not one. */
 export function decodeReplyXid (input: XdrReader): number {

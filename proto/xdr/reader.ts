@@ -1,14 +1,15 @@
 /**
  * XDR, RFC 4506: bytes of one message → values.
  *
- * Owns the bounded reader. Every read is checked against the end of its own message, every length against a maximum given by the
- * caller. Knows no message and no socket; what it returns from `bytes` shares memory with the message.
+ * Owns the bounded reader. Every read is checked against the end of its own message, every length against a maximum
+ * given by the caller. Knows no message and no socket; what it returns from `bytes` shares memory with the message.
  */
 import { WireError } from '../../agent/base/errors.ts'
 
 export class XdrReader {
   readonly #buffer: Buffer
-  /** Numbers are read through it: one call each, where Buffer's methods are functions of their own that check once more. */
+  /** Numbers are read through it: one call each, where Buffer's methods are functions of their own that check once
+   * more. */
   readonly #view: DataView
   readonly #end: number
   #offset: number

@@ -1,14 +1,15 @@
 /**
  * XDR, RFC 4506: values → bytes.
  *
- * Owns the writer. Small values are packed into one growing buffer; bulk data (`payload`) is kept by reference, so that a WRITE's
- * megabyte is not copied here. Knows no message and no socket.
+ * Owns the writer. Small values are packed into one growing buffer; bulk data (`payload`) is kept by reference, so that
+ * a WRITE's megabyte is not copied here. Knows no message and no socket.
  */
 import { WireError } from '../../agent/base/errors.ts'
 
 const padding = Buffer.alloc(3)
 
-/** Messages lie one behind the other in blocks: a buffer and a view for each would cost more than what is written into them. */
+/** Messages lie one behind the other in blocks: a buffer and a view for each would cost more than what is written into
+ * them. */
 const blockBytes = 64 * 1024
 /** A message that needs more gets memory of its own. */
 const sharedBytesMax = 1024
@@ -120,7 +121,9 @@ export class XdrWriter {
   }
 
   opaque (bytes: Buffer, bytesMax: number): void {
-    if (bytes.length > bytesMax) throw new WireError('OVERLONG', `opaque of ${bytes.length} bytes, at most ${bytesMax} are allowed`)
+    if (bytes.length > bytesMax) {
+      throw new WireError('OVERLONG', `opaque of ${bytes.length} bytes, at most ${bytesMax} are allowed`)
+    }
     this.uint32(bytes.length)
     this.fixed(bytes)
   }
@@ -139,7 +142,9 @@ export class XdrWriter {
 
   /** variable-length opaque or string from latin1 text. */
   latin1 (text: string, bytesMax: number): void {
-    if (text.length > bytesMax) throw new WireError('OVERLONG', `string of ${text.length} bytes, at most ${bytesMax} are allowed`)
+    if (text.length > bytesMax) {
+      throw new WireError('OVERLONG', `string of ${text.length} bytes, at most ${bytesMax} are allowed`)
+    }
     this.uint32(text.length)
     this.fixedLatin1(text)
   }
@@ -153,11 +158,15 @@ export class XdrWriter {
   payload (data: readonly Buffer[], bytesMax: number): void {
     let length = 0
     for (const part of data) length += part.length
-    if (length > bytesMax) throw new WireError('OVERLONG', `payload of ${length} bytes, at most ${bytesMax} are allowed`)
+    if (length > bytesMax) {
+      throw new WireError('OVERLONG', `payload of ${length} bytes, at most ${bytesMax} are allowed`)
+    }
     this.uint32(length)
     const head = this.#take()
     const pad = (4 - (length & 3)) & 3
-    this.#parts = pad === 0 ? [...this.#parts ?? [], head, ...data] : [...this.#parts ?? [], head, ...data, padding.subarray(0, pad)]
+    this.#parts = pad === 0
+      ? [...this.#parts ?? [], head, ...data]
+      : [...this.#parts ?? [], head, ...data, padding.subarray(0, pad)]
     this.#partsBytes += length + pad
   }
 

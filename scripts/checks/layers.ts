@@ -1,7 +1,8 @@
 /**
  * Who may import whom: the import rules of ARCHITECTURE.md, checked.
  *
- * Owns the table. Looks at every kind of import: static, re-exported, dynamic, and types only. Does not know what the folders do.
+ * Owns the table. Looks at every kind of import: static, re-exported, dynamic, and types only. Does not know what the
+ * folders do.
  */
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
@@ -25,18 +26,29 @@ const wireOutside = ['node:buffer']
  * Single files are borders: the words that both sides speak, constants included. */
 export const layers = {
   'proto': { use: ['proto'], outside: wireOutside },
-  'proto/csi': { use: [], outside: ['node:buffer', 'node:fs', 'node:path', 'node:url', 'node:sea', 'node:module', '@grpc/proto-loader', '@grpc/grpc-js'] },
+  'proto/csi': {
+    use: [],
+    outside: [
+      'node:buffer', 'node:fs', 'node:path', 'node:url', 'node:sea', 'node:module', '@grpc/proto-loader',
+      '@grpc/grpc-js'
+    ]
+  },
   'agent/base': { use: [], outside: ['node:os', 'node:util'] },
   'agent/fs': { use: [], outside: ['node:buffer', 'node:crypto'] },
   'agent/rpc': { use: ['proto/xdr', 'proto/rpc', 'proto/portmap'] },
-  'agent/nfs': { use: ['agent/rpc', 'proto/xdr', 'proto/rpc', 'proto/portmap', 'proto/mount3', 'proto/nfs3', 'agent/fs/backend.ts'], types: ['agent/fs'] },
+  'agent/nfs': {
+    use: ['agent/rpc', 'proto/xdr', 'proto/rpc', 'proto/portmap', 'proto/mount3', 'proto/nfs3', 'agent/fs/backend.ts'],
+    types: ['agent/fs']
+  },
   'agent/session': { use: ['proto/fuse', 'agent/fs', 'agent/host'] },
   'agent/host': { use: [] },
   'agent/volumes': { use: ['agent/host', 'agent/session/control.ts'], types: ['agent/session'] },
   'agent/status': { use: [], types: ['proto/csi', 'agent/volumes', 'agent/observe'], outside: ['node:crypto'] },
   'agent/csi': { use: ['proto/csi', 'agent/volumes'] },
   'agent/observe': { use: ['proto/csi'], types: ['agent/volumes', 'agent/session', 'agent/fs', 'agent/rpc'] },
-  'agent/cli': { use: ['proto/csi', 'agent/host', 'agent/observe', 'agent/status'], types: ['agent/volumes', 'agent/session'] },
+  'agent/cli': {
+    use: ['proto/csi', 'agent/host', 'agent/observe', 'agent/status'], types: ['agent/volumes', 'agent/session']
+  },
   'agent/main.ts': anything,
   'agent/roles': anything,
   'flex': { use: ['proto/csi'] },
@@ -79,9 +91,13 @@ export function importsOf (file: string, text: string): Import[] {
   }
   const visit = (node: ts.Node): void => {
     if (ts.isImportDeclaration(node)) note(node, node.moduleSpecifier, isTypesOnly(node.importClause))
-    else if (ts.isExportDeclaration(node) && node.moduleSpecifier !== undefined) note(node, node.moduleSpecifier, node.isTypeOnly)
-    else if (ts.isImportTypeNode(node)) note(node, ts.isLiteralTypeNode(node.argument) ? node.argument.literal : undefined, true)
-    else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) note(node, node.arguments[0], false)
+    else if (ts.isExportDeclaration(node) && node.moduleSpecifier !== undefined) {
+      note(node, node.moduleSpecifier, node.isTypeOnly)
+    } else if (ts.isImportTypeNode(node)) {
+      note(node, ts.isLiteralTypeNode(node.argument) ? node.argument.literal : undefined, true)
+    } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
+      note(node, node.arguments[0], false)
+    }
     ts.forEachChild(node, visit)
   }
   visit(source)

@@ -10,5 +10,7 @@ export const sourceFolders = ['agent', 'flex', 'proto', 'scripts', 'test'] as co
 
 /** Every TypeScript file; what a test or a build brings from elsewhere is not ours. */
 export function sourceFiles (): string[] {
-  return globSync(sourceFolders.map((folder) => `${folder}/**/*.ts`), { cwd: projectRoot, exclude: ['**/node_modules/**'] }).sort()
+  return globSync(sourceFolders.map((folder) => `${folder}/**/*.ts`), {
+    cwd: projectRoot, exclude: ['**/node_modules/**']
+  }).sort()
 }

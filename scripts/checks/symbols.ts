@@ -1,6 +1,7 @@
 /**
- * What we ship runs on the oldest node we promise: no symbol of glibc or libstdc++ newer than the floor of ARCHITECTURE.md.
- * Owns the floor. Reads the version needs out of the ELF file with readelf; does not know how the file was built.
+ * What we ship runs on the oldest node we promise: no symbol of glibc or libstdc++ newer than the floor of
+ * ARCHITECTURE.md. Owns the floor. Reads the version needs out of the ELF file with readelf; does not know how the file
+ * was built.
  */
 import { execFileSync } from 'node:child_process'
 import process from 'node:process'
@@ -30,14 +31,18 @@ export function newestNeeds (versionInfo: string): Map<string, string> {
 export function symbolComplaints (file: string, versionInfo: string): string[] {
   return [...newestNeeds(versionInfo)].flatMap(([set, version]) => {
     const floor = (symbolFloor as Record<string, string>)[set]
-    return floor === undefined || compareVersions(version, floor) <= 0 ? [] : [`${file} needs ${set}_${version}, the floor is ${set}_${floor}`]
+    return floor === undefined || compareVersions(version, floor) <= 0
+      ? []
+      : [`${file} needs ${set}_${version}, the floor is ${set}_${floor}`]
   })
 }
 
 if (import.meta.main) {
   const files = process.argv.slice(2)
   const complaints = files.flatMap((file) => {
-    const versionInfo = execFileSync('readelf', ['--version-info', '--wide', file], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
+    const versionInfo = execFileSync('readelf', ['--version-info', '--wide', file], {
+      encoding: 'utf8', maxBuffer: 64 * 1024 * 1024
+    })
     console.log(`${file}: ${[...newestNeeds(versionInfo)].map(([set, version]) => `${set}_${version}`).join(' ')}`)
     return symbolComplaints(file, versionInfo)
   })

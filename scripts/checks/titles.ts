@@ -1,5 +1,6 @@
 /**
- * Every test that SEMANTICS.md and test/FAULTS.md name exists. Owns what counts as a title in those tables and as one in a test. Does not run tests.
+ * Every test that SEMANTICS.md and test/FAULTS.md name exists. Owns what counts as a title in those tables and as one
+ * in a test. Does not run tests.
  *
  * A title in a test may have parts that are filled in (`${…}`): any text fits there.
  */
@@ -12,7 +13,9 @@ const documents = ['SEMANTICS.md', 'test/FAULTS.md']
 /** Code spans of a table's last column that are sentences: paths, options and names of calls are not. */
 function titlesOf (text: string): readonly string[] {
   const cells = text.split('\n').filter((line) => line.startsWith('| ')).map((line) => line.split(' | ').at(-1) ?? '')
-  return cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, title = '']) => title)).filter((title) => title.split(' ').length > 3)
+  return cells.flatMap((cell) => [...cell.matchAll(/`([^`]+)`/g)].map(([, title = '']) => title)).filter((title) =>
+    title.split(' ').length > 3
+  )
 }
 
 function sources (folder: string): readonly string[] {
@@ -26,11 +29,14 @@ const escaped = (text: string): string => text.replace(/[.*+?^${}()|[\]\\]/g, '\
 function isIn (title: string, texts: readonly string[], patterns: readonly RegExp[]): boolean {
   // POSIX rules are called by their table's name and their own.
   const names = [title, title.replace(/^[\w-]+: /, '')]
-  return names.some((name) => texts.some((text) => text.includes(name))) || patterns.some((pattern) => pattern.test(title))
+  return names.some((name) => texts.some((text) => text.includes(name))) ||
+    patterns.some((pattern) => pattern.test(title))
 }
 
 const texts = sources('test')
-const patterns = texts.flatMap((text) => [...text.matchAll(/`([^`\n]*\$\{[^`\n]*)`/g)].map(([, template = '']) => template))
+const patterns = texts.flatMap((text) =>
+  [...text.matchAll(/`([^`\n]*\$\{[^`\n]*)`/g)].map(([, template = '']) => template)
+)
   .filter((template) => template.replace(/\$\{[^}]*\}/g, '').length > 12)
   .map((template) => new RegExp(`^${template.split(/\$\{[^}]*\}/).map(escaped).join('.+')}$`))
 let missing = 0

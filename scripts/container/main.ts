@@ -19,7 +19,8 @@ const say = (text: string): void => { process.stderr.write(`${text}\n`) }
 /** What `docker run` answers when it is not the command that failed. */
 const couldNotRun = 125
 
-/** Runs in the container. $1 is the source, $2 the options, the rest the user's command. Its verdict is the user's, unless unmounting lost data. */
+/** Runs in the container. $1 is the source, $2 the options, the rest the user's command. Its verdict is the user's,
+ * unless unmounting lost data. */
 const inside = `
 source=$1 options=$2; shift 2
 volbridge mount "$source" /mnt -o "$options" || exit ${couldNotRun}
@@ -28,9 +29,16 @@ cd / && volbridge unmount /mnt || { echo "unmount failed" >&2; [ $verdict -ne 0 
 grep -q ' /mnt ' /proc/self/mountinfo && { echo "/mnt is still mounted" >&2; verdict=${couldNotRun}; }
 exit $verdict`
 
-const example = ['/bin/sh', '-c', 'cp -a /etc/. /mnt/container-test.$$ && diff -r --no-dereference /etc /mnt/container-test.$$; code=$?; rm -r /mnt/container-test.$$; exit $code']
+const example = [
+  '/bin/sh', '-c',
+  'cp -a /etc/. /mnt/container-test.$$ && diff -r --no-dereference /etc /mnt/container-test.$$; code=$?; rm -r /mnt/container-test.$$; exit $code'
+]
 
-interface Wish { readonly server: string | undefined, readonly options: string | undefined, readonly command: readonly string[] }
+interface Wish {
+  readonly server: string | undefined
+  readonly options: string | undefined
+  readonly command: readonly string[]
+}
 
 function parse (args: readonly string[]): Wish {
   const split = args.indexOf('--')
@@ -39,11 +47,15 @@ function parse (args: readonly string[]): Wish {
   for (let index = 0; index < own.length; index += 2) {
     const name = own[index] ?? ''
     const value = own[index + 1]
-    if (!['--server', '-o'].includes(name) || value === undefined) throw new Error(`${name}: use --server HOST:/EXPORT, -o OPTIONS, and -- before your command`)
+    if (!['--server', '-o'].includes(name) || value === undefined) {
+      throw new Error(`${name}: use --server HOST:/EXPORT, -o OPTIONS, and -- before your command`)
+    }
     values.set(name, value)
   }
   const command = split === -1 ? [] : args.slice(split + 1)
-  return { server: values.get('--server'), options: values.get('-o'), command: command.length === 0 ? example : command }
+  return {
+    server: values.get('--server'), options: values.get('-o'), command: command.length === 0 ? example : command
+  }
 }
 
 async function serve (folder: string, cleanup: Cleanup): Promise<{ source: string, options: string }> {
@@ -54,8 +66,9 @@ async function serve (folder: string, cleanup: Cleanup): Promise<{ source: strin
   return { source: `127.0.0.1:${server.share}`, options: server.mountOptions }
 }
 
-const mountsBelow = (folder: string): readonly string[] => readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
-  .map((line) => line.split(' ')[4] ?? '').filter((point) => point.startsWith(folder))
+const mountsBelow = (folder: string): readonly string[] =>
+  readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
+    .map((line) => line.split(' ')[4] ?? '').filter((point) => point.startsWith(folder))
 
 function processesOf (folder: string): readonly string[] {
   return readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid).filter((pid) => {
@@ -73,13 +86,20 @@ async function runContainer (folder: string, wish: Wish, cleanup: Cleanup): Prom
     if (mountsBelow(folder).length > 0) throw new Error(`still mounted below ${folder}`)
     rmSync(folder, { recursive: true, force: true })
   })
-  const { source, options } = wish.server === undefined ? await serve(folder, cleanup) : { source: wish.server, options: wish.options ?? 'hard' }
+  const { source, options } = wish.server === undefined
+    ? await serve(folder, cleanup)
+    : { source: wish.server, options: wish.options ?? 'hard' }
   cleanup.interrupted.throwIfAborted()
   const id = path.basename(folder)
   const terminal = process.stdin.isTTY && process.stdout.isTTY
-  writeBundle(folder, { binary, hostname: 'volbridge-test', command: ['/bin/sh', '-c', inside, 'container-test', source, options, ...wish.command], terminal })
+  writeBundle(folder, {
+    binary, hostname: 'volbridge-test',
+    command: ['/bin/sh', '-c', inside, 'container-test', source, options, ...wish.command], terminal
+  })
   const runc = ['--root', path.join(folder, 'runc')]
-  const child = spawn('runc', [...runc, 'run', '--bundle', folder, id], { stdio: terminal ? 'inherit' : ['ignore', 'inherit', 'inherit'] })
+  const child = spawn('runc', [...runc, 'run', '--bundle', folder, id], {
+    stdio: terminal ? 'inherit' : ['ignore', 'inherit', 'inherit']
+  })
   const ended = new Promise<number>((resolve, reject) => {
     child.once('error', reject)
     child.once('exit', (code) => { resolve(code ?? couldNotRun) })
@@ -113,10 +133,14 @@ const verdict = await doAndUndo({
   failedCode: couldNotRun,
   work: async (cleanup) => await runContainer(folder, wish, cleanup),
   leftovers: () => [
-    ...mountsBelow(folder).map((point) => `mount ${point}`), ...processesOf(folder).map((pid) => `process ${pid}`), ...existsSync(folder) ? [`folder ${folder}`] : []
+    ...mountsBelow(folder).map((point) => `mount ${point}`), ...processesOf(folder).map((pid) => `process ${pid}`),
+    ...existsSync(folder) ? [`folder ${folder}`] : []
   ]
 })
 if (verdict === 0) say('PASSED')
-else if (verdict === couldNotRun) say(`FAILED (${couldNotRun}): the container, the mount or the unmount failed, not the command; what is above says why`)
-else say(`FAILED: the command ended with ${verdict}`)
+else if (verdict === couldNotRun) {
+  say(
+    `FAILED (${couldNotRun}): the container, the mount or the unmount failed, not the command; what is above says why`
+  )
+} else say(`FAILED: the command ended with ${verdict}`)
 process.exit(verdict)

@@ -6,7 +6,8 @@ import process from 'node:process'
 import { monotonicMs, within } from '../../agent/base/deadline.ts'
 import { messageOf } from '../../agent/base/errors.ts'
 
-/** A step that gets no further for so long is stuck (a server that is gone); the next ones, which unmount, must have their turn. */
+/** A step that gets no further for so long is stuck (a server that is gone); the next ones, which unmount, must have
+ * their turn. */
 const stepMsMax = 60_000
 /** How long interrupted work may take to notice before it is undone under its feet. */
 const graceMs = 15_000
@@ -31,7 +32,8 @@ export class Cleanup {
   readonly #steps: Array<{ readonly what: string, readonly undo: Undo }> = []
   readonly #interruption = new AbortController()
 
-  /** Aborted by the first signal. Work looks at it between its steps, so that nothing is made while the rest is being removed. */
+  /** Aborted by the first signal. Work looks at it between its steps, so that nothing is made while the rest is being
+   * removed. */
   get interrupted (): AbortSignal { return this.#interruption.signal }
 
   /** Told before the thing is made. */

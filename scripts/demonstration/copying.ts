@@ -7,7 +7,13 @@ import { lstat, mkdir, open, readFile, readdir, readlink, symlink, writeFile } f
 import path from 'node:path'
 
 export interface TreeEntry { readonly path: string, readonly kind: 'file' | 'folder' | 'link', readonly bytes: number }
-export interface Work { readonly files: number, readonly folders: number, readonly links: number, readonly bytes: number, readonly seconds: number }
+export interface Work {
+  readonly files: number
+  readonly folders: number
+  readonly links: number
+  readonly bytes: number
+  readonly seconds: number
+}
 /** Told after each entry or block. What it throws ends the work, once everything under way is over. */
 export type Progress = (done: number, total: number, bytes: number) => void
 
@@ -35,7 +41,11 @@ export async function walk (root: string, skip: ReadonlySet<string>): Promise<re
   return found
 }
 
-async function inParallel (entries: readonly TreeEntry[], work: (entry: TreeEntry) => Promise<void>, progress: Progress): Promise<void> {
+async function inParallel (
+  entries: readonly TreeEntry[],
+  work: (entry: TreeEntry) => Promise<void>,
+  progress: Progress
+): Promise<void> {
   let next = 0
   let done = 0
   let bytes = 0
@@ -59,7 +69,12 @@ function summary (entries: readonly TreeEntry[], startMs: number): Work {
   }
 }
 
-export async function copyTree (from: string, to: string, entries: readonly TreeEntry[], progress: Progress): Promise<Work> {
+export async function copyTree (
+  from: string,
+  to: string,
+  entries: readonly TreeEntry[],
+  progress: Progress
+): Promise<Work> {
   const startMs = performance.now()
   await mkdir(to, { recursive: true })
   for (const entry of entries) if (entry.kind === 'folder') await mkdir(path.join(to, entry.path))
@@ -74,8 +89,15 @@ export async function copyTree (from: string, to: string, entries: readonly Tree
 
 export interface Comparison extends Work { readonly different: readonly string[], readonly checksum: string }
 
-/** Reads both trees and compares names, link targets and SHA-256 of every file; `checksum` is over all of it, in order. */
-export async function compareTrees (left: string, right: string, entries: readonly TreeEntry[], skip: ReadonlySet<string>, progress: Progress): Promise<Comparison> {
+/** Reads both trees and compares names, link targets and SHA-256 of every file; `checksum` is over all of it, in
+ * order. */
+export async function compareTrees (
+  left: string,
+  right: string,
+  entries: readonly TreeEntry[],
+  skip: ReadonlySet<string>,
+  progress: Progress
+): Promise<Comparison> {
   const digest = async (root: string, entry: TreeEntry): Promise<string> => {
     if (entry.kind === 'folder') return 'folder'
     const at = path.join(root, entry.path)
@@ -87,7 +109,9 @@ export async function compareTrees (left: string, right: string, entries: readon
   const there = await walk(right, skip)
   const got = new Map<string, string>()
   await inParallel(there, async (entry) => { got.set(entry.path, await digest(right, entry)) }, progress)
-  const different = [...new Set([...expected.keys(), ...got.keys()])].filter((name) => expected.get(name) !== got.get(name))
+  const different = [...new Set([...expected.keys(), ...got.keys()])].filter((name) =>
+    expected.get(name) !== got.get(name)
+  )
   const all = createHash('sha256')
   for (const entry of there) all.update(`${entry.path}\0${got.get(entry.path) ?? ''}\n`)
   return { ...summary(there, startMs), different, checksum: all.digest('hex').slice(0, 16) }

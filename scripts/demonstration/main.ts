@@ -1,8 +1,8 @@
 /**
  * The demonstration.
  *
- * Owns the order: server, agent, both mounts, copy, compare, statistics, unmount, and a last look that nothing is left. Everything is done
- * with `dist/volbridge` and by kubelet's own manners (`test/peers/kubelet.ts`).
+ * Owns the order: server, agent, both mounts, copy, compare, statistics, unmount, and a last look that nothing is left.
+ * Everything is done with `dist/volbridge` and by kubelet's own manners (`test/peers/kubelet.ts`).
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -48,21 +48,27 @@ function progressLine (what: string, cleanup: Cleanup): { progress: Progress, en
 
 function reportWork (name: string, work: Work): void {
   const objects = work.files + work.folders + work.links
-  row(name, `${work.files} files, ${work.folders} folders, ${work.links} links, ${megabytes(work.bytes)} in ${work.seconds.toFixed(1)} s: ` +
-    `${(work.bytes / 1e6 / work.seconds).toFixed(0)} MB/s, ${(objects / work.seconds).toFixed(0)} objects/s`)
+  row(
+    name,
+    `${work.files} files, ${work.folders} folders, ${work.links} links, ${megabytes(work.bytes)} in ${work.seconds.toFixed(1)} s: ` +
+      `${(work.bytes / 1e6 / work.seconds).toFixed(0)} MB/s, ${(objects / work.seconds).toFixed(0)} objects/s`
+  )
 }
 
-const mountPoints = (): readonly string[] => readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '')
+const mountPoints = (): readonly string[] =>
+  readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '')
 
 /** Processes, other than this one, that have the folder in their command line. */
 function processesOf (folder: string): readonly number[] {
-  return readdirSync('/proc').map(Number).filter((pid) => Number.isInteger(pid) && pid !== process.pid).filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(folder)
-    } catch {
-      return false
+  return readdirSync('/proc').map(Number).filter((pid) => Number.isInteger(pid) && pid !== process.pid).filter(
+    (pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(folder)
+      } catch {
+        return false
+      }
     }
-  })
+  )
 }
 
 async function removeTree (folder: string, moved: () => void): Promise<void> {
@@ -77,7 +83,12 @@ async function removeTree (folder: string, moved: () => void): Promise<void> {
 
 interface Share { readonly server: string, readonly share: string, readonly mountOptions: string }
 
-async function findShare (given: string | undefined, options: string | undefined, folder: string, cleanup: Cleanup): Promise<Share> {
+async function findShare (
+  given: string | undefined,
+  options: string | undefined,
+  folder: string,
+  cleanup: Cleanup
+): Promise<Share> {
   if (given !== undefined) {
     const match = /^(\[[^\]]+\]|[^:]+):(\/.*)$/.exec(given)
     if (match === null) throw new Error(`--server ${given}: give it as HOST:/EXPORT`)
@@ -94,7 +105,9 @@ async function findShare (given: string | undefined, options: string | undefined
 
 async function startAgent (node: { folder: string, kubelet: string, socket: string }, cleanup: Cleanup): Promise<void> {
   const places = ['--state-dir', path.join(node.folder, 'state'), '--run-dir', path.join(node.folder, 'run')]
-  const agent = spawn(binary, ['agent', ...places, '--kubelet-dir', node.kubelet, '--csi-endpoint', `unix://${node.socket}`, '--node-id', 'demo'], {
+  const agent = spawn(binary, [
+    'agent', ...places, '--kubelet-dir', node.kubelet, '--csi-endpoint', `unix://${node.socket}`, '--node-id', 'demo'
+  ], {
     // Ctrl-C goes to the terminal's whole process group; the agent is needed for unmounting.
     stdio: ['ignore', 'ignore', 'pipe'], detached: true
   })
@@ -113,15 +126,24 @@ async function startAgent (node: { folder: string, kubelet: string, socket: stri
 }
 
 function reportStatistics (kubelet: Kubelet, answer: Awaited<ReturnType<Kubelet['stats']>>, flexTarget: string): void {
-  for (const usage of answer.usage) row(`CSI ${usage.unit.toLowerCase()}`, `total ${usage.total}, used ${usage.used}, available ${usage.available}`)
+  for (const usage of answer.usage) {
+    row(`CSI ${usage.unit.toLowerCase()}`, `total ${usage.total}, used ${usage.used}, available ${usage.available}`)
+  }
   const { abnormal, message } = answer.volumeCondition ?? { abnormal: false, message: '' }
   row('CSI volume condition', `${abnormal ? 'abnormal' : 'normal'}${message === '' ? '' : `: ${message}`}`)
   const statfs = statfsSync(flexTarget)
-  row('Flex (statfs by kubelet)', `total ${statfs.blocks * statfs.bsize} bytes, available ${statfs.bavail * statfs.bsize}, ${statfs.files} inodes`)
+  row(
+    'Flex (statfs by kubelet)',
+    `total ${statfs.blocks * statfs.bsize} bytes, available ${statfs.bavail * statfs.bsize}, ${statfs.files} inodes`
+  )
   row('kubelet folder', kubelet.root)
 }
 
-async function show (folder: string, cleanup: Cleanup, given: { server?: string | undefined, options?: string | undefined }): Promise<void> {
+async function show (
+  folder: string,
+  cleanup: Cleanup,
+  given: { server?: string | undefined, options?: string | undefined }
+): Promise<void> {
   mkdirSync(folder, { mode: 0o700 })
   cleanup.add('folder', () => {
     const mounted = mountPoints().filter((point) => point.startsWith(`${folder}/`))
@@ -150,7 +172,13 @@ async function show (folder: string, cleanup: Cleanup, given: { server?: string 
   const plugin = path.join(folder, 'plugins', flexDriver.replace('/', '~'), 'volbridge')
   mkdirSync(path.dirname(plugin), { recursive: true })
   copyFileSync(binary, plugin)
-  const flex: FlexDriver = { file: plugin, env: { PATH: '/usr/bin:/bin', VOLBRIDGE_STATE_DIR: path.join(folder, 'state'), VOLBRIDGE_RUN_DIR: path.join(folder, 'run') } }
+  const flex: FlexDriver = {
+    file: plugin,
+    env: {
+      PATH: '/usr/bin:/bin', VOLBRIDGE_STATE_DIR: path.join(folder, 'state'),
+      VOLBRIDGE_RUN_DIR: path.join(folder, 'run')
+    }
+  }
   const flexTarget = kubelet.flexTarget('11111111-demo', flexDriver, 'data')
   cleanup.add('Flex mount', async () => { await kubelet.flexUnmount(flex, flexTarget) })
   const mounted = await kubelet.flexMount(flex, flexTarget, attributes)
@@ -170,15 +198,20 @@ async function show (folder: string, cleanup: Cleanup, given: { server?: string 
   row('CSI stage + publish', `${(performance.now() - startMs).toFixed(0)} ms`)
 
   const work = path.basename(folder)
-  // Our own server's folder goes as a whole. Somebody else's server removes ten thousand files one by one, and may be slow.
+  // Our own server's folder goes as a whole. Somebody else's server removes ten thousand files one by one, and may be
+  // slow.
   if (given.server !== undefined) {
-    cleanup.add('working folder on the share', async (moved) => { await removeTree(path.join(flexTarget, work), moved) })
+    cleanup.add('working folder on the share', async (moved) => {
+      await removeTree(path.join(flexTarget, work), moved)
+    })
   }
   await copyAndCompare(path.join(flexTarget, work), path.join(csiTarget, work), cleanup)
 
   step('5. Statistics and health, as kubelet gets them')
   reportStatistics(kubelet, await kubelet.stats(socket, volume.handle, csiTarget), flexTarget)
-  const status = spawnSync(binary, ['status', '--state-dir', path.join(folder, 'state'), '--run-dir', path.join(folder, 'run')], { encoding: 'utf8' })
+  const status = spawnSync(binary, [
+    'status', '--state-dir', path.join(folder, 'state'), '--run-dir', path.join(folder, 'run')
+  ], { encoding: 'utf8' })
   say(status.stdout.trimEnd().split('\n').map((line) => `  ${line}`).join('\n'))
 
   step('6. Unmount, and a look around')
@@ -196,15 +229,23 @@ async function copyAndCompare (through: string, other: string, cleanup: Cleanup)
   const compared = await compareTrees(source, path.join(other, 'tree'), entries, new Set(), comparing.progress)
   comparing.end()
   reportWork('read back (CSI)', compared)
-  if (compared.different.length > 0) throw new Error(`${compared.different.length} entries differ, the first is ${compared.different[0] ?? ''}`)
+  if (compared.different.length > 0) {
+    throw new Error(`${compared.different.length} entries differ, the first is ${compared.different[0] ?? ''}`)
+  }
   row('checksums', `all ${compared.files} files identical (sha256 of all: ${compared.checksum}…)`)
 
   step('4. One large file, written and fsynced through FlexVolume, read through CSI')
   const streaming = progressLine('streaming', cleanup)
   const figures = await stream(path.join(through, 'large'), path.join(other, 'large'), streamBytes, streaming.progress)
   streaming.end()
-  row('write + fsync', `${megabytes(figures.bytes)} in ${figures.writeSeconds.toFixed(2)} s: ${(figures.bytes / 1e6 / figures.writeSeconds).toFixed(0)} MB/s`)
-  row('read', `${megabytes(figures.bytes)} in ${figures.readSeconds.toFixed(2)} s: ${(figures.bytes / 1e6 / figures.readSeconds).toFixed(0)} MB/s (pages may still be cached)`)
+  row(
+    'write + fsync',
+    `${megabytes(figures.bytes)} in ${figures.writeSeconds.toFixed(2)} s: ${(figures.bytes / 1e6 / figures.writeSeconds).toFixed(0)} MB/s`
+  )
+  row(
+    'read',
+    `${megabytes(figures.bytes)} in ${figures.readSeconds.toFixed(2)} s: ${(figures.bytes / 1e6 / figures.readSeconds).toFixed(0)} MB/s (pages may still be cached)`
+  )
 }
 
 function parse (): { server?: string | undefined, options?: string | undefined } | undefined {
@@ -218,7 +259,8 @@ function parse (): { server?: string | undefined, options?: string | undefined }
 
 const given = parse()
 if (given === undefined) process.exit(2)
-// Not /tmp, which may be memory: a gigabyte passes through it. The longest socket path below adds some 80 bytes, of 107 that there may be.
+// Not /tmp, which may be memory: a gigabyte passes through it. The longest socket path below adds some 80 bytes, of 107
+// that there may be.
 const { TMPDIR: wished = '' } = process.env
 const place = wished !== '' && Buffer.byteLength(wished) <= 30 ? wished : '/var/tmp'
 const folder = path.join(place, `volbridge-demo-${randomBytes(3).toString('hex')}`)

@@ -1,8 +1,9 @@
 /**
- * A folder as a container image in one tar file ("docker-archive"), which docker, podman and containerd load without a registry.
+ * A folder as a container image in one tar file ("docker-archive"), which docker, podman and containerd load without a
+ * registry.
  *
- * Owns the layout: one layer, its configuration, a manifest (the image specification of Docker 1.2). Does not know what is in the folder.
- * The same folder gives the same bytes: times, owners and order are fixed.
+ * Owns the layout: one layer, its configuration, a manifest (the image specification of Docker 1.2). Does not know what
+ * is in the folder. The same folder gives the same bytes: times, owners and order are fixed.
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -21,7 +22,10 @@ export interface ImageOptions {
 }
 
 function tar (folder: string, output: string, names: readonly string[]): void {
-  execFileSync('tar', ['--create', '--file', output, '--directory', folder, '--sort=name', '--mtime=@0', '--owner=0', '--group=0', '--numeric-owner', '--format=gnu', ...names])
+  execFileSync('tar', [
+    '--create', '--file', output, '--directory', folder, '--sort=name', '--mtime=@0', '--owner=0', '--group=0',
+    '--numeric-owner', '--format=gnu', ...names
+  ])
 }
 
 /** Writes the archive; it is there under its name only when it is whole. */
@@ -41,7 +45,10 @@ export function writeImage (options: ImageOptions, output: string): void {
     })
     const configName = `${createHash('sha256').update(config).digest('hex')}.json`
     writeFileSync(path.join(work, configName), config)
-    writeFileSync(path.join(work, 'manifest.json'), JSON.stringify([{ Config: configName, RepoTags: [options.name], Layers: ['layer.tar'] }]))
+    writeFileSync(
+      path.join(work, 'manifest.json'),
+      JSON.stringify([{ Config: configName, RepoTags: [options.name], Layers: ['layer.tar'] }])
+    )
     const whole = path.join(work, 'image.tar')
     tar(work, whole, ['manifest.json', configName, 'layer.tar'])
     renameSync(whole, output)

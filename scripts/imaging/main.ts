@@ -1,8 +1,8 @@
 /**
  * dist/volbridge-image.tar: the binary and the shared libraries it needs, nothing else; no shell, no packages.
  *
- * Owns what goes in. The libraries are this machine's, with their licences: glibc and the C++ runtime of what the binary was linked for,
- * and glibc's name resolution, which it loads by itself. Does not know who runs the image.
+ * Owns what goes in. The libraries are this machine's, with their licences: glibc and the C++ runtime of what the
+ * binary was linked for, and glibc's name resolution, which it loads by itself. Does not know who runs the image.
  */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -11,7 +11,10 @@ import { writeImage } from './docker-archive.ts'
 import { copyInto, copyProgram } from './programs.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
-const { version, license, description } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as Record<'version' | 'license' | 'description', string>
+const { version, license, description } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as Record<
+  'version' | 'license' | 'description',
+  string
+>
 
 export const imageName = `volbridge/volbridge:${version}`
 export const imageFile = path.join(root, 'dist/volbridge-image.tar')
@@ -28,11 +31,15 @@ export function buildImage (output = imageFile): void {
   try {
     // mkdtemp gives 0700; the image's root is everybody's.
     chmodSync(rootfs, 0o755)
-    for (const folder of ['etc', 'tmp', 'run', 'proc', 'sys', 'dev', 'var/lib/volbridge', 'root']) mkdirSync(path.join(rootfs, folder), { recursive: true })
+    for (const folder of ['etc', 'tmp', 'run', 'proc', 'sys', 'dev', 'var/lib/volbridge', 'root']) {
+      mkdirSync(path.join(rootfs, folder), { recursive: true })
+    }
     chmodSync(path.join(rootfs, 'tmp'), 0o1777)
     const libraries = copyProgram(rootfs, binary, '/usr/local/bin/volbridge')
     const libraryFolder = path.dirname(libraries.find((file) => path.basename(file) === 'libc.so.6') ?? '/lib')
-    for (const name of resolution.map((file) => path.join(libraryFolder, file))) if (existsSync(name)) copyInto(rootfs, name)
+    for (const name of resolution.map((file) => path.join(libraryFolder, file))) {
+      if (existsSync(name)) copyInto(rootfs, name)
+    }
     for (const file of copyrights) if (existsSync(file)) copyInto(rootfs, file)
     copyInto(rootfs, path.join(root, 'LICENSE'), '/usr/share/doc/volbridge/LICENSE')
     copyInto(rootfs, path.join(root, 'dist/THIRD-PARTY-LICENCES'), '/usr/share/doc/volbridge/THIRD-PARTY-LICENCES')
@@ -44,7 +51,10 @@ export function buildImage (output = imageFile): void {
       rootfs,
       entrypoint: ['/usr/local/bin/volbridge'],
       environment: ['PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'],
-      labels: { 'org.opencontainers.image.title': 'volbridge', 'org.opencontainers.image.description': description, 'org.opencontainers.image.version': version, 'org.opencontainers.image.licenses': license },
+      labels: {
+        'org.opencontainers.image.title': 'volbridge', 'org.opencontainers.image.description': description,
+        'org.opencontainers.image.version': version, 'org.opencontainers.image.licenses': license
+      },
       architecture: process.arch === 'x64' ? 'amd64' : process.arch
     }, output)
   } finally {

@@ -6,7 +6,8 @@ import { spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, realpathSync } from 'node:fs'
 import path from 'node:path'
 
-/** Absolute paths of what the dynamic linker would load; nothing for a static program, of which ldd says so and fails. */
+/** Absolute paths of what the dynamic linker would load; nothing for a static program, of which ldd says so and
+ * fails. */
 function librariesOf (program: string): readonly string[] {
   return spawnSync('ldd', [program], { encoding: 'utf8' }).stdout.split('\n')
     .map((line) => /(?:=> )?(\/\S+) \(0x/.exec(line)?.[1]).filter((file) => file !== undefined)

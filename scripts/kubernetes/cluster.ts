@@ -1,8 +1,8 @@
 /**
  * One Kubernetes cluster on this machine: up, its parts one by one, down.
  *
- * Owns the order of start, the folder with everything the cluster has, and its record, which is written before anything is made: `down`
- * works after any crash. Does not know what runs on the cluster.
+ * Owns the order of start, the folder with everything the cluster has, and its record, which is written before anything
+ * is made: `down` works after any crash. Does not know what runs on the cluster.
  */
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import net from 'node:net'
@@ -13,7 +13,15 @@ import { findProgram } from '../../test/peers/needs.ts'
 import { removeFolder } from '../testing/remove-folder.ts'
 import { KubernetesApi, until } from './api.ts'
 import { makeCertificates } from './certificates.ts'
-import { apiPort, componentNames, components, containerdSocket, kubeconfig, type ClusterPlan, type ComponentName } from './components.ts'
+import {
+  apiPort,
+  componentNames,
+  components,
+  containerdSocket,
+  kubeconfig,
+  type ClusterPlan,
+  type ComponentName
+} from './components.ts'
 import { ClusterNode } from './node.ts'
 import { programFolder } from './programs.ts'
 import { writeShellImages } from './shell-image.ts'
@@ -36,11 +44,16 @@ export interface ClusterOptions {
 const stepMs = 300_000
 const nodeName = 'volbridge-node'
 /** Debian packages of programs that are used as they are. */
-const debianPrograms = { 'etcd': 'etcd-server', 'containerd': 'containerd', 'runc': 'runc', 'openssl': 'openssl', 'busybox': 'busybox-static', 'nsenter': 'util-linux' } as const
+const debianPrograms = {
+  'etcd': 'etcd-server', 'containerd': 'containerd', 'runc': 'runc', 'openssl': 'openssl', 'busybox': 'busybox-static',
+  'nsenter': 'util-linux'
+} as const
 
 /** What cannot be found, as a sentence, or undefined. */
 export function missingPrograms (): string | undefined {
-  const missing = Object.entries(debianPrograms).filter(([name]) => findProgram(name) === undefined).map(([, name]) => name)
+  const missing = Object.entries(debianPrograms).filter(([name]) => findProgram(name) === undefined).map(([, name]) =>
+    name
+  )
   return missing.length === 0 ? undefined : `missing: ${missing.join(' ')} (scripts/setup packages installs them)`
 }
 
@@ -64,7 +77,9 @@ async function freeNetwork (): Promise<{ address: string, serviceRange: string }
 const recordFile = (folder: string): string => path.join(folder, 'record.json')
 
 function readRecord (folder: string): ClusterRecord | undefined {
-  return existsSync(recordFile(folder)) ? JSON.parse(readFileSync(recordFile(folder), 'utf8')) as ClusterRecord : undefined
+  return existsSync(recordFile(folder))
+    ? JSON.parse(readFileSync(recordFile(folder), 'utf8')) as ClusterRecord
+    : undefined
 }
 
 function writeRecord (folder: string, record: ClusterRecord): void {
@@ -96,17 +111,24 @@ export class Cluster {
     return new Cluster(folder, new ClusterNode(folder, { init: record.init, groups: record.groups }), record.plan)
   }
 
-  /** Starts everything and waits until pods can be made. What was started stays for a look at its logs when that fails. */
+  /** Starts everything and waits until pods can be made. What was started stays for a look at its logs when that
+   * fails. */
   static async up (options: ClusterOptions): Promise<Cluster> {
     const { folder, say = () => undefined } = options
     const missing = missingPrograms()
     if (missing !== undefined) throw new Error(missing)
     await Cluster.down(folder)
     for (const name of ['etc', 'log', 'pid']) mkdirSync(path.join(folder, name), { recursive: true })
-    const plan: ClusterPlan = { nodeName, ...await freeNetwork(), featureGates: options.featureGates ?? {}, statsSeconds: options.statsSeconds ?? 60 }
+    const plan: ClusterPlan = {
+      nodeName, ...await freeNetwork(), featureGates: options.featureGates ?? {},
+      statsSeconds: options.statsSeconds ?? 60
+    }
     say(`certificates and a node of its own in ${folder}`)
     makeCertificates(path.join(folder, 'certificates'), { node: nodeName, address: plan.address })
-    const node = await ClusterNode.start({ folder, programs: programFolder, name: nodeName, address: plan.address }, (groups) => { writeRecord(folder, { plan, groups }) })
+    const node = await ClusterNode.start(
+      { folder, programs: programFolder, name: nodeName, address: plan.address },
+      (groups) => { writeRecord(folder, { plan, groups }) }
+    )
     writeRecord(folder, { plan, ...node.record })
     const cluster = new Cluster(folder, node, plan)
     writeFileSync(cluster.kubeconfig, kubeconfig(plan, 'admin', path.join(folder, 'certificates')), { mode: 0o600 })
@@ -125,13 +147,17 @@ export class Cluster {
     await imported
     await this.#ready('kubelet', async () => await this.isNodeReady() ? true : undefined)
     // Pods need it, and the controller manager makes it.
-    await this.#ready('kube-controller-manager', async () => await this.api.find('/api/v1/namespaces/default/serviceaccounts/default'))
+    await this.#ready(
+      'kube-controller-manager',
+      async () => await this.api.find('/api/v1/namespaces/default/serviceaccounts/default')
+    )
     await this.#ready('kube-controller-manager', async () => await this.isSchedulable() ? true : undefined)
   }
 
   async isNodeReady (): Promise<boolean> {
     const found = await this.api.find(`/api/v1/nodes/${nodeName}`)
-    const conditions = (found?.status as { conditions?: readonly { type: string, status: string }[] } | undefined)?.conditions ?? []
+    const conditions =
+      (found?.status as { conditions?: readonly { type: string, status: string }[] } | undefined)?.conditions ?? []
     return conditions.some(({ type, status }) => type === 'Ready' && status === 'True')
   }
 
@@ -143,20 +169,28 @@ export class Cluster {
 
   /** Waits for what the component makes; one of those that are started having ended is the answer at once. */
   async #ready<T> (component: ComponentName, ask: () => Promise<T | undefined>): Promise<T> {
-    const ended = async (): Promise<ComponentName | undefined> => [...await this.componentStates()].find(([name, isRunning]) => !isRunning && this.#started.has(name))?.[0]
-    const found = await until(() => `${component}; its log (${this.logFile(component)}) ends with\n${this.logOf(component).slice(-3000)}`,
-      async () => await ended() ?? await ask().then((answer) => answer === undefined ? undefined : { answer }), stepMs)
+    const ended = async (): Promise<ComponentName | undefined> =>
+      [...await this.componentStates()].find(([name, isRunning]) => !isRunning && this.#started.has(name))?.[0]
+    const found = await until(
+      () => `${component}; its log (${this.logFile(component)}) ends with\n${this.logOf(component).slice(-3000)}`,
+      async () => await ended() ?? await ask().then((answer) => answer === undefined ? undefined : { answer }),
+      stepMs
+    )
     if (typeof found === 'object') return found.answer
     throw new Error(`${found} has ended; its log (${this.logFile(found)}) ends with\n${this.logOf(found).slice(-3000)}`)
   }
 
   logFile (component: ComponentName): string { return path.join(this.folder, 'log', `${component}.log`) }
-  logOf (component: ComponentName): string { return existsSync(this.logFile(component)) ? readFileSync(this.logFile(component), 'utf8') : '' }
+  logOf (component: ComponentName): string {
+    return existsSync(this.logFile(component)) ? readFileSync(this.logFile(component), 'utf8') : ''
+  }
 
   /** Writes the component's files and starts it. */
   async start (component: ComponentName): Promise<void> {
     const { command, files } = components[component]
-    for (const [name, text] of Object.entries(files(this.plan))) writeFileSync(path.join(this.folder, 'etc', name), text, { mode: 0o600 })
+    for (const [name, text] of Object.entries(files(this.plan))) {
+      writeFileSync(path.join(this.folder, 'etc', name), text, { mode: 0o600 })
+    }
     const pid = await this.node.startDaemon(component, command(this.plan))
     writeFileSync(path.join(this.folder, 'pid', component), String(pid))
     this.#started.add(component)
@@ -172,7 +206,12 @@ export class Cluster {
   /** Ends one component and waits until it is gone. */
   async stop (component: ComponentName, signal: 'TERM' | 'KILL' = 'TERM'): Promise<void> {
     await this.node.run(['kill', `-${signal}`, this.#pidOf(component)])
-    await until(`${component} to end after SIG${signal}`, async () => await this.isComponentRunning(component) ? undefined : true, stepMs, 50)
+    await until(
+      `${component} to end after SIG${signal}`,
+      async () => await this.isComponentRunning(component) ? undefined : true,
+      stepMs,
+      50
+    )
   }
 
   /** Image archives from this machine, into containerd. */
@@ -181,7 +220,10 @@ export class Cluster {
       const copy = path.join(this.folder, 'etc', path.basename(file))
       if (copy !== file) writeFileSync(copy, readFileSync(file))
       await until(`containerd to take ${file}; ${this.logFile('containerd')} may say why`, async () => {
-        await this.node.shell(`ctr --address ${containerdSocket} --namespace k8s.io images import --snapshotter native --digests=false /run/cluster/etc/${path.basename(copy)}`, { timeoutMs: stepMs })
+        await this.node.shell(
+          `ctr --address ${containerdSocket} --namespace k8s.io images import --snapshotter native --digests=false /run/cluster/etc/${path.basename(copy)}`,
+          { timeoutMs: stepMs }
+        )
         return true
       }, stepMs)
       rmSync(copy)
@@ -193,8 +235,12 @@ export class Cluster {
   }
 
   async componentStates (): Promise<ReadonlyMap<ComponentName, boolean>> {
-    const known = componentNames.map((name) => [name, existsSync(path.join(this.folder, 'pid', name)) ? this.#pidOf(name) : '0'] as const)
-    const alive = await this.node.shell(`for pid in ${known.map(([, pid]) => pid).join(' ')}; do [ ! -d /proc/$pid ] || echo $pid; done`)
+    const known = componentNames.map((name) =>
+      [name, existsSync(path.join(this.folder, 'pid', name)) ? this.#pidOf(name) : '0'] as const
+    )
+    const alive = await this.node.shell(
+      `for pid in ${known.map(([, pid]) => pid).join(' ')}; do [ ! -d /proc/$pid ] || echo $pid; done`
+    )
     return new Map(known.map(([name, pid]) => [name, alive.split('\n').includes(pid)]))
   }
 
@@ -208,7 +254,9 @@ export class Cluster {
     const record = readRecord(folder)
     if (record !== undefined) await ClusterNode.end(record)
     const held = readMountinfoSync().find(({ mountPoint }) => mountPoint.startsWith(`${folder}/`))
-    if (held !== undefined) throw new Error(`${held.mountPoint} is a mount and was not made by this cluster: unmount it, then try again`)
+    if (held !== undefined) {
+      throw new Error(`${held.mountPoint} is a mount and was not made by this cluster: unmount it, then try again`)
+    }
     removeFolder(folder)
   }
 }

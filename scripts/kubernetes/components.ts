@@ -24,7 +24,9 @@ export interface Component {
   readonly files: (plan: ClusterPlan) => Readonly<Record<string, string>>
 }
 
-export const componentNames = ['etcd', 'containerd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet'] as const
+export const componentNames = [
+  'etcd', 'containerd', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet'
+] as const
 export type ComponentName = typeof componentNames[number]
 
 const certificates = '/run/cluster/certificates'
@@ -50,7 +52,12 @@ export function kubeconfig (plan: ClusterPlan, role: Role, folder = certificates
   return asFile({
     apiVersion: 'v1',
     kind: 'Config',
-    clusters: [{ name: 'volbridge', cluster: { server: `https://${plan.address}:${apiPort}`, 'certificate-authority': path.join(folder, 'authority.crt') } }],
+    clusters: [{
+      name: 'volbridge',
+      cluster: {
+        server: `https://${plan.address}:${apiPort}`, 'certificate-authority': path.join(folder, 'authority.crt')
+      }
+    }],
     users: [{ name: role, user: { 'client-certificate': own.certificate, 'client-key': own.key } }],
     contexts: [{ name: 'volbridge', context: { cluster: 'volbridge', user: role } }],
     'current-context': 'volbridge'
@@ -58,7 +65,9 @@ export function kubeconfig (plan: ClusterPlan, role: Role, folder = certificates
 }
 
 const noFiles = (): Readonly<Record<string, string>> => ({})
-const clientFiles = (name: string, role: Role) => (plan: ClusterPlan): Readonly<Record<string, string>> => ({ [`${name}.kubeconfig`]: kubeconfig(plan, role) })
+const clientFiles = (name: string, role: Role) => (plan: ClusterPlan): Readonly<Record<string, string>> => ({
+  [`${name}.kubeconfig`]: kubeconfig(plan, role)
+})
 
 const containerdConfig = `version = 2
 root = "/var/lib/containerd"
@@ -92,40 +101,46 @@ oom_score = 0
 /** Pods of this cluster use the host's network; containerd only wants a configuration to be there. */
 const network = asFile({ cniVersion: '1.0.0', name: 'loopback', plugins: [{ type: 'loopback' }] })
 
-const kubeletConfig = (plan: ClusterPlan): string => asFile({
-  apiVersion: 'kubelet.config.k8s.io/v1beta1',
-  kind: 'KubeletConfiguration',
-  address: plan.address,
-  port: kubeletPort,
-  healthzBindAddress: plan.address,
-  containerRuntimeEndpoint: `unix://${containerdSocket}`,
-  authentication: { anonymous: { enabled: false }, webhook: { enabled: true }, x509: { clientCAFile: fileOf('authority') } },
-  authorization: { mode: 'Webhook' },
-  // Works with cgroup v1, hybrid and v2, and on machines that let nobody set limits.
-  cgroupDriver: 'cgroupfs',
-  cgroupsPerQOS: false,
-  enforceNodeAllocatable: [],
-  failCgroupV1: false,
-  failSwapOn: false,
-  // A machine's root may lack CAP_SYS_RESOURCE: kubelet then goes on without what it would have set.
-  featureGates: { KubeletInUserNamespace: true, ...plan.featureGates },
-  evictionHard: { 'memory.available': '50Mi', 'nodefs.available': '1%', 'imagefs.available': '1%' },
-  imageGCHighThresholdPercent: 100,
-  nodeStatusUpdateFrequency: '5s',
-  volumeStatsAggPeriod: `${plan.statsSeconds}s`,
-  volumePluginDir: '/var/lib/kubelet/volume-plugins',
-  // The network is this machine's: kubelet's rules would stay, and every packet on loopback pay for them, long after the cluster is gone.
-  makeIPTablesUtilChains: false,
-  shutdownGracePeriod: '0s',
-  clusterDomain: 'cluster.local'
-})
+const kubeletConfig = (plan: ClusterPlan): string =>
+  asFile({
+    apiVersion: 'kubelet.config.k8s.io/v1beta1',
+    kind: 'KubeletConfiguration',
+    address: plan.address,
+    port: kubeletPort,
+    healthzBindAddress: plan.address,
+    containerRuntimeEndpoint: `unix://${containerdSocket}`,
+    authentication: {
+      anonymous: { enabled: false }, webhook: { enabled: true }, x509: { clientCAFile: fileOf('authority') }
+    },
+    authorization: { mode: 'Webhook' },
+    // Works with cgroup v1, hybrid and v2, and on machines that let nobody set limits.
+    cgroupDriver: 'cgroupfs',
+    cgroupsPerQOS: false,
+    enforceNodeAllocatable: [],
+    failCgroupV1: false,
+    failSwapOn: false,
+    // A machine's root may lack CAP_SYS_RESOURCE: kubelet then goes on without what it would have set.
+    featureGates: { KubeletInUserNamespace: true, ...plan.featureGates },
+    evictionHard: { 'memory.available': '50Mi', 'nodefs.available': '1%', 'imagefs.available': '1%' },
+    imageGCHighThresholdPercent: 100,
+    nodeStatusUpdateFrequency: '5s',
+    volumeStatsAggPeriod: `${plan.statsSeconds}s`,
+    volumePluginDir: '/var/lib/kubelet/volume-plugins',
+    // The network is this machine's: kubelet's rules would stay, and every packet on loopback pay for them, long after
+    // the cluster is gone.
+    makeIPTablesUtilChains: false,
+    shutdownGracePeriod: '0s',
+    clusterDomain: 'cluster.local'
+  })
 
 export const components = {
   'etcd': {
     command: () => [
       // In memory: the cluster ends with the node anyhow, and every write would wait for the disk.
-      'env', '--chdir=/run', 'etcd', '--data-dir', '/run/etcd', '--listen-client-urls', etcdSocket.name, '--advertise-client-urls', etcdSocket.name,
-      '--listen-peer-urls', etcdSocket.peer, '--initial-advertise-peer-urls', 'http://localhost:2380', '--initial-cluster', 'default=http://localhost:2380',
+      'env', '--chdir=/run', 'etcd', '--data-dir', '/run/etcd', '--listen-client-urls', etcdSocket.name,
+      '--advertise-client-urls', etcdSocket.name,
+      '--listen-peer-urls', etcdSocket.peer, '--initial-advertise-peer-urls', 'http://localhost:2380',
+      '--initial-cluster', 'default=http://localhost:2380',
       '--log-level', 'warn', '--logger', 'zap'
     ],
     files: noFiles
@@ -138,14 +153,18 @@ export const components = {
     command: (plan) => [
       program('kube-apiserver'), '--etcd-servers', etcdSocket.path,
       '--bind-address', plan.address, '--secure-port', String(apiPort),
-      // The first address of the range is the API's own service; as it is also the bind address, pods reach it without a proxy.
+      // The first address of the range is the API's own service; as it is also the bind address, pods reach it without
+      // a proxy.
       '--service-cluster-ip-range', plan.serviceRange,
       // Published as the service's endpoint, where loopback is not allowed. Nobody connects to it.
       '--advertise-address', '192.0.2.1', '--endpoint-reconciler-type', 'none',
-      '--tls-cert-file', fileOf('apiserver'), '--tls-private-key-file', keyOf('apiserver'), '--client-ca-file', fileOf('authority'),
-      '--kubelet-client-certificate', fileOf('apiserver-kubelet'), '--kubelet-client-key', keyOf('apiserver-kubelet'), '--kubelet-certificate-authority', fileOf('authority'),
+      '--tls-cert-file', fileOf('apiserver'), '--tls-private-key-file', keyOf('apiserver'), '--client-ca-file',
+      fileOf('authority'),
+      '--kubelet-client-certificate', fileOf('apiserver-kubelet'), '--kubelet-client-key', keyOf('apiserver-kubelet'),
+      '--kubelet-certificate-authority', fileOf('authority'),
       '--kubelet-preferred-address-types', 'Hostname',
-      '--service-account-issuer', 'https://kubernetes.default.svc', '--service-account-key-file', `${certificates}/service-accounts.pub`,
+      '--service-account-issuer', 'https://kubernetes.default.svc', '--service-account-key-file',
+      `${certificates}/service-accounts.pub`,
       '--service-account-signing-key-file', `${certificates}/service-accounts.key`,
       '--authorization-mode', 'Node,RBAC', '--enable-admission-plugins', 'NodeRestriction', '--allow-privileged',
       // Asks etcd for what Debian's 3.4 does not know, again and again.
@@ -155,20 +174,27 @@ export const components = {
   },
   'kube-controller-manager': {
     command: (plan) => [
-      program('kube-controller-manager'), '--kubeconfig', etc('controller-manager.kubeconfig'), '--bind-address', plan.address, '--leader-elect=false', '--profiling=false',
-      '--service-account-private-key-file', `${certificates}/service-accounts.key`, '--root-ca-file', fileOf('authority'), '--use-service-account-credentials'
+      program('kube-controller-manager'), '--kubeconfig', etc('controller-manager.kubeconfig'), '--bind-address',
+      plan.address, '--leader-elect=false', '--profiling=false',
+      '--service-account-private-key-file', `${certificates}/service-accounts.key`, '--root-ca-file',
+      fileOf('authority'), '--use-service-account-credentials'
     ],
     files: clientFiles('controller-manager', 'controller-manager')
   },
   'kube-scheduler': {
-    command: (plan) => [program('kube-scheduler'), '--kubeconfig', etc('scheduler.kubeconfig'), '--bind-address', plan.address, '--leader-elect=false', '--profiling=false'],
+    command: (plan) => [
+      program('kube-scheduler'), '--kubeconfig', etc('scheduler.kubeconfig'), '--bind-address', plan.address,
+      '--leader-elect=false', '--profiling=false'
+    ],
     files: clientFiles('scheduler', 'scheduler')
   },
   'kubelet': {
     command: (plan) => [
-      program('kubelet'), '--config', etc('kubelet.json'), '--kubeconfig', etc('kubelet.kubeconfig'), '--root-dir', '/var/lib/kubelet',
+      program('kubelet'), '--config', etc('kubelet.json'), '--kubeconfig', etc('kubelet.kubeconfig'), '--root-dir',
+      '/var/lib/kubelet',
       // A name that the node's own hosts file knows: logs and exec go through it.
-      '--hostname-override', plan.nodeName, '--tls-cert-file', fileOf('kubelet'), '--tls-private-key-file', keyOf('kubelet')
+      '--hostname-override', plan.nodeName, '--tls-cert-file', fileOf('kubelet'), '--tls-private-key-file',
+      keyOf('kubelet')
     ],
     files: (plan) => ({ 'kubelet.json': kubeletConfig(plan), 'kubelet.kubeconfig': kubeconfig(plan, 'kubelet') })
   }

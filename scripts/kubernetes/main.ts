@@ -53,9 +53,13 @@ async function status (): Promise<number> {
     return 1
   }
   const states = await cluster.componentStates()
-  for (const [name, isRunning] of states) say(`  ${name.padEnd(26)}${isRunning ? 'runs' : `has ended: ${cluster.logFile(name)}`}`)
+  for (const [name, isRunning] of states) {
+    say(`  ${name.padEnd(26)}${isRunning ? 'runs' : `has ended: ${cluster.logFile(name)}`}`)
+  }
   const isReady = await cluster.isNodeReady().catch((error: unknown) => { say(`  ${messageOf(error)}`); return false })
-  say(`  ${cluster.plan.nodeName.padEnd(26)}${isReady ? 'Ready' : 'not Ready'}\n  KUBECONFIG                ${cluster.kubeconfig}`)
+  say(
+    `  ${cluster.plan.nodeName.padEnd(26)}${isReady ? 'Ready' : 'not Ready'}\n  KUBECONFIG                ${cluster.kubeconfig}`
+  )
   return isReady && [...states.values()].every(Boolean) ? 0 : 1
 }
 
@@ -85,10 +89,15 @@ const commands: Readonly<Record<string, (args: readonly string[]) => Promise<num
 
 const [name = '', ...args] = process.argv.slice(2)
 try {
-  process.exitCode = await (commands[name] ?? (async () => await Promise.reject(new Error(`${name}: use up, down, status, load [IMAGE.tar ...] or enter [COMMAND ...]`))))(args)
+  process.exitCode = await (commands[name] ?? (async () =>
+    await Promise.reject(new Error(`${name}: use up, down, status, load [IMAGE.tar ...] or enter [COMMAND ...]`))))(
+      args
+    )
 } catch (error) {
   process.stderr.write(`scripts/cluster ${name}: ${messageOf(error)}\n`)
-  if (name === 'up') process.stderr.write('what was started is still there to be looked at; scripts/cluster down removes it\n')
+  if (name === 'up') {
+    process.stderr.write('what was started is still there to be looked at; scripts/cluster down removes it\n')
+  }
   process.exitCode = 1
 }
 // Keep-alive connections to the API are nobody's business any more.

@@ -1,12 +1,23 @@
 /**
  * The machine that the cluster believes it has: mount, pid and cgroup namespaces on this one, with this one's network.
  *
- * Owns making them, entering them, and their end, which takes every process and mount inside with it. Does not know Kubernetes. The
- * node's folder is /run/cluster inside, its programs /run/programs, and /run, /var/lib and /var/log are its own.
+ * Owns making them, entering them, and their end, which takes every process and mount inside with it. Does not know
+ * Kubernetes. The node's folder is /run/cluster inside, its programs /run/programs, and /run, /var/lib and /var/log are
+ * its own.
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, openSync, closeSync, readFileSync, readdirSync, rmSync, rmdirSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  openSync,
+  closeSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  rmdirSync,
+  writeFileSync
+} from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import { monotonicMs, pause } from '../../agent/base/deadline.ts'
@@ -34,8 +45,12 @@ const endMs = 30_000
 
 /** Each hierarchy once; a hierarchy that is mounted twice is used where it was mounted last. */
 function hierarchies (): ReadonlyMap<string, string> {
-  return new Map(readMountinfoSync().filter(({ type, mountPoint }) => (type === 'cgroup' || type === 'cgroup2') && mountPoint.startsWith('/sys/fs/cgroup'))
-    .map(({ mountPoint, type }) => [mountPoint, type]))
+  return new Map(
+    readMountinfoSync().filter(({ type, mountPoint }) =>
+      (type === 'cgroup' || type === 'cgroup2') && mountPoint.startsWith('/sys/fs/cgroup')
+    )
+      .map(({ mountPoint, type }) => [mountPoint, type])
+  )
 }
 
 function makeGroup (hierarchy: string, name: string): string {
@@ -44,15 +59,19 @@ function makeGroup (hierarchy: string, name: string): string {
   // cgroup v1: a new cpuset has no processors and no memory, and takes no process until it has.
   for (const file of ['cpuset.cpus', 'cpuset.mems']) {
     const own = path.join(group, file)
-    if (existsSync(own) && existsSync(path.join(hierarchy, 'cpuset.mems'))) writeFileSync(own, readFileSync(path.join(hierarchy, file)))
+    if (existsSync(own) && existsSync(path.join(hierarchy, 'cpuset.mems'))) {
+      writeFileSync(own, readFileSync(path.join(hierarchy, file)))
+    }
   }
   return group
 }
 
-const groupsBelow = (group: string): readonly string[] => readdirSync(group, { withFileTypes: true })
-  .filter((entry) => entry.isDirectory()).map(({ name }) => path.join(group, name))
+const groupsBelow = (group: string): readonly string[] =>
+  readdirSync(group, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory()).map(({ name }) => path.join(group, name))
 
-/** Ends what is in the group, which is this node's alone, and removes it. Groups below first: only an empty one can go. */
+/** Ends what is in the group, which is this node's alone, and removes it. Groups below first: only an empty one can
+ * go. */
 function removeGroup (group: string): void {
   if (!existsSync(group)) return
   for (const below of groupsBelow(group)) removeGroup(below)
@@ -77,13 +96,18 @@ export class ClusterNode {
     const found = hierarchies()
     intend([...found.keys()].map((hierarchy) => path.join(hierarchy, name)))
     const groups = [...found.keys()].map((hierarchy) => makeGroup(hierarchy, name))
-    writeFileSync(path.join(plan.folder, 'cgroups'), [...found].map(([hierarchy, type], index) => `${hierarchy}\t${groups[index] ?? ''}\t${type}\n`).join(''))
+    writeFileSync(
+      path.join(plan.folder, 'cgroups'),
+      [...found].map(([hierarchy, type], index) => `${hierarchy}\t${groups[index] ?? ''}\t${type}\n`).join('')
+    )
     const pidFile = path.join(plan.folder, 'node.pid')
     rmSync(pidFile, { force: true })
     const logFile = path.join(plan.folder, 'log', 'node.log')
     const log = openSync(logFile, 'w')
     const child = spawn('bash', [
-      '-c', 'while IFS=$\'\\t\' read -r _ group _; do echo $$ > "$group/cgroup.procs"; done < "$1/cgroups"; shift; exec "$@"', 'bash', plan.folder,
+      '-c',
+      'while IFS=$\'\\t\' read -r _ group _; do echo $$ > "$group/cgroup.procs"; done < "$1/cgroups"; shift; exec "$@"',
+      'bash', plan.folder,
       'unshare', '--mount', '--pid', '--cgroup', '--fork', '--kill-child', '--propagation', 'private',
       'bash', path.join(import.meta.dirname, 'node-init'), plan.folder, plan.programs, plan.name, plan.address
     ], { detached: true, stdio: ['ignore', log, log], cwd: '/' })
@@ -108,13 +132,18 @@ export class ClusterNode {
   /** argv that runs a program on the node: in its namespaces and, as everything there, in its groups. */
   entering (command: readonly string[]): readonly string[] {
     return [
-      'bash', '-c', 'while IFS=$\'\\t\' read -r _ group type; do [ "$type" = cgroup2 ] && [ -d "$group/node-init" ] && group="$group/node-init"; echo $$ > "$group/cgroup.procs"; done < "$1/cgroups"; shift; exec "$@"', 'bash', this.folder,
+      'bash', '-c',
+      'while IFS=$\'\\t\' read -r _ group type; do [ "$type" = cgroup2 ] && [ -d "$group/node-init" ] && group="$group/node-init"; echo $$ > "$group/cgroup.procs"; done < "$1/cgroups"; shift; exec "$@"',
+      'bash', this.folder,
       'nsenter', '--target', String(this.record.init.pid), '--mount', '--pid', '--cgroup', '--', ...command
     ]
   }
 
   /** Runs a program to its end. Its failure is an answer; `timeoutMs` means a hang. */
-  async run (command: readonly string[], { timeoutMs = 60_000, input = '' }: { readonly timeoutMs?: number, readonly input?: string } = {}): Promise<Ran> {
+  async run (
+    command: readonly string[],
+    { timeoutMs = 60_000, input = '' }: { readonly timeoutMs?: number, readonly input?: string } = {}
+  ): Promise<Ran> {
     const [program = '', ...args] = this.entering(command)
     return await new Promise((resolve) => {
       const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], timeout: timeoutMs, killSignal: 'SIGKILL' })
@@ -123,7 +152,9 @@ export class ClusterNode {
       child.stdout.setEncoding('utf8').on('data', (text: string) => { stdout += text })
       child.stderr.setEncoding('utf8').on('data', (text: string) => { stderr += text })
       child.once('error', (error) => { resolve({ code: -1, stdout, stderr: error.message }) })
-      child.once('close', (code, signal) => { resolve({ code: code ?? -1, stdout, stderr: signal === null ? stderr : `${stderr}ended by ${signal}` }) })
+      child.once('close', (code, signal) => {
+        resolve({ code: code ?? -1, stdout, stderr: signal === null ? stderr : `${stderr}ended by ${signal}` })
+      })
       child.stdin.on('error', () => undefined)
       child.stdin.end(input)
     })
@@ -132,20 +163,28 @@ export class ClusterNode {
   /** The same through a shell; throws with all it printed. */
   async shell (command: string, options: Parameters<ClusterNode['run']>[1] = {}): Promise<string> {
     const ran = await this.run(['bash', '-euo', 'pipefail', '-c', command], options)
-    if (ran.code !== 0) throw new Error(`${command}\nexit ${ran.code}\n${ran.stdout.slice(-2000)}\n${ran.stderr.slice(-4000)}`)
+    if (ran.code !== 0) {
+      throw new Error(`${command}\nexit ${ran.code}\n${ran.stdout.slice(-2000)}\n${ran.stderr.slice(-4000)}`)
+    }
     return ran.stdout
   }
 
   /** Starts a program that stays, orphaned to the node's process 1; answers its pid there. */
   async startDaemon (name: string, command: readonly string[]): Promise<number> {
-    const text = await this.shell(`setsid ${command.map(quote).join(' ')} < /dev/null >> /run/cluster/log/${name}.log 2>&1 & echo $!`)
+    const text = await this.shell(
+      `setsid ${command.map(quote).join(' ')} < /dev/null >> /run/cluster/log/${name}.log 2>&1 & echo $!`
+    )
     return Number(text)
   }
 
   /** Ends every process and mount of the node and removes its groups. What cannot be removed is an error. */
   static async end (record: { readonly init?: ProcessId, readonly groups: readonly string[] }): Promise<void> {
     if (record.init !== undefined && await signalProcess(record.init, 'SIGKILL')) {
-      if (!await waitGone(record.init, endMs)) throw new Error(`process ${record.init.pid}, the node, does not end; what holds it is in /proc/${record.init.pid}/stack`)
+      if (!await waitGone(record.init, endMs)) {
+        throw new Error(
+          `process ${record.init.pid}, the node, does not end; what holds it is in /proc/${record.init.pid}/stack`
+        )
+      }
     }
     const untilMs = monotonicMs() + endMs
     for (const group of record.groups) {

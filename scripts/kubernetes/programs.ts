@@ -1,8 +1,8 @@
 /**
  * Kubernetes' own programs, built once from the Go module in test/cluster/tools.
  *
- * Owns the pinned version and where the programs lie: a folder named after what went in, so that a new version is built beside the old one
- * and a half-made build is never used. Does not know how they are run.
+ * Owns the pinned version and where the programs lie: a folder named after what went in, so that a new version is built
+ * beside the old one and a half-made build is never used. Does not know how they are run.
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -17,7 +17,8 @@ const buildFolder = path.join(root, 'build/cluster')
 const programs = ['kubelet', 'kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubectl'] as const
 
 /** The version that go.mod asks for. */
-export const kubernetesVersion: string = /^require k8s\.io\/kubernetes (v[\d.]+)$/m.exec(readFileSync(path.join(moduleFolder, 'go.mod'), 'utf8'))?.[1] ?? ''
+export const kubernetesVersion: string =
+  /^require k8s\.io\/kubernetes (v[\d.]+)$/m.exec(readFileSync(path.join(moduleFolder, 'go.mod'), 'utf8'))?.[1] ?? ''
 
 const flags = [
   '-trimpath',
@@ -59,9 +60,13 @@ export async function buildPrograms (go: string): Promise<void> {
   })
   if (code !== 0) {
     rmSync(unfinished, { recursive: true, force: true })
-    throw new Error(`building Kubernetes ${kubernetesVersion}: ${go} build ended with ${code ?? 'a signal'}; it needs the network or Go's module cache, 2.5 GB of memory and 2 GB of disk`)
+    throw new Error(
+      `building Kubernetes ${kubernetesVersion}: ${go} build ended with ${code ?? 'a signal'}; it needs the network or Go's module cache, 2.5 GB of memory and 2 GB of disk`
+    )
   }
-  for (const other of readdirSync(buildFolder).filter((name) => name.startsWith('v'))) rmSync(path.join(buildFolder, other), { recursive: true, force: true })
+  for (const other of readdirSync(buildFolder).filter((name) => name.startsWith('v'))) {
+    rmSync(path.join(buildFolder, other), { recursive: true, force: true })
+  }
   renameSync(unfinished, programFolder)
 }
 

@@ -1,6 +1,6 @@
 /**
- * The two small images of the local cluster, made of busybox: what its pods run, and the pause container that each pod has.
- * Owns their contents. Does not know the cluster.
+ * The two small images of the local cluster, made of busybox: what its pods run, and the pause container that each pod
+ * has. Owns their contents. Does not know the cluster.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync, chmodSync } from 'node:fs'
@@ -32,7 +32,10 @@ export function writeShellImages (busybox: string, folder: string): readonly str
     writeFileSync(path.join(rootfs, 'etc/group'), 'root:x:0:\n')
     return (Object.keys(images) as (keyof typeof images)[]).map((kind) => {
       const file = path.join(folder, `${kind}.tar`)
-      writeImage({ name: images[kind], rootfs, entrypoint: entrypoints[kind], environment: ['PATH=/bin'], labels: {}, architecture: process.arch === 'x64' ? 'amd64' : process.arch }, file)
+      writeImage({
+        name: images[kind], rootfs, entrypoint: entrypoints[kind], environment: ['PATH=/bin'], labels: {},
+        architecture: process.arch === 'x64' ? 'amd64' : process.arch
+      }, file)
       return file
     })
   } finally {

@@ -1,8 +1,9 @@
 /**
  * dist/: the bundle, the executable and the licences of what is inside.
  *
- * Owns the order of the steps and the stamp that makes a second run do nothing. The stamp is the hash of what went in, not a time: a
- * checkout or a copy of the folder changes times, and only content may decide. Does not know how the addon is built.
+ * Owns the order of the steps and the stamp that makes a second run do nothing. The stamp is the hash of what went in,
+ * not a time: a checkout or a copy of the folder changes times, and only content may decide. Does not know how the
+ * addon is built.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, globSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -18,8 +19,12 @@ const sources = ['agent/**/*.ts', 'flex/**/*.ts', 'proto/**/*.ts', 'scripts/pack
 
 function hashOfInputs (): string {
   const hash = createHash('sha256')
-  const files = [...globSync(sources, { cwd: root }).sort(), 'package.json', 'package-lock.json', 'build/Release/volbridge.node']
-  for (const file of files) hash.update(file).update('\0').update(createHash('sha256').update(readFileSync(at(file))).digest())
+  const files = [
+    ...globSync(sources, { cwd: root }).sort(), 'package.json', 'package-lock.json', 'build/Release/volbridge.node'
+  ]
+  for (const file of files) {
+    hash.update(file).update('\0').update(createHash('sha256').update(readFileSync(at(file))).digest())
+  }
   return hash.digest('hex')
 }
 
@@ -31,7 +36,9 @@ if (existsSync(at('dist/volbridge')) && existsSync(stampFile) && readFileSync(st
 
 mkdirSync(at('dist'), { recursive: true })
 rmSync(stampFile, { force: true })
-await bundle({ root, entry: 'agent/main.ts', output: at('dist/volbridge.cjs'), licences: at('dist/THIRD-PARTY-LICENCES') })
+await bundle({
+  root, entry: 'agent/main.ts', output: at('dist/volbridge.cjs'), licences: at('dist/THIRD-PARTY-LICENCES')
+})
 await packExecutable({
   bundle: at('dist/volbridge.cjs'),
   addon: at('build/Release/volbridge.node'),
@@ -41,6 +48,7 @@ await packExecutable({
   output: at('dist/volbridge.new'),
   work: at('build')
 })
-// Renamed into place: a running agent keeps the file it was started from, and a half-written one is never there under this name.
+// Renamed into place: a running agent keeps the file it was started from, and a half-written one is never there under
+// this name.
 renameSync(at('dist/volbridge.new'), at('dist/volbridge'))
 writeFileSync(stampFile, stamp)

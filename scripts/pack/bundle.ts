@@ -1,8 +1,8 @@
 /**
  * All of the product's JavaScript in one CommonJS file.
  *
- * Owns the bundler's options. A dynamic import stays lazy: its modules lie in the file and run only when a role asks for them, so a Flex
- * `init` runs a few kilobytes of it. Does not know how the file becomes a program.
+ * Owns the bundler's options. A dynamic import stays lazy: its modules lie in the file and run only when a role asks
+ * for them, so a Flex `init` runs a few kilobytes of it. Does not know how the file becomes a program.
  */
 import { writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -21,7 +21,10 @@ export interface BundleOptions {
 /** Writes the bundle; the answer tells what went into it. */
 export async function bundle ({ root, entry, output, licences }: BundleOptions): Promise<Metafile> {
   const { metafile } = await build({
-    stdin: { contents: `import './scripts/pack/packed-environment.ts'\nimport './${entry}'\n`, resolveDir: root, sourcefile: 'packed-entry.ts', loader: 'ts' },
+    stdin: {
+      contents: `import './scripts/pack/packed-environment.ts'\nimport './${entry}'\n`, resolveDir: root,
+      sourcefile: 'packed-entry.ts', loader: 'ts'
+    },
     absWorkingDir: root,
     outfile: output,
     bundle: true,
@@ -30,7 +33,10 @@ export async function bundle ({ root, entry, output, licences }: BundleOptions):
     // A single executable's main script is CommonJS: it has no import() of its own and no import.meta.
     format: 'cjs',
     supported: { 'dynamic-import': false },
-    define: { 'import.meta.url': '"file:///snapshot/volbridge.js"', 'import.meta.dirname': '"/snapshot"', 'import.meta.main': 'true' },
+    define: {
+      'import.meta.url': '"file:///snapshot/volbridge.js"', 'import.meta.dirname': '"/snapshot"',
+      'import.meta.main': 'true'
+    },
     // Names stay readable in stack traces; whitespace does not matter to anybody.
     minifyWhitespace: true,
     minifySyntax: true,
@@ -39,6 +45,8 @@ export async function bundle ({ root, entry, output, licences }: BundleOptions):
     metafile: true,
     logLevel: 'warning'
   })
-  if (licences !== undefined) writeFileSync(licences, licencesOf(path.join(root, 'node_modules'), Object.keys(metafile.inputs)))
+  if (licences !== undefined) {
+    writeFileSync(licences, licencesOf(path.join(root, 'node_modules'), Object.keys(metafile.inputs)))
+  }
   return metafile
 }

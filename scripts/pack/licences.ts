@@ -15,8 +15,14 @@ export function licencesOf (modules: string, files: readonly string[]): string {
   const folders = [...new Set(files.map(packageFolderOf).filter((folder) => folder !== undefined))].sort()
   return folders.map((folder) => {
     const at = path.join(root, folder)
-    const facts = JSON.parse(readFileSync(path.join(at, 'package.json'), 'utf8')) as { name: string, version: string, license?: string }
-    const texts = readdirSync(at).filter((name) => /^(licen[cs]e|notice|copying)/i.test(name)).map((name) => readFileSync(path.join(at, name), 'utf8').trim())
+    const facts = JSON.parse(readFileSync(path.join(at, 'package.json'), 'utf8')) as {
+      name: string
+      version: string
+      license?: string
+    }
+    const texts = readdirSync(at).filter((name) => /^(licen[cs]e|notice|copying)/i.test(name)).map((name) =>
+      readFileSync(path.join(at, name), 'utf8').trim()
+    )
     return [`${facts.name} ${facts.version} (${facts.license ?? 'see below'})`, ...texts].join('\n\n')
   }).join(`\n\n${'-'.repeat(80)}\n\n`) + '\n'
 }

@@ -1,8 +1,9 @@
 /**
  * First module of the packed binary: hands the native addon, which it carries as an asset, to whoever loads it later.
  *
- * Owns the folders that are tried for unpacking, most private first. Does not unpack: a Flex `init` must never pay for that.
- * The state folder is read from the command line here because the addon is loaded before and after the arguments are parsed, by every role.
+ * Owns the folders that are tried for unpacking, most private first. Does not unpack: a Flex `init` must never pay for
+ * that. The state folder is read from the command line here because the addon is loaded before and after the arguments
+ * are parsed, by every role.
  */
 import path from 'node:path'
 import process from 'node:process'

@@ -1,7 +1,7 @@
 /**
  * Removes a folder of a test or a demonstration with everything in it.
- * Owns what stands in the way: bare folders of Flex pods are immutable as long as the pod's mount is there, and stay so after one whose agent
- * was killed with the test. Does not unmount: what is mounted below would be emptied.
+ * Owns what stands in the way: bare folders of Flex pods are immutable as long as the pod's mount is there, and stay so
+ * after one whose agent was killed with the test. Does not unmount: what is mounted below would be emptied.
  */
 import { spawnSync } from 'node:child_process'
 import { rmSync } from 'node:fs'

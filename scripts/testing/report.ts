@@ -1,8 +1,9 @@
 /**
  * What AVA says while it runs, read line by line.
  *
- * Owns the counting, and which lines a person wants to see: everything but tests that pass and what those logged. Does not know who runs
- * what. AVA's TAP output is not used because its writer crashes on a timeout, the one event whose report matters most.
+ * Owns the counting, and which lines a person wants to see: everything but tests that pass and what those logged. Does
+ * not know who runs what. AVA's TAP output is not used because its writer crashes on a timeout, the one event whose
+ * report matters most.
  */
 export interface Counts {
   readonly passed: number
@@ -16,7 +17,8 @@ export const addCounts = (a: Counts, b: Counts): Counts => ({
   passed: a.passed + b.passed, failed: a.failed + b.failed, skipped: a.skipped + b.skipped
 })
 
-export const formatCounts = ({ passed, failed, skipped }: Counts): string => `${passed} passed, ${failed} failed, ${skipped} skipped`
+export const formatCounts = ({ passed, failed, skipped }: Counts): string =>
+  `${passed} passed, ${failed} failed, ${skipped} skipped`
 
 export interface ReportLine {
   /** What the line adds. */
@@ -32,9 +34,16 @@ const marks = [
   { pattern: /^ {2}- \[(skip|todo)\]/, counts: { ...noCounts, skipped: 1 }, isShown: true }
 ] as const
 
-/** The files whose tests failed, or undefined when a failure belongs to none of them (a file that could not be run, a test run that hung). */
-export function filesOfFailures (failures: readonly string[], files: readonly string[], root: string): readonly string[] | undefined {
-  const prefixes = files.map((file) => ({ file, prefix: `${file.slice(root.length).replace(/\.test\.ts$/, '').replaceAll('/', ' › ')} › ` }))
+/** The files whose tests failed, or undefined when a failure belongs to none of them (a file that could not be run, a
+ * test run that hung). */
+export function filesOfFailures (
+  failures: readonly string[],
+  files: readonly string[],
+  root: string
+): readonly string[] | undefined {
+  const prefixes = files.map((file) => ({
+    file, prefix: `${file.slice(root.length).replace(/\.test\.ts$/, '').replaceAll('/', ' › ')} › `
+  }))
   const found = failures.map((failure) => prefixes.find(({ prefix }) => failure.startsWith(prefix))?.file)
   return found.includes(undefined) ? undefined : [...new Set(found as string[])]
 }
@@ -46,7 +55,8 @@ export class ReportReader {
   #hasFailed = false
   readonly #failures: string[] = []
 
-  /** What has failed, as AVA names it: with the parts of the file's path before the title when there are several files. */
+  /** What has failed, as AVA names it: with the parts of the file's path before the title when there are several
+   * files. */
   get failures (): readonly string[] { return this.#failures }
 
   read (line: string): ReportLine {
@@ -61,6 +71,10 @@ export class ReportReader {
       return { counts: mark.counts, isShown: mark.isShown }
     }
     if (!/^( {4}|$)/.test(line)) this.#isAfterPass = false
-    return { counts: noCounts, isShown: !this.#isAfterPass && (line !== '' || (this.#isSummary && this.#hasFailed)) && !/^ {2}(─|\d+ tests? (passed|skipped))$/.test(line) }
+    return {
+      counts: noCounts,
+      isShown: !this.#isAfterPass && (line !== '' || (this.#isSummary && this.#hasFailed)) &&
+        !/^ {2}(─|\d+ tests? (passed|skipped))$/.test(line)
+    }
   }
 }

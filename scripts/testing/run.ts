@@ -54,7 +54,10 @@ const longTimes = 8
 const endMs = 10_000
 
 const { values, positionals } = parseArgs({
-  options: { fast: { type: 'boolean', default: false }, long: { type: 'boolean', default: false }, only: { type: 'string' } }, allowPositionals: true
+  options: {
+    fast: { type: 'boolean', default: false }, long: { type: 'boolean', default: false }, only: { type: 'string' }
+  },
+  allowPositionals: true
 })
 if (values.fast && values.long) {
   console.error('scripts/test: --fast and --long exclude each other')
@@ -90,15 +93,24 @@ function end (child: ChildProcess): void {
   }
 }
 
-async function runOnce (suite: Suite, file?: string, show: (line: string) => void = console.log, failures: string[] = []): Promise<Counts> {
+async function runOnce (
+  suite: Suite,
+  file?: string,
+  show: (line: string) => void = console.log,
+  failures: string[] = []
+): Promise<Counts> {
   const command = [...suite.command, ...file === undefined ? [] : [file]]
   const [program = '', ...args] = suite.files !== undefined && isRoot ? isolated(command) : command
   const child = spawn(program, args, {
     stdio: ['ignore', suite.result === 'ava' ? 'pipe' : 'inherit', 'inherit'],
-    // A session of its own: a program that touches the terminal from the background would stop its whole group, tests and all.
+    // A session of its own: a program that touches the terminal from the background would stop its whole group, tests
+    // and all.
     detached: true,
     // A TERM that knows Unicode gives the marks that the reader looks for.
-    env: { ...process.env, TERM: 'dumb', NO_COLOR: '1', FORCE_COLOR: '0', TMPDIR: runFolder, VOLBRIDGE_TEST_DIR: runFolder, ...values.long ? { VOLBRIDGE_LONG: '1' } : {} }
+    env: {
+      ...process.env, TERM: 'dumb', NO_COLOR: '1', FORCE_COLOR: '0', TMPDIR: runFolder, VOLBRIDGE_TEST_DIR: runFolder,
+      ...values.long ? { VOLBRIDGE_LONG: '1' } : {}
+    }
   })
   running.add(child)
   let counts = noCounts
@@ -138,13 +150,18 @@ async function runFile (suite: Suite, file: string): Promise<Counts> {
   const lines: string[] = []
   const counts = await runOnce(suite, file, (line) => { lines.push(line) })
   for (const line of lines) console.log(line)
-  if (!interrupted) console.log(`${counts.failed === 0 ? 'ok    ' : 'failed'}  ${file}: ${formatCounts(counts)} (${seconds(startedMs)})`)
+  if (!interrupted) {
+    console.log(
+      `${counts.failed === 0 ? 'ok    ' : 'failed'}  ${file}: ${formatCounts(counts)} (${seconds(startedMs)})`
+    )
+  }
   return counts
 }
 
 /**
- * File by file, in two lanes. One that fails is run once more when all others are done: a failure that comes again is one, a failure that
- * does not is printed as flaky, which is a fault of test or product to be looked into, but no reason to doubt everything else.
+ * File by file, in two lanes. One that fails is run once more when all others are done: a failure that comes again is
+ * one, a failure that does not is printed as flaky, which is a fault of test or product to be looked into, but no
+ * reason to doubt everything else.
  */
 async function runFiles (suite: Suite, files: readonly string[]): Promise<Counts> {
   const startedMs = performance.now()
@@ -206,8 +223,16 @@ for (const suite of suites) {
   if (interrupted || (values.fast && suite.files !== undefined) || (values.only ?? suite.name) !== suite.name) continue
   const startedMs = performance.now()
   console.log(`--- ${suite.name}`)
-  const files = positionals.length > 0 ? positionals : suite.files === undefined ? undefined : globSync(suite.files).sort()
-  const counts = files !== undefined ? await runFiles(suite, files) : suite.together !== undefined ? await runTogether(suite, suite.together) : await runOnce(suite)
+  const files = positionals.length > 0
+    ? positionals
+    : suite.files === undefined
+    ? undefined
+    : globSync(suite.files).sort()
+  const counts = files !== undefined
+    ? await runFiles(suite, files)
+    : suite.together !== undefined
+    ? await runTogether(suite, suite.together)
+    : await runOnce(suite)
   total = addCounts(total, counts)
   console.log(`${suite.name}: ${formatCounts(counts)} (${seconds(startedMs)})`)
 }

@@ -8,7 +8,8 @@ import { restartsOf } from './csi.ts'
 import { fromClaim, makeFolder, podMs, shareOf, type Stage, type World } from './world.ts'
 
 /** Ends with the first call that fails; then the pod's container is not the first any more. */
-export const writing = 'set -e; i=0; trap exit TERM; while :; do i=$((i+1)); echo $i > /data/new; mv /data/new /data/last; echo $i >> /data/log; sleep 0.05 & wait $!; done'
+export const writing =
+  'set -e; i=0; trap exit TERM; while :; do i=$((i+1)); echo $i > /data/new; mv /data/new /data/last; echo $i >> /data/log; sleep 0.05 & wait $!; done'
 
 const lastLine = (file: string): number => Number(readFileSync(file, 'utf8').trim().split('\n').at(-1))
 
@@ -57,7 +58,9 @@ export function agentLifeTests (declare: Declare, stage: Stage): void {
     await goesOn(t, world, 'agentless', path.join(folder, 'log'))
     t.deepEqual(await world.sessions(), sessions)
     await world.runPod('successor', { volumes: { data: fromClaim('agent') } })
-    t.deepEqual((await world.status()).volumes.map(({ volumeId, health }) => ({ volumeId, health })), [{ volumeId: 'handle-agent', health: 'healthy' }])
+    t.deepEqual((await world.status()).volumes.map(({ volumeId, health }) => ({ volumeId, health })), [{
+      volumeId: 'handle-agent', health: 'healthy'
+    }])
     await world.deletePods('agentless', 'successor')
   })
 }

@@ -1,4 +1,5 @@
-/** Pods with CSI volumes, as kubelet makes them. Every test ends with its pods deleted; what they wrote is looked at on the server. */
+/** Pods with CSI volumes, as kubelet makes them. Every test ends with its pods deleted; what they wrote is looked at on
+ * the server. */
 import { chownSync, readFileSync, statSync, statfsSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { until, type KubernetesObject } from '../../scripts/kubernetes/api.ts'
@@ -13,14 +14,20 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const check = ['apply', '--dry-run=server', '--validate=strict']
     const taken = await world.kube([...check, '-f', path.join(root, 'deploy/examples')])
     t.regex(taken, /persistentvolume\/csi-example created/)
-    for (const name of ['csi', 'flex']) t.regex(await world.kube([...check, '-k', path.join(root, 'deploy', name)]), /daemonset/)
+    for (const name of ['csi', 'flex']) {
+      t.regex(await world.kube([...check, '-k', path.join(root, 'deploy', name)]), /daemonset/)
+    }
   })
 
   declare('the DaemonSet’s agent registers itself with kubelet and is seen in CSINode', async (t) => {
     const { world } = stage
     await world.deploy('csi')
     await world.daemonPod('volbridge-agent')
-    const node = await until('the driver in CSINode', async () => await world.api.find(`/apis/storage.k8s.io/v1/csinodes/${world.cluster.plan.nodeName}`), podMs)
+    const node = await until(
+      'the driver in CSINode',
+      async () => await world.api.find(`/apis/storage.k8s.io/v1/csinodes/${world.cluster.plan.nodeName}`),
+      podMs
+    )
     const { drivers } = node.spec as { drivers: ReadonlyArray<{ name: string, nodeID: string }> }
     t.like(drivers[0], { name: driver, nodeID: world.cluster.plan.nodeName })
     t.is((await world.status()).registration, 'registered')
@@ -35,7 +42,12 @@ export function csiTests (declare: Declare, stage: Stage): void {
     await Promise.all([
       world.runPod('writer', { volumes: { data: fromClaim('data') } }),
       world.runPod('reader', { volumes: { data: fromClaim('data', true) } }),
-      world.runPod('parts', { volumes: { data: fromClaim('data') }, mounts: [{ name: 'data', mountPath: '/part', subPath: 'a/b' }, { name: 'data', mountPath: '/file', subPath: 'before', readOnly: true }] })
+      world.runPod('parts', {
+        volumes: { data: fromClaim('data') },
+        mounts: [{ name: 'data', mountPath: '/part', subPath: 'a/b' }, {
+          name: 'data', mountPath: '/file', subPath: 'before', readOnly: true
+        }]
+      })
     ])
     await world.inPod('writer', 'echo of-the-writer > /data/file && cp /bin/busybox /data/program')
     t.is(readFileSync(path.join(folder, 'file'), 'utf8'), 'of-the-writer\n')
@@ -55,7 +67,11 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const [server] = world.servers
     const folder = makeFolder(server!, 'inline')
     const { server: host, share, options } = shareOf(server!)
-    await world.runPod('inline', { volumes: { data: { csi: { driver, volumeAttributes: { server: host, share: `${share}/inline`, mountOptions: options } } } } })
+    await world.runPod('inline', {
+      volumes: {
+        data: { csi: { driver, volumeAttributes: { server: host, share: `${share}/inline`, mountOptions: options } } }
+      }
+    })
     await world.inPod('inline', 'echo kept > /data/file')
     await world.deletePods('inline')
     t.is(readFileSync(path.join(folder, 'file'), 'utf8'), 'kept\n')
@@ -65,14 +81,21 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const { world } = stage
     const [server] = world.servers
     makeFolder(server!, 'shared')
-    for (const name of ['left', 'right']) await world.makeVolume(name, { share: shareOf(server!), attributes: { subDir: 'shared' } })
-    await Promise.all(['left', 'right'].map(async (name) => { await world.runPod(name, { volumes: { data: fromClaim(name) } }) }))
+    for (const name of ['left', 'right']) {
+      await world.makeVolume(name, { share: shareOf(server!), attributes: { subDir: 'shared' } })
+    }
+    await Promise.all(['left', 'right'].map(async (name) => {
+      await world.runPod(name, { volumes: { data: fromClaim(name) } })
+    }))
     const { volumes } = await world.status()
     t.deepEqual(volumes.map(({ volumeId }) => volumeId).sort(), ['handle-left', 'handle-right'])
     t.is(new Set(volumes.map(({ sessionPid }) => sessionPid)).size, 1)
     await world.inPod('left', 'echo seen > /data/file')
     await world.deletePods('left')
-    t.is(await world.inPod('right', 'cat /data/file; echo more >> /data/file; cat /data/file | tail -n 1'), 'seen\nmore')
+    t.is(
+      await world.inPod('right', 'cat /data/file; echo more >> /data/file; cat /data/file | tail -n 1'),
+      'seen\nmore'
+    )
     await world.deletePods('right')
   })
 
@@ -82,7 +105,10 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const folder = makeFolder(server!, 'grouped', 0o755)
     chownSync(folder, 0, 0)
     await world.makeVolume('grouped', { share: shareOf(server!), attributes: { subDir: 'grouped' } })
-    await world.runPod('grouped', { volumes: { data: fromClaim('grouped') }, spec: { securityContext: { runAsUser: 1500, runAsGroup: 1500, fsGroup: 2222 } } })
+    await world.runPod('grouped', {
+      volumes: { data: fromClaim('grouped') },
+      spec: { securityContext: { runAsUser: 1500, runAsGroup: 1500, fsGroup: 2222 } }
+    })
     await world.inPod('grouped', 'id -G | grep -qw 2222 && echo mine > /data/file')
     const { uid, gid } = statSync(path.join(folder, 'file'))
     t.deepEqual({ uid, gid }, { uid: 1500, gid: 2222 })
@@ -92,13 +118,21 @@ export function csiTests (declare: Declare, stage: Stage): void {
   declare('secrets of a volume reach neither log, nor disk, nor command line, nor environment', async (t) => {
     const { world } = stage
     const [server] = world.servers
-    await world.api.create('/api/v1/namespaces/default/secrets', { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'login' }, stringData: { password: secret } })
+    await world.api.create('/api/v1/namespaces/default/secrets', {
+      apiVersion: 'v1', kind: 'Secret', metadata: { name: 'login' }, stringData: { password: secret }
+    })
     const reference = { name: 'login', namespace: 'default' }
-    await world.makeVolume('secretive', { share: shareOf(server!), csi: { nodeStageSecretRef: reference, nodePublishSecretRef: reference } })
+    await world.makeVolume('secretive', {
+      share: shareOf(server!), csi: { nodeStageSecretRef: reference, nodePublishSecretRef: reference }
+    })
     await world.runPod('secretive', { volumes: { data: fromClaim('secretive') } })
     const places = '/var/lib/volbridge /run/volbridge /var/log/pods /proc/[0-9]*/cmdline /proc/[0-9]*/environ'
     // What is searched for comes on standard input: in the search's own arguments it would be found.
-    const holding = async (text: string): Promise<string> => await world.cluster.node.shell(`grep -rlaF -f - --devices=skip --exclude-dir=mounts ${places} 2> /dev/null || true`, { input: text })
+    const holding = async (text: string): Promise<string> =>
+      await world.cluster.node.shell(
+        `grep -rlaF -f - --devices=skip --exclude-dir=mounts ${places} 2> /dev/null || true`,
+        { input: text }
+      )
     t.not(await holding('handle-secretive'), '', 'the search finds what is there')
     t.is(await holding(secret), '')
     t.is(await holding(Buffer.from(secret).toString('base64')), '')
@@ -109,10 +143,18 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const { world } = stage
     const [server] = world.servers
     makeFolder(server!, 'single')
-    await world.makeVolume('single', { share: shareOf(server!), attributes: { subDir: 'single' }, accessMode: 'ReadWriteOncePod' })
+    await world.makeVolume('single', {
+      share: shareOf(server!), attributes: { subDir: 'single' }, accessMode: 'ReadWriteOncePod'
+    })
     await world.runPod('first', { volumes: { data: fromClaim('single') } })
-    await world.makePod('second', { volumes: { data: fromClaim('single') }, spec: { nodeName: world.cluster.plan.nodeName } })
-    const refusal = await until(async () => `a refusal: ${await world.whatHappenedTo('second')}`, async () => (await world.events('second')).find(({ reason }) => reason === 'FailedMount'), podMs)
+    await world.makePod('second', {
+      volumes: { data: fromClaim('single') }, spec: { nodeName: world.cluster.plan.nodeName }
+    })
+    const refusal = await until(
+      async () => `a refusal: ${await world.whatHappenedTo('second')}`,
+      async () => (await world.events('second')).find(({ reason }) => reason === 'FailedMount'),
+      podMs
+    )
     t.regex(refusal.message, /ReadWriteOncePod|already in use|published/)
     t.is(await world.inPod('first', 'echo mine > /data/file; cat /data/file'), 'mine')
     await world.deletePods('first')
@@ -125,7 +167,16 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const { world } = stage
     const [server] = world.servers
     await world.runPod('measured', { volumes: { data: fromClaim('data') } })
-    interface Summary { readonly pods: ReadonlyArray<{ readonly podRef: { readonly name: string }, readonly volume?: ReadonlyArray<{ readonly name: string, readonly capacityBytes?: number, readonly inodes?: number }> }> }
+    interface Summary {
+      readonly pods: ReadonlyArray<
+        {
+          readonly podRef: { readonly name: string }
+          readonly volume?: ReadonlyArray<
+            { readonly name: string, readonly capacityBytes?: number, readonly inodes?: number }
+          >
+        }
+      >
+    }
     const volume = await until('volume statistics in kubelet’s summary', async () => {
       const summary = JSON.parse(await world.kubelet.text('GET', '/stats/summary')) as Summary
       return summary.pods.find(({ podRef }) => podRef.name === 'measured')?.volume?.find(({ name }) => name === 'data')
@@ -133,7 +184,14 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const truth = statfsSync(server!.folder)
     t.is(volume.capacityBytes, truth.blocks * truth.bsize)
     t.is(volume.inodes, truth.files)
-    const metric = await until('volume metrics', async () => /^kubelet_volume_stats_capacity_bytes\{.*persistentvolumeclaim="data".*\} (\S+)$/m.exec(await world.kubelet.text('GET', '/metrics'))?.[1], podMs)
+    const metric = await until(
+      'volume metrics',
+      async () =>
+        /^kubelet_volume_stats_capacity_bytes\{.*persistentvolumeclaim="data".*\} (\S+)$/m.exec(
+          await world.kubelet.text('GET', '/metrics')
+        )?.[1],
+      podMs
+    )
     t.is(Number(metric), truth.blocks * truth.bsize)
     await world.deletePods('measured')
   })
@@ -143,11 +201,18 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const server = await world.startServer()
     await world.makeVolume('watched', { share: shareOf(server) })
     await world.runPod('watched', { volumes: { data: fromClaim('watched') } })
-    const abnormal = async (): Promise<string | undefined> => /^kubelet_volume_stats_health_status_abnormal\{.*persistentvolumeclaim="watched".*\} (\S+)$/m.exec(await world.kubelet.text('GET', '/metrics'))?.[1]
+    const abnormal = async (): Promise<string | undefined> =>
+      /^kubelet_volume_stats_health_status_abnormal\{.*persistentvolumeclaim="watched".*\} (\S+)$/m.exec(
+        await world.kubelet.text('GET', '/metrics')
+      )?.[1]
     await until('a healthy volume in the metrics', async () => await abnormal() === '0' ? true : undefined, podMs)
     server.stop()
     try {
-      const event = await until('an event', async () => (await world.events('watched')).find(({ reason }) => reason === 'VolumeConditionAbnormal'), podMs)
+      const event = await until(
+        'an event',
+        async () => (await world.events('watched')).find(({ reason }) => reason === 'VolumeConditionAbnormal'),
+        podMs
+      )
       t.regex(event.message, /unreachable|did not answer/)
       await until('an unhealthy volume in the metrics', async () => await abnormal() === '1' ? true : undefined, podMs)
     } finally {
@@ -161,4 +226,5 @@ export function csiTests (declare: Declare, stage: Stage): void {
 
 /** How often a pod's only container was started again. */
 export const restartsOf = (pod: KubernetesObject | undefined): number | undefined =>
-  (pod?.status as { containerStatuses?: ReadonlyArray<{ restartCount: number }> } | undefined)?.containerStatuses?.[0]?.restartCount
+  (pod?.status as { containerStatuses?: ReadonlyArray<{ restartCount: number }> } | undefined)?.containerStatuses?.[0]
+    ?.restartCount

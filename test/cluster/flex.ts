@@ -10,11 +10,16 @@ const flexDriver = 'volbridge.io/volbridge'
 /** kubelet's, by its configuration file; nobody has told the installer. */
 const pluginFolder = '/var/lib/kubelet/volume-plugins'
 
-const optionsOf = ({ server, share, options }: Share, more: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> =>
-  ({ server, share, mountOptions: options, ...more })
+const optionsOf = (
+  { server, share, options }: Share,
+  more: Readonly<Record<string, string>> = {}
+): Readonly<Record<string, string>> => ({ server, share, mountOptions: options, ...more })
 
-const inline = (share: Share, more: Readonly<Record<string, string>> = {}, spec: Readonly<Record<string, unknown>> = {}): VolumeSource =>
-  ({ flexVolume: { driver: flexDriver, options: optionsOf(share, more), ...spec } })
+const inline = (
+  share: Share,
+  more: Readonly<Record<string, string>> = {},
+  spec: Readonly<Record<string, unknown>> = {}
+): VolumeSource => ({ flexVolume: { driver: flexDriver, options: optionsOf(share, more), ...spec } })
 
 export function flexTests (declare: Declare, stage: Stage): void {
   declare('the installer’s DaemonSet finds kubelet’s plugin folder, and kubelet finds the driver, also under a pod that is waiting for it', async (t) => {
@@ -51,12 +56,22 @@ export function flexTests (declare: Declare, stage: Stage): void {
     const folder = makeFolder(server!, 'flex-group', 0o755)
     chownSync(folder, 0, 0)
     const share = shareOf(server!)
-    await world.api.create('/api/v1/namespaces/default/secrets', { apiVersion: 'v1', kind: 'Secret', metadata: { name: 'flex-login' }, type: flexDriver, stringData: { password: 'battery-staple' } })
-    await world.makeVolumeFrom('flex-volume', { accessModes: ['ReadWriteMany'], flexVolume: { driver: flexDriver, options: optionsOf(share, { subDir: 'flex' }) } })
+    await world.api.create('/api/v1/namespaces/default/secrets', {
+      apiVersion: 'v1', kind: 'Secret', metadata: { name: 'flex-login' }, type: flexDriver,
+      stringData: { password: 'battery-staple' }
+    })
+    await world.makeVolumeFrom('flex-volume', {
+      accessModes: ['ReadWriteMany'], flexVolume: { driver: flexDriver, options: optionsOf(share, { subDir: 'flex' }) }
+    })
     await Promise.all([
       world.runPod('flex-claim', { volumes: { data: fromClaim('flex-volume', true) } }),
-      world.runPod('flex-secret', { volumes: { data: inline(share, { subDir: 'flex' }, { secretRef: { name: 'flex-login' } }) } }),
-      world.runPod('flex-group', { volumes: { data: inline(share, { subDir: 'flex-group' }) }, spec: { securityContext: { runAsUser: 1500, runAsGroup: 1500, fsGroup: 2222 } } })
+      world.runPod('flex-secret', {
+        volumes: { data: inline(share, { subDir: 'flex' }, { secretRef: { name: 'flex-login' } }) }
+      }),
+      world.runPod('flex-group', {
+        volumes: { data: inline(share, { subDir: 'flex-group' }) },
+        spec: { securityContext: { runAsUser: 1500, runAsGroup: 1500, fsGroup: 2222 } }
+      })
     ])
     t.is(await world.inPod('flex-claim', 'cat /data/file'), 'flex')
     t.regex((await world.tryIn('flex-claim', 'echo no > /data/file')).stderr, /Read-only file system/)
@@ -73,7 +88,10 @@ export function flexTests (declare: Declare, stage: Stage): void {
     const [server] = world.servers
     const folder = makeFolder(server!, 'flex-life')
     const data = inline(shareOf(server!), { subDir: 'flex-life' })
-    await Promise.all([world.runPod('flex-stays', { volumes: { data }, command: writing }), world.runPod('flex-leaves', { volumes: { data } })])
+    await Promise.all([
+      world.runPod('flex-stays', { volumes: { data }, command: writing }),
+      world.runPod('flex-leaves', { volumes: { data } })
+    ])
     await world.cluster.stop('kubelet', 'KILL')
     await world.api.delete('/api/v1/namespaces/default/pods/flex-leaves')
     await goesOn(t, world, 'flex-stays', path.join(folder, 'log'))
@@ -81,14 +99,21 @@ export function flexTests (declare: Declare, stage: Stage): void {
     await world.podsAreGone(podMs, 'flex-leaves')
     await goesOn(t, world, 'flex-stays', path.join(folder, 'log'))
     await world.deletePods('flex-stays')
-    await until('the end of the mounts', () => world.mountsOfNode().some(({ type }) => type.startsWith('fuse')) ? undefined : true, podMs)
+    await until(
+      'the end of the mounts',
+      () => world.mountsOfNode().some(({ type }) => type.startsWith('fuse')) ? undefined : true,
+      podMs
+    )
   })
 
   declare('Flex pods whose server is dead are gone when they are deleted', async (t) => {
     const { world } = stage
     const dying = await world.startServer()
     const data = inline(shareOf(dying))
-    await Promise.all([world.runPod('flex-writes', { volumes: { data }, command: writing }), world.runPod('flex-idle', { volumes: { data } })])
+    await Promise.all([
+      world.runPod('flex-writes', { volumes: { data }, command: writing }),
+      world.runPod('flex-idle', { volumes: { data } })
+    ])
     await dying.kill9()
     const startedMs = performance.now()
     await world.deletePods('flex-writes', 'flex-idle')

@@ -1,8 +1,9 @@
 /**
- * The real cluster that these tests share, with the agent deployed as operators do, and the words in which the tests speak of it.
+ * The real cluster that these tests share, with the agent deployed as operators do, and the words in which the tests
+ * speak of it.
  *
- * Owns its life, the NFS servers and the pods' names. Everything is made through the API and removed with the cluster. Does not know what
- * is tested.
+ * Owns its life, the NFS servers and the pods' names. Everything is made through the API and removed with the cluster.
+ * Does not know what is tested.
  */
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import path from 'node:path'
@@ -24,7 +25,9 @@ export const podMs = 180_000
 
 /** What a server's share is called in attributes and options. */
 export interface Share { readonly server: string, readonly share: string, readonly options: string }
-export const shareOf = (server: Ganesha): Share => ({ server: server.host, share: server.folder, options: server.mountOptions })
+export const shareOf = (server: Ganesha): Share => ({
+  server: server.host, share: server.folder, options: server.mountOptions
+})
 
 export interface VolumeOptions {
   readonly share: Share
@@ -37,7 +40,9 @@ export interface VolumeOptions {
 
 /** A pod's volume: its name in the pod and where it comes from. */
 export type VolumeSource = Readonly<Record<string, unknown>>
-export const fromClaim = (claimName: string, readOnly = false): VolumeSource => ({ persistentVolumeClaim: { claimName, readOnly } })
+export const fromClaim = (claimName: string, readOnly = false): VolumeSource => ({
+  persistentVolumeClaim: { claimName, readOnly }
+})
 
 export interface PodOptions {
   /** Name → source; each is mounted at /NAME unless `mounts` says otherwise. */
@@ -49,7 +54,8 @@ export interface PodOptions {
 }
 
 const isTrue = (object: KubernetesObject | undefined, type: string): boolean =>
-  ((object?.status as { conditions?: ReadonlyArray<{ type: string, status: string }> } | undefined)?.conditions ?? []).some((condition) => condition.type === type && condition.status === 'True')
+  ((object?.status as { conditions?: ReadonlyArray<{ type: string, status: string }> } | undefined)?.conditions ?? [])
+    .some((condition) => condition.type === type && condition.status === 'True')
 
 export class World {
   readonly cluster: Cluster
@@ -63,7 +69,10 @@ export class World {
     this.cluster = cluster
     this.folder = folder
     this.agentPort = agentPort
-    this.kubelet = new KubernetesApi(`https://${cluster.plan.address}:${kubeletPort}`, path.join(cluster.folder, 'certificates'))
+    this.kubelet = new KubernetesApi(
+      `https://${cluster.plan.address}:${kubeletPort}`,
+      path.join(cluster.folder, 'certificates')
+    )
   }
 
   static async start (log: (text: string) => void): Promise<World> {
@@ -72,7 +81,9 @@ export class World {
     const startedMs = performance.now()
     const step = (text: string): void => { log(`${Math.round((performance.now() - startedMs) / 1000)} s: ${text}`) }
     try {
-      const cluster = await Cluster.up({ folder: path.join(folder, 'c'), featureGates: { CSIVolumeHealth: true }, statsSeconds: 5, say: step })
+      const cluster = await Cluster.up({
+        folder: path.join(folder, 'c'), featureGates: { CSIVolumeHealth: true }, statsSeconds: 5, say: step
+      })
       buildImage()
       await cluster.importImages([imageFile])
       step('the image is loaded')
@@ -111,22 +122,32 @@ export class World {
     return ran.stdout
   }
 
-  /** `kubectl apply -k` of a folder of deploy/, with this world's port for the agent: the machine may have another agent on the usual one. */
+  /** `kubectl apply -k` of a folder of deploy/, with this world's port for the agent: the machine may have another
+   * agent on the usual one. */
   async deploy (name: 'csi' | 'flex'): Promise<void> {
     const text = await this.kube(['kustomize', path.join(root, 'deploy', name)])
     await this.kube(['apply', '-f', '-'], { input: text.replaceAll('9810', String(this.agentPort)) })
   }
 
   /** A PV and its claim of the same name. */
-  async makeVolume (name: string, { share, attributes = {}, mountOptions = [], accessMode = 'ReadWriteMany', csi = {} }: VolumeOptions): Promise<void> {
+  async makeVolume (
+    name: string,
+    { share, attributes = {}, mountOptions = [], accessMode = 'ReadWriteMany', csi = {} }: VolumeOptions
+  ): Promise<void> {
     await this.makeVolumeFrom(name, {
       mountOptions: [...share.options.split(','), ...mountOptions],
       accessModes: [accessMode],
-      csi: { driver, volumeHandle: `handle-${name}`, volumeAttributes: { server: share.server, share: share.share, ...attributes }, ...csi }
+      csi: {
+        driver, volumeHandle: `handle-${name}`,
+        volumeAttributes: { server: share.server, share: share.share, ...attributes }, ...csi
+      }
     })
   }
 
-  async makeVolumeFrom (name: string, spec: Readonly<Record<string, unknown>> & { readonly accessModes: readonly string[] }): Promise<void> {
+  async makeVolumeFrom (
+    name: string,
+    spec: Readonly<Record<string, unknown>> & { readonly accessModes: readonly string[] }
+  ): Promise<void> {
     const size = { storage: '1Gi' }
     await this.api.create('/api/v1/persistentvolumes', {
       apiVersion: 'v1', kind: 'PersistentVolume', metadata: { name },
@@ -138,13 +159,16 @@ export class World {
     })
     // The scheduler looks at a pod whose claim is not bound yet, and may look again only minutes later.
     await until(`claim ${name} to be bound`, async () => {
-      const claim = await this.api.find(`${inDefault}/persistentvolumeclaims/${name}`) as { readonly status?: { readonly phase?: string } } | undefined
+      const claim = await this.api.find(`${inDefault}/persistentvolumeclaims/${name}`) as {
+        readonly status?: { readonly phase?: string }
+      } | undefined
       return claim?.status?.phase === 'Bound' ? true : undefined
     }, podMs)
   }
 
   async makePod (name: string, options: PodOptions): Promise<void> {
-    const mounts = options.mounts ?? Object.keys(options.volumes).map((volume) => ({ name: volume, mountPath: `/${volume}` }))
+    const mounts = options.mounts ??
+      Object.keys(options.volumes).map((volume) => ({ name: volume, mountPath: `/${volume}` }))
     await this.api.create(`${inDefault}/pods`, {
       apiVersion: 'v1',
       kind: 'Pod',
@@ -153,14 +177,19 @@ export class World {
         hostNetwork: true,
         automountServiceAccountToken: false,
         terminationGracePeriodSeconds: 2,
-        containers: [{ name: 'app', image: images.shell, command: ['sh', '-c', options.command ?? 'trap exit TERM; sleep 100000 & wait'], volumeMounts: mounts }],
+        containers: [{
+          name: 'app', image: images.shell,
+          command: ['sh', '-c', options.command ?? 'trap exit TERM; sleep 100000 & wait'], volumeMounts: mounts
+        }],
         volumes: Object.entries(options.volumes).map(([volume, source]) => ({ name: volume, ...source })),
         ...options.spec
       }
     })
   }
 
-  async pod (name: string): Promise<KubernetesObject | undefined> { return await this.api.find(`${inDefault}/pods/${name}`) }
+  async pod (name: string): Promise<KubernetesObject | undefined> {
+    return await this.api.find(`${inDefault}/pods/${name}`)
+  }
 
   /** Makes a pod and waits until it runs; when it does not, says what kubelet said. */
   async runPod (name: string, options: PodOptions): Promise<void> {
@@ -169,12 +198,18 @@ export class World {
   }
 
   async podIsReady (name: string): Promise<void> {
-    await until(async () => `pod ${name}: ${await this.whatHappenedTo(name)}`, async () => isTrue(await this.pod(name), 'Ready') ? true : undefined, podMs)
+    await until(
+      async () => `pod ${name}: ${await this.whatHappenedTo(name)}`,
+      async () => isTrue(await this.pod(name), 'Ready') ? true : undefined,
+      podMs
+    )
   }
 
   /** Events of an object, newest last. */
   async events (name: string): Promise<ReadonlyArray<{ readonly reason: string, readonly message: string }>> {
-    return (await this.api.list(`${inDefault}/events?fieldSelector=involvedObject.name=${name}`)) as unknown as ReadonlyArray<{ reason: string, message: string }>
+    return (await this.api.list(
+      `${inDefault}/events?fieldSelector=involvedObject.name=${name}`
+    )) as unknown as ReadonlyArray<{ reason: string, message: string }>
   }
 
   async whatHappenedTo (name: string): Promise<string> {
@@ -183,7 +218,9 @@ export class World {
   }
 
   /** What a shell in the pod's container prints. A failure is an answer. */
-  async tryIn (pod: string, command: string): Promise<Ran> { return await this.kubectl(['exec', pod, '--', 'sh', '-c', command]) }
+  async tryIn (pod: string, command: string): Promise<Ran> {
+    return await this.kubectl(['exec', pod, '--', 'sh', '-c', command])
+  }
 
   async inPod (pod: string, command: string): Promise<string> {
     return (await this.kube(['exec', pod, '--', 'sh', '-c', command])).trim()
@@ -195,32 +232,55 @@ export class World {
   }
 
   async podsAreGone (lateMs: number, ...names: readonly string[]): Promise<void> {
-    for (const name of names) await until(async () => `the end of pod ${name}: ${await this.whatHappenedTo(name)}`, async () => await this.pod(name) === undefined ? true : undefined, lateMs)
+    for (const name of names) {
+      await until(
+        async () => `the end of pod ${name}: ${await this.whatHappenedTo(name)}`,
+        async () => await this.pod(name) === undefined ? true : undefined,
+        lateMs
+      )
+    }
   }
 
   /** The running pod of a DaemonSet. */
   async daemonPod (name: string, notUid = ''): Promise<KubernetesObject> {
-    return await until(async () => `a pod of ${name}: ${(await this.kubectl(['-n', 'kube-system', 'describe', 'pod', '-l', `app.kubernetes.io/name=${name}`])).stdout.slice(-2000)}`, async () => {
-      const pods = await this.api.list(`/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io%2Fname%3D${name}`)
-      return pods.find((pod) => isTrue(pod, 'Ready') && pod.metadata.uid !== notUid && pod.metadata.deletionTimestamp === undefined)
-    }, podMs)
+    return await until(
+      async () =>
+        `a pod of ${name}: ${(await this.kubectl(['-n', 'kube-system', 'describe', 'pod', '-l', `app.kubernetes.io/name=${name}`])).stdout.slice(-2000)}`,
+      async () => {
+        const pods = await this.api.list(
+          `/api/v1/namespaces/kube-system/pods?labelSelector=app.kubernetes.io%2Fname%3D${name}`
+        )
+        return pods.find((pod) =>
+          isTrue(pod, 'Ready') && pod.metadata.uid !== notUid && pod.metadata.deletionTimestamp === undefined
+        )
+      },
+      podMs
+    )
   }
 
-  async agentLog (): Promise<string> { return await this.kube(['-n', 'kube-system', 'logs', 'daemonset/volbridge-agent', '--tail=-1']) }
+  async agentLog (): Promise<string> {
+    return await this.kube(['-n', 'kube-system', 'logs', 'daemonset/volbridge-agent', '--tail=-1'])
+  }
 
   /** `volbridge status --json`, asked in the agent's container. */
   async status (): Promise<StatusResponse> {
-    return JSON.parse(await this.kube(['-n', 'kube-system', 'exec', 'daemonset/volbridge-agent', '--', 'volbridge', 'status', '--json'])) as StatusResponse
+    return JSON.parse(
+      await this.kube(['-n', 'kube-system', 'exec', 'daemonset/volbridge-agent', '--', 'volbridge', 'status', '--json'])
+    ) as StatusResponse
   }
 
   /** What is mounted on the node, as the node sees it. */
   mountsOfNode (): readonly { readonly point: string, readonly type: string, readonly options: readonly string[] }[] {
-    return readMountinfoSync(`/proc/${this.cluster.node.record.init.pid}/mountinfo`).map(({ mountPoint, type, options }) => ({ point: mountPoint, type, options }))
+    return readMountinfoSync(`/proc/${this.cluster.node.record.init.pid}/mountinfo`).map(
+      ({ mountPoint, type, options }) => ({ point: mountPoint, type, options })
+    )
   }
 
   /** Pids on the node of every session. */
   async sessions (): Promise<readonly string[]> {
-    return (await this.cluster.node.shell('pgrep -f "^/[^ ]* session --state-dir" || true')).split('\n').filter((line) => line !== '')
+    return (await this.cluster.node.shell('pgrep -f "^/[^ ]* session --state-dir" || true')).split('\n').filter(
+      (line) => line !== ''
+    )
   }
 }
 

@@ -1,6 +1,7 @@
 /**
- * Random programs for the file-system core. Owns the operations, how a program is made from a seed, how it is run against core and
- * reference side by side, and how a failing one is made smaller. Does not know what the right answers are: that is reference.ts.
+ * Random programs for the file-system core. Owns the operations, how a program is made from a seed, how it is run
+ * against core and reference side by side, and how a failing one is made smaller. Does not know what the right answers
+ * are: that is reference.ts.
  */
 import { isErrno, type Errno } from '../../agent/base/errno.ts'
 import type { HandleId } from '../../agent/fs/operations.ts'
@@ -8,10 +9,28 @@ import { Failed, type readWrite, type World } from '../peers/filesystem-user.ts'
 import type { Reference, ReferenceNode } from './reference.ts'
 
 export type Step =
-  | { readonly op: 'create', readonly slot: number, readonly path: string, readonly exclusive: boolean, readonly truncate: boolean }
-  | { readonly op: 'open', readonly slot: number, readonly path: string, readonly truncate: boolean, readonly sync: boolean }
+  | {
+    readonly op: 'create'
+    readonly slot: number
+    readonly path: string
+    readonly exclusive: boolean
+    readonly truncate: boolean
+  }
+  | {
+    readonly op: 'open'
+    readonly slot: number
+    readonly path: string
+    readonly truncate: boolean
+    readonly sync: boolean
+  }
   | { readonly op: 'close' | 'fsync', readonly slot: number }
-  | { readonly op: 'write', readonly slot: number, readonly offset: number, readonly length: number, readonly fill: number }
+  | {
+    readonly op: 'write'
+    readonly slot: number
+    readonly offset: number
+    readonly length: number
+    readonly fill: number
+  }
   | { readonly op: 'read', readonly slot: number, readonly offset: number, readonly length: number }
   | { readonly op: 'truncate', readonly path: string, readonly size: number }
   | { readonly op: 'unlink' | 'rmdir' | 'mkdir' | 'stat' | 'list', readonly path: string }
@@ -36,7 +55,7 @@ const slots = 4
 const spots = ['a', 'b', 'c', 'd1', 'd2', 'd1/a', 'd1/b', 'd2/a', 'd2/d1', 'd2/d1/c']
 
 export function makeProgram (random: Random, length: number, folder: string): Step[] {
-  const pick = <T> (list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T
   const integer = (below: number): number => Math.floor(random() * below)
   const path = (): string => `${folder}/${pick(spots)}`
   const slot = (): number => integer(slots)
@@ -78,10 +97,11 @@ async function outcomeOf (work: () => Promise<unknown>): Promise<Outcome> {
   }
 }
 
-const show = (outcome: Outcome): string => JSON.stringify(outcome, (_key, value: unknown) => {
-  const bytes = value as { type?: string, data?: number[] } | null
-  return bytes?.type === 'Buffer' ? Buffer.from(bytes.data ?? []).toString('latin1') : value
-})
+const show = (outcome: Outcome): string =>
+  JSON.stringify(outcome, (_key, value: unknown) => {
+    const bytes = value as { type?: string, data?: number[] } | null
+    return bytes?.type === 'Buffer' ? Buffer.from(bytes.data ?? []).toString('latin1') : value
+  })
 const valueOf = (value: unknown): Outcome => isErrno(value) ? { errno: value } : { value }
 
 /** One program against core and reference; the folder exists. */
@@ -114,24 +134,49 @@ export class Actor {
   async #act (step: Step): Promise<unknown> {
     const world = this.#world
     switch (step.op) {
-      case 'create': return { handle: await world.create(step.path, 0o644, { exclusive: step.exclusive, truncate: step.truncate }) }
-      case 'open': return { handle: await this.#open(step) }
-      case 'close': return this.#withSlot(step.slot, ({ handle }) => world.close(handle))
-      case 'fsync': return this.#withSlot(step.slot, ({ handle }) => world.fsync(handle))
-      case 'write': return this.#withSlot(step.slot, async ({ handle }) => ({ bytes: await world.write(handle, step.offset, patternOf(step)) }))
-      case 'read': return this.#withSlot(step.slot, ({ handle }) => world.read(handle, step.offset, step.length))
-      case 'truncate': return this.#truncate(step.path, step.size)
-      case 'unlink': return world.unlink(step.path)
-      case 'rmdir': return world.rmdir(step.path)
-      case 'mkdir': return world.mkdir(step.path)
-      case 'rename': return world.rename(step.path, step.to)
-      case 'link': return world.link(step.path, step.to)
-      case 'stat': return this.#stat(step.path)
-      case 'list': return this.#list(step.path)
-      case 'reboot': world.server.reboot(); return undefined
-      case 'verifier': world.server.verifier = `v${Number(world.server.verifier.slice(1)) + 1}`; return undefined
-      case 'short': world.server.intercept('write', (proceed, args) => shorten(world, proceed, args)); return undefined
-      case 'advance': world.clock.advance(step.ms); return undefined
+      case 'create':
+        return { handle: await world.create(step.path, 0o644, { exclusive: step.exclusive, truncate: step.truncate }) }
+      case 'open':
+        return { handle: await this.#open(step) }
+      case 'close':
+        return this.#withSlot(step.slot, ({ handle }) => world.close(handle))
+      case 'fsync':
+        return this.#withSlot(step.slot, ({ handle }) => world.fsync(handle))
+      case 'write':
+        return this.#withSlot(
+          step.slot,
+          async ({ handle }) => ({ bytes: await world.write(handle, step.offset, patternOf(step)) })
+        )
+      case 'read':
+        return this.#withSlot(step.slot, ({ handle }) => world.read(handle, step.offset, step.length))
+      case 'truncate':
+        return this.#truncate(step.path, step.size)
+      case 'unlink':
+        return world.unlink(step.path)
+      case 'rmdir':
+        return world.rmdir(step.path)
+      case 'mkdir':
+        return world.mkdir(step.path)
+      case 'rename':
+        return world.rename(step.path, step.to)
+      case 'link':
+        return world.link(step.path, step.to)
+      case 'stat':
+        return this.#stat(step.path)
+      case 'list':
+        return this.#list(step.path)
+      case 'reboot':
+        world.server.reboot()
+        return undefined
+      case 'verifier':
+        world.server.verifier = `v${Number(world.server.verifier.slice(1)) + 1}`
+        return undefined
+      case 'short':
+        world.server.intercept('write', (proceed, args) => shorten(world, proceed, args))
+        return undefined
+      case 'advance':
+        world.clock.advance(step.ms)
+        return undefined
     }
   }
 
@@ -167,8 +212,10 @@ export class Actor {
   #expect (step: Step, actual: Outcome): Outcome | undefined {
     const reference = this.#reference
     switch (step.op) {
-      case 'create': return this.#opened(step.slot, reference.create(step.path, step.exclusive), step.truncate, actual)
-      case 'open': return this.#opened(step.slot, reference.find(step.path), step.truncate, actual)
+      case 'create':
+        return this.#opened(step.slot, reference.create(step.path, step.exclusive), step.truncate, actual)
+      case 'open':
+        return this.#opened(step.slot, reference.find(step.path), step.truncate, actual)
       case 'truncate': {
         const node = reference.find(step.path)
         if (isErrno(node)) return { errno: node }
@@ -176,22 +223,39 @@ export class Actor {
         reference.truncate(node, step.size)
         return { value: undefined }
       }
-      case 'unlink': return valueOf(reference.unlink(step.path))
-      case 'rmdir': return valueOf(reference.rmdir(step.path))
-      case 'mkdir': return valueOf(reference.mkdir(step.path))
-      case 'rename': return valueOf(reference.rename(step.path, step.to))
-      case 'link': return valueOf(reference.link(step.path, step.to))
+      case 'unlink':
+        return valueOf(reference.unlink(step.path))
+      case 'rmdir':
+        return valueOf(reference.rmdir(step.path))
+      case 'mkdir':
+        return valueOf(reference.mkdir(step.path))
+      case 'rename':
+        return valueOf(reference.rename(step.path, step.to))
+      case 'link':
+        return valueOf(reference.link(step.path, step.to))
       case 'stat': {
         const node = reference.find(step.path)
         if (isErrno(node)) return { errno: node }
-        return { value: node.kind === 'directory' ? { kind: node.kind } : { kind: node.kind, nlink: node.nlink, sizeBytes: node.data.length } }
+        return {
+          value: node.kind === 'directory'
+            ? { kind: node.kind }
+            : { kind: node.kind, nlink: node.nlink, sizeBytes: node.data.length }
+        }
       }
       case 'list': {
         const node = reference.find(step.path)
         if (isErrno(node)) return { errno: node }
         return node.kind === 'directory' ? { value: [...node.names.keys()].sort() } : { errno: 20 }
       }
-      case 'close': case 'fsync': case 'write': case 'read': case 'reboot': case 'verifier': case 'short': case 'advance': return this.#expectOfSlot(step)
+      case 'close':
+      case 'fsync':
+      case 'write':
+      case 'read':
+      case 'reboot':
+      case 'verifier':
+      case 'short':
+      case 'advance':
+        return this.#expectOfSlot(step)
     }
   }
 
@@ -235,7 +299,10 @@ function shorten (world: World, proceed: () => unknown, args: readonly unknown[]
 }
 
 /** Leaves out parts as long as it still fails, largest parts first. */
-export async function shrink<T> (program: readonly T[], fails: (program: readonly T[]) => Promise<boolean>): Promise<readonly T[]> {
+export async function shrink<T> (
+  program: readonly T[],
+  fails: (program: readonly T[]) => Promise<boolean>
+): Promise<readonly T[]> {
   let smallest = program
   for (let part = Math.ceil(program.length / 2); part >= 1; part = part === 1 ? 0 : Math.ceil(part / 2)) {
     for (let at = 0; at < smallest.length;) {

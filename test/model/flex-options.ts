@@ -1,7 +1,8 @@
 /**
  * Option objects as a pod's author, a bug or an attacker may write them: a good one, changed at random.
  *
- * Owns the changes, and a judge of its own of what may be mounted at all. Does not know how the driver decides: the judge shares nothing with it.
+ * Owns the changes, and a judge of its own of what may be mounted at all. Does not know how the driver decides: the
+ * judge shares nothing with it.
  */
 import type { Random } from './exercise.ts'
 
@@ -9,12 +10,16 @@ export type FlexOptions = Readonly<Record<string, string>>
 
 /** Of kubelet's own keys, of attributes, and neither. */
 const keys = [
-  'server', 'share', 'subDir', 'client', 'consistency', 'mountOptions', 'mountPermissions', 'type', 'onDelete', 'kubernetes.io/fsType', 'kubernetes.io/readwrite',
-  'kubernetes.io/secret/x', 'kubernetes.io/mounterArgs.FsGroup', 'kubernetes.io/pod.uid', 'csi.storage.k8s.io/ephemeral', '__proto__', 'constructor', '', 'Server', 'readOnly'
+  'server', 'share', 'subDir', 'client', 'consistency', 'mountOptions', 'mountPermissions', 'type', 'onDelete',
+  'kubernetes.io/fsType', 'kubernetes.io/readwrite',
+  'kubernetes.io/secret/x', 'kubernetes.io/mounterArgs.FsGroup', 'kubernetes.io/pod.uid',
+  'csi.storage.k8s.io/ephemeral', '__proto__', 'constructor', '', 'Server', 'readOnly'
 ]
 const values = [
-  '', '/', '..', '../..', '/../..', 'a/../../b', '/etc', 'ro', 'rw', 'hard', 'soft', 'vers=3', 'vers=4.1', 'vers=9', 'lock', 'sec=krb5', 'noac,noac', 'rsize=-1', 'port=99999', 'fuse',
-  'kernel', 'solowriter', '0777', '99999', '-1', '4294967296', 'null', '\u0000', '\n', '\u001b[31m', '%2e%2e', '𝒳', '\ud800', 'x'.repeat(5000), 'AAAA', 'not base64!', '{"a":1}', '$(reboot)', "'; reboot"
+  '', '/', '..', '../..', '/../..', 'a/../../b', '/etc', 'ro', 'rw', 'hard', 'soft', 'vers=3', 'vers=4.1', 'vers=9',
+  'lock', 'sec=krb5', 'noac,noac', 'rsize=-1', 'port=99999', 'fuse',
+  'kernel', 'solowriter', '0777', '99999', '-1', '4294967296', 'null', '\u0000', '\n', '\u001b[31m', '%2e%2e', '𝒳',
+  '\ud800', 'x'.repeat(5000), 'AAAA', 'not base64!', '{"a":1}', '$(reboot)', "'; reboot"
 ]
 const others: readonly unknown[] = [null, 5, -1e308, true, {}, [], ['x'], { server: 'x' }]
 
@@ -34,8 +39,14 @@ const changes: readonly ((object: Record<string, unknown>, random: Random) => vo
 /** Changes of its text, as damage on the way would make them. */
 const damages: readonly ((text: string, random: Random) => string)[] = [
   (text, random) => text.slice(0, Math.floor(random() * text.length)),
-  (text, random) => { const at = Math.floor(random() * text.length); return text.slice(0, at) + String.fromCodePoint(Math.floor(random() * 127) + 1) + text.slice(at + 1) },
-  (text, random) => { const at = Math.floor(random() * text.length); return text.slice(0, at) + text.slice(at + Math.ceil(random() * 9)) },
+  (text, random) => {
+    const at = Math.floor(random() * text.length)
+    return text.slice(0, at) + String.fromCodePoint(Math.floor(random() * 127) + 1) + text.slice(at + 1)
+  },
+  (text, random) => {
+    const at = Math.floor(random() * text.length)
+    return text.slice(0, at) + text.slice(at + Math.ceil(random() * 9))
+  },
   (text, random) => text + pick(random, ['{}', ' ', '\n', '[]', '"', '\u0001']),
   (text, random) => `${pick(random, ['[', ' ', '\ufeff', '5', '{"server":'])}${text}`
 ]
@@ -48,7 +59,8 @@ export function mutate (good: FlexOptions, random: Random): string {
 }
 
 /** Attributes in any case, as csi-driver-nfs takes them, and without the white space that YAML leaves around a text. */
-const known = /^(?:server|share|subdir|client|consistency|mountoptions|mountpermissions|type|ondelete|kubernetes\.io\/.*|[^/]*\.k8s\.io\/.*)$/is
+const known =
+  /^(?:server|share|subdir|client|consistency|mountoptions|mountpermissions|type|ondelete|kubernetes\.io\/.*|[^/]*\.k8s\.io\/.*)$/is
 
 /** Why this must never be mounted, or undefined when it may. Stricter rules may refuse more. */
 export function whyNever (json: string): string | undefined {
@@ -57,15 +69,30 @@ export function whyNever (json: string): string | undefined {
   if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return 'no object'
   const entries = Object.entries(parsed)
   if (entries.some(([, value]) => typeof value !== 'string')) return 'a value that is no text'
-  const options = new Map((entries as [string, string][]).map(([key, value]) => key.includes('/') ? [key, value] : [key.toLowerCase(), value.trim()]))
+  const options = new Map(
+    (entries as [string, string][]).map(([key, value]) =>
+      key.includes('/') ? [key, value] : [key.toLowerCase(), value.trim()]
+    )
+  )
   const stranger = [...options.keys()].find((key) => !known.test(key))
   if (stranger !== undefined) return `unknown key ${stranger}`
   if ((options.get('server') ?? '') === '') return 'no server'
   if (!(options.get('share') ?? '').startsWith('/')) return 'no share'
-  if ((options.get('subdir') ?? '').split('/').includes('..') || (options.get('share') ?? '').split('/').includes('..')) return 'a way out of the share'
+  if (
+    (options.get('subdir') ?? '').split('/').includes('..') || (options.get('share') ?? '').split('/').includes('..')
+  ) return 'a way out of the share'
   if (!['rw', 'ro'].includes(options.get('kubernetes.io/readwrite') ?? 'rw')) return 'neither rw nor ro'
-  for (const [key, value] of options) if (key.startsWith('kubernetes.io/secret/') && !/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(value)) return 'a secret that is not base64'
+  for (const [key, value] of options) {
+    if (
+      key.startsWith('kubernetes.io/secret/') &&
+      !/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(value)
+    ) return 'a secret that is not base64'
+  }
   // kubelet's own keys are shown and decide nothing.
-  if ([...options].some(([key, value]) => !key.startsWith('kubernetes.io/') && !key.startsWith('csi.') && value.includes('\0'))) return 'a NUL'
+  if (
+    [...options].some(([key, value]) =>
+      !key.startsWith('kubernetes.io/') && !key.startsWith('csi.') && value.includes('\0')
+    )
+  ) return 'a NUL'
   return undefined
 }

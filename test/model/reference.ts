@@ -15,8 +15,10 @@ export interface ReferenceNode {
   readonly hidden: Set<ReferenceNode>
 }
 
-const newNode = (kind: ReferenceNode['kind']): ReferenceNode =>
-  ({ kind, data: Buffer.alloc(0), nlink: kind === 'directory' ? 2 : 1, opens: 0, hiddenIn: undefined, names: new Map(), hidden: new Set() })
+const newNode = (kind: ReferenceNode['kind']): ReferenceNode => ({
+  kind, data: Buffer.alloc(0), nlink: kind === 'directory' ? 2 : 1, opens: 0, hiddenIn: undefined, names: new Map(),
+  hidden: new Set()
+})
 
 export class Reference {
   readonly root = newNode('directory')

@@ -1,8 +1,9 @@
 /**
  * A real browser without a window: Debian's Chromium, driven over its DevTools protocol.
  *
- * Owns its process, profile folder and pages, and removes them. Tells what a page complained about: errors, refused by policy, thrown.
- * Does not know what is looked at. (No driver package: the protocol is JSON over one WebSocket, which Node has.)
+ * Owns its process, profile folder and pages, and removes them. Tells what a page complained about: errors, refused by
+ * policy, thrown. Does not know what is looked at. (No driver package: the protocol is JSON over one WebSocket, which
+ * Node has.)
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -16,8 +17,10 @@ const startMs = 60_000
 const answerMs = 60_000
 
 const flags = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update',
-  '--disable-sync', '--disable-breakpad', '--disable-dev-shm-usage', '--disable-extensions', '--no-default-browser-check', '--remote-debugging-port=0'
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync', '--disable-breakpad', '--disable-dev-shm-usage', '--disable-extensions',
+  '--no-default-browser-check', '--remote-debugging-port=0'
 ]
 
 interface Message {
@@ -53,7 +56,9 @@ class DevTools {
 
   #take (message: Message): void {
     if (message.id !== undefined) this.#waiting.get(message.id)?.(message)
-    else if (message.method !== undefined) this.#listeners.get(message.sessionId ?? '')?.(message.method, message.params)
+    else if (message.method !== undefined) {
+      this.#listeners.get(message.sessionId ?? '')?.(message.method, message.params)
+    }
   }
 
   listen (sessionId: string, listener: Listener): void { this.#listeners.set(sessionId, listener) }
@@ -72,7 +77,11 @@ class DevTools {
 }
 
 export interface AccessibleNode { readonly role: string, readonly name: string }
-interface RawAccessibleNode { readonly ignored: boolean, readonly role?: { readonly value: string }, readonly name?: { readonly value: string } }
+interface RawAccessibleNode {
+  readonly ignored: boolean
+  readonly role?: { readonly value: string }
+  readonly name?: { readonly value: string }
+}
 
 export class BrowserPage {
   readonly #tools: DevTools
@@ -86,10 +95,16 @@ export class BrowserPage {
     this.#session = session
     const listeners: Readonly<Record<string, (params: never) => void>> = {
       'Page.loadEventFired': () => { this.#loads++ },
-      'Log.entryAdded': ({ entry }: { entry: { level: string, text: string, url?: string } }) => { this.complaints.push(`${entry.level}: ${entry.text} ${entry.url ?? ''}`) },
+      'Log.entryAdded': ({ entry }: { entry: { level: string, text: string, url?: string } }) => {
+        this.complaints.push(`${entry.level}: ${entry.text} ${entry.url ?? ''}`)
+      },
       'Runtime.consoleAPICalled': ({ type }: { type: string }) => { this.complaints.push(`console.${type}`) },
-      'Runtime.exceptionThrown': ({ exceptionDetails }: { exceptionDetails: { text: string } }) => { this.complaints.push(exceptionDetails.text) },
-      'Page.javascriptDialogOpening': ({ message }: { message: string }) => { this.complaints.push(`dialog: ${message}`) }
+      'Runtime.exceptionThrown': ({ exceptionDetails }: { exceptionDetails: { text: string } }) => {
+        this.complaints.push(exceptionDetails.text)
+      },
+      'Page.javascriptDialogOpening': ({ message }: { message: string }) => {
+        this.complaints.push(`dialog: ${message}`)
+      }
     }
     tools.listen(session, (method, params) => { listeners[method]?.(params as never) })
   }
@@ -112,7 +127,10 @@ export class BrowserPage {
   }
 
   async evaluate<T> (expression: string): Promise<T> {
-    const { result, exceptionDetails } = await this.call<{ result: { value: T }, exceptionDetails?: { text: string } }>('Runtime.evaluate', { expression, returnByValue: true, awaitPromise: true })
+    const { result, exceptionDetails } = await this.call<{ result: { value: T }, exceptionDetails?: { text: string } }>(
+      'Runtime.evaluate',
+      { expression, returnByValue: true, awaitPromise: true }
+    )
     if (exceptionDetails !== undefined) throw new Error(`${expression}: ${exceptionDetails.text}`)
     return result.value
   }
@@ -121,9 +139,10 @@ export class BrowserPage {
     return await this.evaluate<string>(`document.querySelector(${JSON.stringify(selector)})?.innerText ?? ''`)
   }
 
-  /** Waits until the page's text fits, as somebody who looks at it would. A document that is just being loaded anew has none. */
+  /** Waits until the page's text fits, as somebody who looks at it would. A document that is just being loaded anew has
+   * none. */
   async until (expected: RegExp, timeoutMs: number): Promise<string> {
-    for (const endMs = monotonicMs() + timeoutMs; ;) {
+    for (const endMs = monotonicMs() + timeoutMs;;) {
       const text = await this.text().catch(() => '')
       if (expected.test(text)) return text
       if (monotonicMs() > endMs) throw new Error(`the page never said ${expected}, but:\n${text}`)
@@ -134,7 +153,9 @@ export class BrowserPage {
   /** What a screen reader is told. */
   async accessible (): Promise<readonly AccessibleNode[]> {
     const { nodes } = await this.call<{ nodes: readonly RawAccessibleNode[] }>('Accessibility.getFullAXTree')
-    return nodes.filter(({ ignored }) => !ignored).map(({ role, name }) => ({ role: role?.value ?? '', name: name?.value ?? '' }))
+    return nodes.filter(({ ignored }) => !ignored).map(({ role, name }) => ({
+      role: role?.value ?? '', name: name?.value ?? ''
+    }))
   }
 }
 
@@ -152,10 +173,14 @@ export class Browser {
   static async start (): Promise<Browser> {
     const program = findProgram('chromium')
     const setpriv = findProgram('setpriv')
-    if (program === undefined || setpriv === undefined) throw new Error('chromium and setpriv are needed (apt: chromium util-linux)')
+    if (program === undefined || setpriv === undefined) {
+      throw new Error('chromium and setpriv are needed (apt: chromium util-linux)')
+    }
     const profile = mkdtempSync(path.join(os.tmpdir(), 'volbridge-browser-'))
     // A group of its own: it starts many processes, and all of them end with it.
-    const child = spawn(setpriv, ['--pdeathsig', 'KILL', program, ...flags, `--user-data-dir=${profile}`, 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'], detached: true, env: { ...process.env, HOME: profile } })
+    const child = spawn(setpriv, [
+      '--pdeathsig', 'KILL', program, ...flags, `--user-data-dir=${profile}`, 'about:blank'
+    ], { stdio: ['ignore', 'ignore', 'pipe'], detached: true, env: { ...process.env, HOME: profile } })
     try {
       return new Browser(child, profile, await DevTools.connect(await addressOf(child)))
     } catch (error) {
@@ -166,7 +191,9 @@ export class Browser {
 
   async page ({ scripts = true }: { scripts?: boolean } = {}): Promise<BrowserPage> {
     const { targetId } = await this.#tools.call<{ targetId: string }>('Target.createTarget', { url: 'about:blank' })
-    const { sessionId } = await this.#tools.call<{ sessionId: string }>('Target.attachToTarget', { targetId, flatten: true })
+    const { sessionId } = await this.#tools.call<{ sessionId: string }>('Target.attachToTarget', {
+      targetId, flatten: true
+    })
     const page = new BrowserPage(this.#tools, sessionId)
     for (const domain of ['Page', 'Runtime', 'Log']) await page.call(`${domain}.enable`)
     // Each page is looked at, also when another was opened later.
@@ -197,7 +224,9 @@ async function addressOf (child: ChildProcess): Promise<string> {
 }
 
 async function end (child: ChildProcess, profile: string): Promise<void> {
-  const gone = child.exitCode !== null || child.signalCode !== null ? Promise.resolve() : new Promise((resolve) => { child.once('exit', resolve) })
+  const gone = child.exitCode !== null || child.signalCode !== null ? Promise.resolve() : new Promise((resolve) => {
+    child.once('exit', resolve)
+  })
   try { process.kill(-(child.pid ?? Number.NaN), 'SIGKILL') } catch { /* It has ended. */ }
   await gone
   rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 })

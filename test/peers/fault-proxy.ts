@@ -1,8 +1,9 @@
 /**
  * A TCP proxy between an RPC client and its server that understands record marking.
  *
- * Owns connections, the taking apart of both streams into records, and what a script decides about each. Records of a reply are known by the
- * xid of their call. Does not know the programs' messages beyond their headers: program, version and procedure number.
+ * Owns connections, the taking apart of both streams into records, and what a script decides about each. Records of a
+ * reply are known by the xid of their call. Does not know the programs' messages beyond their headers: program, version
+ * and procedure number.
  */
 import net, { type AddressInfo } from 'node:net'
 import { pause } from '../../agent/base/deadline.ts'
@@ -80,7 +81,8 @@ function marked (record: Buffer, fragmentBytes = Math.max(record.length, 1)): Bu
   return Buffer.concat(parts)
 }
 
-const word = (bytes: Buffer, index: number): number => bytes.length >= index * 4 + 4 ? bytes.readUInt32BE(index * 4) : -1
+const word = (bytes: Buffer, index: number): number =>
+  bytes.length >= index * 4 + 4 ? bytes.readUInt32BE(index * 4) : -1
 
 export class FaultProxy {
   decide: FaultProxyOptions['decide']
@@ -141,7 +143,9 @@ export class FaultProxy {
     const connection = this.#connections++
     const server = net.connect({ port: this.#options.port, host: this.#options.host ?? '127.0.0.1', noDelay: true })
     const calls = new Map<number, { program: number, procedure: number }>()
-    const lane = (to: net.Socket): Lane => ({ to, pending: [], pendingBytes: 0, held: [], stalls: 0, sent: Promise.resolve() })
+    const lane = (to: net.Socket): Lane => ({
+      to, pending: [], pendingBytes: 0, held: [], stalls: 0, sent: Promise.resolve()
+    })
     const sides = [[client, server, 'call'], [server, client, 'reply']] as const
     for (const [from, to, side] of sides) {
       const target = lane(to)
@@ -161,7 +165,13 @@ export class FaultProxy {
     }
   }
 
-  #receive (lane: Lane, side: Side, chunk: Buffer, connection: number, calls: Map<number, { program: number, procedure: number }>): void {
+  #receive (
+    lane: Lane,
+    side: Side,
+    chunk: Buffer,
+    connection: number,
+    calls: Map<number, { program: number, procedure: number }>
+  ): void {
     lane.pending.push(chunk)
     lane.pendingBytes += chunk.length
     for (let bytes = takeRecord(lane); bytes !== undefined; bytes = takeRecord(lane)) {
@@ -177,12 +187,16 @@ export class FaultProxy {
   }
 
   #carryOut (lane: Lane, bytes: Buffer, verdict: ProxyVerdict): void {
-    const { drop, delayMs, stallMs, copies = 1, behind, truncateBytes, fragmentBytes, resetAfterBytes, replaceWith } = verdict
+    const { drop, delayMs, stallMs, copies = 1, behind, truncateBytes, fragmentBytes, resetAfterBytes, replaceWith } =
+      verdict
     const record = marked((replaceWith ?? bytes).subarray(0, truncateBytes), fragmentBytes)
     if (stallMs !== undefined) this.#stall(lane, stallMs)
-    if (verdict.close === true) this.#later(lane, () => { lane.to.end() })
-    else if (resetAfterBytes !== undefined) {
-      this.#later(lane, () => { lane.to.write(record.subarray(0, resetAfterBytes), () => { lane.to.resetAndDestroy() }) })
+    if (verdict.close === true) {
+      this.#later(lane, () => { lane.to.end() })
+    } else if (resetAfterBytes !== undefined) {
+      this.#later(lane, () => {
+        lane.to.write(record.subarray(0, resetAfterBytes), () => { lane.to.resetAndDestroy() })
+      })
     } else if (drop !== true && behind !== undefined) {
       lane.held.push({ bytes: record, behind })
       return
@@ -196,7 +210,9 @@ export class FaultProxy {
   /** Records kept back come after enough others have passed. */
   #release (lane: Lane): void {
     for (const held of lane.held) held.behind--
-    for (const held of lane.held.filter(({ behind }) => behind <= 0)) this.#later(lane, () => { write(lane.to, held.bytes, 1) })
+    for (const held of lane.held.filter(({ behind }) => behind <= 0)) {
+      this.#later(lane, () => { write(lane.to, held.bytes, 1) })
+    }
     lane.held = lane.held.filter(({ behind }) => behind > 0)
   }
 

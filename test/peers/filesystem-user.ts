@@ -1,6 +1,6 @@
 /**
- * A program's view of `FilesystemOperations`: paths, and a kernel's habits (it counts references, looks names up one by one, and
- * asks again after ESTALE). Owns a small world of server, clock and core for tests. Does not know FUSE.
+ * A program's view of `FilesystemOperations`: paths, and a kernel's habits (it counts references, looks names up one by
+ * one, and asks again after ESTALE). Owns a small world of server, clock and core for tests. Does not know FUSE.
  */
 import { toFileName, type FileName } from '../../agent/base/brands.ts'
 import { Errno, errnoName, isErrno } from '../../agent/base/errno.ts'
@@ -8,12 +8,23 @@ import type { Credential } from '../../agent/fs/backend.ts'
 import { Filesystem } from '../../agent/fs/filesystem.ts'
 import { MemoryArena } from '../../agent/fs/memory-arena.ts'
 import { MemoryState } from '../../agent/fs/memory-state.ts'
-import { rootNodeid, type Caller, type Entry, type HandleId, type ListedEntry, type Nodeid, type Opened, type OpenFlags } from '../../agent/fs/operations.ts'
+import {
+  rootNodeid,
+  type Caller,
+  type Entry,
+  type HandleId,
+  type ListedEntry,
+  type Nodeid,
+  type Opened,
+  type OpenFlags
+} from '../../agent/fs/operations.ts'
 import type { FilesystemOptions } from '../../agent/fs/options.ts'
 import { ManualClock } from './manual-clock.ts'
 import { MemoryServer } from './memory-backend.ts'
 
-export const readWrite: OpenFlags = { read: true, write: true, append: false, truncate: false, direct: false, sync: false, execute: false }
+export const readWrite: OpenFlags = {
+  read: true, write: true, append: false, truncate: false, direct: false, sync: false, execute: false
+}
 export const readOnly: OpenFlags = { ...readWrite, write: false }
 
 export function callerOf (uid: number, gid = uid, groups: readonly number[] = []): Caller {
@@ -36,7 +47,13 @@ export function good<T> (value: T | Errno): T {
   return value
 }
 
-export interface Notice { readonly kind: 'inode' | 'entry', readonly nodeid: Nodeid, readonly name?: FileName, readonly offset?: number, readonly length?: number }
+export interface Notice {
+  readonly kind: 'inode' | 'entry'
+  readonly nodeid: Nodeid
+  readonly name?: FileName
+  readonly offset?: number
+  readonly length?: number
+}
 
 export class World {
   readonly server: MemoryServer
@@ -47,8 +64,21 @@ export class World {
   readonly arena: MemoryArena
   caller = root
 
-  constructor (options: Partial<FilesystemOptions> & { server?: MemoryServer, arenaBytes?: number, blockBytes?: number, kernelCanExpire?: boolean, onShared?: (path: string) => void } = {}) {
-    const { server = new MemoryServer(), arenaBytes = 8 * 1024 * 1024, blockBytes = 64 * 1024, kernelCanExpire = true, onShared = () => undefined, ...rest } = options
+  constructor (options: Partial<FilesystemOptions> & {
+    server?: MemoryServer
+    arenaBytes?: number
+    blockBytes?: number
+    kernelCanExpire?: boolean
+    onShared?: (path: string) => void
+  } = {}) {
+    const {
+      server = new MemoryServer(),
+      arenaBytes = 8 * 1024 * 1024,
+      blockBytes = 64 * 1024,
+      kernelCanExpire = true,
+      onShared = () => undefined,
+      ...rest
+    } = options
     this.server = server
     this.arena = new MemoryArena(arenaBytes, blockBytes)
     this.fs = new Filesystem({
@@ -104,15 +134,22 @@ export class World {
 
   /** After ESTALE the kernel walks the path again, once. */
   async opened (path: string, flags: Partial<OpenFlags> = {}, caller = this.caller): Promise<Opened | Errno> {
-    const attempt = async (): Promise<Opened | Errno> => this.fs.open(await this.nodeid(path), { ...readWrite, ...flags }, caller)
+    const attempt = async (): Promise<Opened | Errno> =>
+      this.fs.open(await this.nodeid(path), { ...readWrite, ...flags }, caller)
     const opened = await attempt()
     return opened === Errno.ESTALE ? await attempt() : opened
   }
 
-  async create (path: string, mode = 0o644, flags: Partial<OpenFlags> & { exclusive?: boolean } = {}): Promise<HandleId> {
+  async create (
+    path: string,
+    mode = 0o644,
+    flags: Partial<OpenFlags> & { exclusive?: boolean } = {}
+  ): Promise<HandleId> {
     const { parent, name } = await this.at(path)
     const { exclusive = false, ...rest } = flags
-    const { entry, opened } = good(await this.fs.create(parent, name, mode, exclusive, { ...readWrite, ...rest }, this.caller))
+    const { entry, opened } = good(
+      await this.fs.create(parent, name, mode, exclusive, { ...readWrite, ...rest }, this.caller)
+    )
     this.fs.remember(entry.nodeid, 1)
     return opened.handle
   }
@@ -132,7 +169,9 @@ export class World {
     return bytes
   }
 
-  async readText (handle: HandleId, offset = 0, count = 1 << 20): Promise<string> { return (await this.read(handle, offset, count)).toString('latin1') }
+  async readText (handle: HandleId, offset = 0, count = 1 << 20): Promise<string> {
+    return (await this.read(handle, offset, count)).toString('latin1')
+  }
   async flush (handle: HandleId): Promise<undefined | Errno> { return this.fs.flush(handle, this.caller) }
   async fsync (handle: HandleId): Promise<undefined | Errno> { return this.fs.fsync(handle) }
   async release (handle: HandleId): Promise<void> { await this.fs.release(handle) }
@@ -164,7 +203,9 @@ export class World {
   async rename (from: string, to: string): Promise<undefined | Errno> {
     const source = await this.at(from)
     const target = await this.at(to)
-    return this.fs.rename(source.parent, source.name, target.parent, target.name, { noReplace: false, exchange: false, whiteout: false }, this.caller)
+    return this.fs.rename(source.parent, source.name, target.parent, target.name, {
+      noReplace: false, exchange: false, whiteout: false
+    }, this.caller)
   }
 
   async link (from: string, to: string): Promise<undefined | Errno> {
@@ -188,7 +229,10 @@ export class World {
     return listed
   }
 
-  async listHandle (handle: HandleId, options: { plus?: boolean, most?: number, from?: number } = {}): Promise<ListedEntry[]> {
+  async listHandle (
+    handle: HandleId,
+    options: { plus?: boolean, most?: number, from?: number } = {}
+  ): Promise<ListedEntry[]> {
     const { plus = false, most = 20, from = 0 } = options
     const listed: ListedEntry[] = []
     let offset = from

@@ -1,11 +1,24 @@
 /**
  * A real NFS server (nfs-ganesha, FSAL VFS) over a throw-away folder, as many at once as a test wants.
  *
- * Owns its process, configuration, ports and folder, and removes them: on close(), at the end of this process and on Ctrl-C. The
- * server itself dies with this process even when that is killed (PR_SET_PDEATHSIG). Does not know who mounts it.
+ * Owns its process, configuration, ports and folder, and removes them: on close(), at the end of this process and on
+ * Ctrl-C. The server itself dies with this process even when that is killed (PR_SET_PDEATHSIG). Does not know who
+ * mounts it.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, readdirSync, readlinkSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  closeSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  statfsSync,
+  writeFileSync
+} from 'node:fs'
 import net from 'node:net'
 import path from 'node:path'
 import process from 'node:process'
@@ -54,8 +67,13 @@ const handlelessMagics = new Map([[0x0102_1994, 'tmpfs'], [0x794c_7630, 'overlay
 function workFolder (): string {
   const parent = process.env['VOLBRIDGE_TEST_DIR'] ?? '/var/tmp'
   const kind = handlelessMagics.get(statfsSync(parent).type)
-  if (kind !== undefined) throw new Error(`${parent} is ${kind}, which gives nfs-ganesha no file handles; set VOLBRIDGE_TEST_DIR to a folder on ext4 or xfs`)
-  // A pid means something only in its own namespace: an owner in another one looks dead from here. Its inode is part of the name.
+  if (kind !== undefined) {
+    throw new Error(
+      `${parent} is ${kind}, which gives nfs-ganesha no file handles; set VOLBRIDGE_TEST_DIR to a folder on ext4 or xfs`
+    )
+  }
+  // A pid means something only in its own namespace: an owner in another one looks dead from here. Its inode is part of
+  // the name.
   const ours = `${namePrefix}${/\d+/.exec(readlinkSync('/proc/self/ns/pid'))?.[0] ?? 'none'}-`
   for (const name of readdirSync(parent).filter((entry) => entry.startsWith(ours))) {
     const owner = Number(name.slice(ours.length).split('-')[0])
@@ -97,8 +115,9 @@ export async function freePort (): Promise<number> {
 }
 
 /**
- * ganesha refuses to start when it cannot register with rpcbind, though no client of ours asks there. It gets a /run of its own in
- * which somebody says yes to every registration (RFC 1833: the answer to SET and UNSET is a bool): the node's rpcbind stays untouched.
+ * ganesha refuses to start when it cannot register with rpcbind, though no client of ours asks there. It gets a /run of
+ * its own in which somebody says yes to every registration (RFC 1833: the answer to SET and UNSET is a bool): the
+ * node's rpcbind stays untouched.
  */
 async function listenAsRpcbind (socketPath: string): Promise<net.Server> {
   rmSync(socketPath, { force: true })
@@ -126,18 +145,24 @@ async function listenAsRpcbind (socketPath: string): Promise<net.Server> {
   return server.unref()
 }
 
-function configuration (ganesha: { work: string, folder: string, nfsPort: number, mountPort: number }, options: GaneshaOptions): string {
-  const line = (name: string, value: string | number | boolean | undefined): string => value === undefined ? '' : `  ${name} = ${value};`
+function configuration (
+  ganesha: { work: string, folder: string, nfsPort: number, mountPort: number },
+  options: GaneshaOptions
+): string {
+  const line = (name: string, value: string | number | boolean | undefined): string =>
+    value === undefined ? '' : `  ${name} = ${value};`
   return [
     'NFS_CORE_PARAM {',
     line('NFS_Port', ganesha.nfsPort), line('MNT_Port', ganesha.mountPort), line('NLM_Port', 0), line('Rquota_Port', 0),
     line('Enable_NLM', false), line('Enable_RQUOTA', false), line('Protocols', options.protocols ?? '3,4'),
     line('Enable_UDP', false), line('Bind_addr', '127.0.0.1'),
     '}',
-    'NFSV4 {', line('Graceless', true), line('Only_Numeric_Owners', options.numericOwners), line('RecoveryRoot', `"${ganesha.work}/recovery"`), '}',
+    'NFSV4 {', line('Graceless', true), line('Only_Numeric_Owners', options.numericOwners),
+    line('RecoveryRoot', `"${ganesha.work}/recovery"`), '}',
     'EXPORT {',
     line('Export_Id', 1), line('Path', `"${ganesha.folder}"`), line('Pseudo', '/export'),
-    line('Access_Type', options.accessType ?? 'RW'), line('Squash', options.squash ?? 'No_Root_Squash'), line('SecType', 'sys'),
+    line('Access_Type', options.accessType ?? 'RW'), line('Squash', options.squash ?? 'No_Root_Squash'),
+    line('SecType', 'sys'),
     line('Protocols', options.protocols ?? '3,4'), line('Transports', 'TCP'), line('Manage_Gids', options.manageGids),
     line('Attr_Expiration_Time', options.attributeCacheSeconds ?? 0),
     line('MaxRead', options.readBytesMax), line('PrefRead', options.readBytesMax),
@@ -185,8 +210,16 @@ export class Ganesha {
     const folder = options.folder ?? path.join(work, 'export')
     mkdirSync(folder, { recursive: true, mode: 0o755 })
     mkdirSync(path.join(work, 'recovery', 'v4recov'), { recursive: true })
-    const ganesha = new Ganesha(work, folder, { nfsPort: await freePort(), mountPort: await freePort() }, options.protocols !== '4')
-    writeFileSync(path.join(work, 'ganesha.conf'), configuration({ work, folder, nfsPort: ganesha.nfsPort, mountPort: ganesha.mountPort }, options))
+    const ganesha = new Ganesha(
+      work,
+      folder,
+      { nfsPort: await freePort(), mountPort: await freePort() },
+      options.protocols !== '4'
+    )
+    writeFileSync(
+      path.join(work, 'ganesha.conf'),
+      configuration({ work, folder, nfsPort: ganesha.nfsPort, mountPort: ganesha.mountPort }, options)
+    )
     try {
       await ganesha.#run()
     } catch (error) {
@@ -199,7 +232,9 @@ export class Ganesha {
   /** The nfs(5) options that lead a v3 client here without a portmapper. */
   get mountOptions (): string { return `vers=3,nolock,proto=tcp,port=${this.nfsPort},mountport=${this.mountPort}` }
   /** The share as a libnfs URL. */
-  url (below = ''): string { return `nfs://${this.host}${this.folder}${below}?version=3&nfsport=${this.nfsPort}&mountport=${this.mountPort}` }
+  url (below = ''): string {
+    return `nfs://${this.host}${this.folder}${below}?version=3&nfsport=${this.nfsPort}&mountport=${this.mountPort}`
+  }
   get pid (): number | undefined { return this.#child?.pid }
   /** What the server has logged so far. */
   log (): string {
@@ -213,22 +248,28 @@ export class Ganesha {
   async #run (): Promise<void> {
     const program = findProgram('ganesha.nfsd')
     const setpriv = findProgram('setpriv')
-    if (program === undefined || setpriv === undefined) throw new Error('ganesha.nfsd and setpriv are needed (apt: nfs-ganesha nfs-ganesha-vfs util-linux)')
+    if (program === undefined || setpriv === undefined) {
+      throw new Error('ganesha.nfsd and setpriv are needed (apt: nfs-ganesha nfs-ganesha-vfs util-linux)')
+    }
     const at = (name: string): string => path.join(this.#work, name)
     mkdirSync(at('run'), { recursive: true })
     const registry = await listenAsRpcbind(at('run/rpcbind.sock'))
     const output = openSync(at('output'), 'w')
     const child = spawn(setpriv, [
-      '--pdeathsig', 'KILL', 'unshare', '--mount', '--propagation', 'private', 'sh', '-c', 'mount --bind "$1" /run && shift && exec "$@"', 'sh',
+      '--pdeathsig', 'KILL', 'unshare', '--mount', '--propagation', 'private', 'sh', '-c',
+      'mount --bind "$1" /run && shift && exec "$@"', 'sh',
       at('run'), program, '-F', '-f', at('ganesha.conf'), '-L', at('ganesha.log'), '-p', at('ganesha.pid')
     ], { stdio: ['ignore', output, output] })
     closeSync(output)
     child.once('error', () => {})
     this.#child = child
-    // It goes on listening for as long as the server lives: that registers, and when it ends takes its registrations back.
+    // It goes on listening for as long as the server lives: that registers, and when it ends takes its registrations
+    // back.
     child.once('close', () => { registry.close() })
     const endMs = monotonicMs() + readyMs
-    while (!(await answers(this.nfsPort, NFS_PROGRAM) && (!this.#isV3 || await answers(this.mountPort, MOUNT_PROGRAM)))) {
+    while (
+      !(await answers(this.nfsPort, NFS_PROGRAM) && (!this.#isV3 || await answers(this.mountPort, MOUNT_PROGRAM)))
+    ) {
       if (child.exitCode !== null || child.signalCode !== null || monotonicMs() > endMs) {
         throw new Error(`nfs-ganesha did not start:\n${readFileSync(at('output'), 'utf8')}\n${this.complaints()}`)
       }

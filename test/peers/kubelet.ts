@@ -1,9 +1,9 @@
 /**
- * A fake kubelet: FlexVolume calls and CSI node calls as the real one makes them (Kubernetes 1.32, pkg/volume/{flexvolume,csi},
- * pkg/kubelet/pluginmanager), with a folder of its own.
+ * A fake kubelet: FlexVolume calls and CSI node calls as the real one makes them (Kubernetes 1.32,
+ * pkg/volume/{flexvolume,csi}, pkg/kubelet/pluginmanager), with a folder of its own.
  *
- * Owns the manners: argv, CombinedOutput until end of file, one JSON value, a new connection for each CSI call, paths, deadlines, the
- * registration watcher. Knows nothing of the driver but its executable or its sockets.
+ * Owns the manners: argv, CombinedOutput until end of file, one JSON value, a new connection for each CSI call, paths,
+ * deadlines, the registration watcher. Knows nothing of the driver but its executable or its sockets.
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -13,7 +13,15 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { RpcClient } from '../../proto/csi/client.ts'
 import { loadServices } from '../../proto/csi/load.ts'
 import type { Services } from '../../proto/csi/load.ts'
-import type { MethodName, NodeGetVolumeStatsResponse, PluginInfo, RequestOf, ResponseOf, StringMap, VolumeCapability } from '../../proto/csi/types.ts'
+import type {
+  MethodName,
+  NodeGetVolumeStatsResponse,
+  PluginInfo,
+  RequestOf,
+  ResponseOf,
+  StringMap,
+  VolumeCapability
+} from '../../proto/csi/types.ts'
 
 export interface FlexAnswer {
   readonly status: string
@@ -47,17 +55,22 @@ export interface CsiVolume {
   readonly mountGroup?: string
 }
 
-/** mount_helper_unix.go SearchMountPoints and util.go HasMountRefs: other mounts of the same folder of the same file system. */
+/** mount_helper_unix.go SearchMountPoints and util.go HasMountRefs: other mounts of the same folder of the same file
+ * system. */
 function referencesOf (folder: string): readonly string[] {
   const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' '))
   const own = mounts.findLast(([, , , , point]) => point === folder)
   if (own === undefined) return []
   const suffix = folder.slice(Math.max(0, folder.indexOf('/plugins/kubernetes.io/')))
-  return mounts.filter(([id, , device, root, point = '']) => id !== own[0] && device === own[2] && root === own[3] && !point.includes(suffix)).map(([, , , , point = '']) => point)
+  return mounts.filter(([id, , device, root, point = '']) =>
+    id !== own[0] && device === own[2] && root === own[3] && !point.includes(suffix)
+  ).map(([, , , , point = '']) => point)
 }
 
 const isMounted = (folder: string): boolean =>
-  readFileSync('/proc/self/mountinfo', 'utf8').split('\n').some((line) => line.split(' ')[4] === folder.replaceAll(' ', '\\040'))
+  readFileSync('/proc/self/mountinfo', 'utf8').split('\n').some((line) =>
+    line.split(' ')[4] === folder.replaceAll(' ', '\\040')
+  )
 
 /** A dead mount does not even say that it is there; kubelet takes only "no such file" for missing. */
 function isThere (folder: string): boolean {
@@ -76,8 +89,13 @@ function parseOne (output: string): FlexAnswer {
   return answer
 }
 
-/** driver-call.go: exec, CombinedOutput, one JSON. kubelet waits for end of file, so a child that keeps the pipe keeps it waiting. */
-export async function flexCall (driver: FlexDriver, args: readonly string[], onSpawn: (pid: number) => void = () => undefined): Promise<FlexResult> {
+/** driver-call.go: exec, CombinedOutput, one JSON. kubelet waits for end of file, so a child that keeps the pipe keeps
+ * it waiting. */
+export async function flexCall (
+  driver: FlexDriver,
+  args: readonly string[],
+  onSpawn: (pid: number) => void = () => undefined
+): Promise<FlexResult> {
   const started = performance.now()
   const child = spawn(driver.file, [...driver.args ?? [], ...args], {
     ...(driver.argv0 === undefined ? {} : { argv0: driver.argv0 }),
@@ -96,7 +114,10 @@ export async function flexCall (driver: FlexDriver, args: readonly string[], onS
   try {
     return { exitCode, signal, output, ms, answer: parseOne(output) }
   } catch (error) {
-    throw new Error(`not one JSON value (exit ${exitCode ?? signal ?? '?'}): ${JSON.stringify(output.slice(0, 2000))}`, { cause: error })
+    throw new Error(
+      `not one JSON value (exit ${exitCode ?? signal ?? '?'}): ${JSON.stringify(output.slice(0, 2000))}`,
+      { cause: error }
+    )
   }
 }
 
@@ -108,7 +129,9 @@ export class Kubelet {
   constructor (root: string) {
     this.root = root
     this.#services = loadServices()
-    for (const folder of ['pods', 'plugins', 'plugins_registry']) mkdirSync(path.join(root, folder), { recursive: true, mode: 0o750 })
+    for (const folder of ['pods', 'plugins', 'plugins_registry']) {
+      mkdirSync(path.join(root, folder), { recursive: true, mode: 0o750 })
+    }
   }
 
   // FlexVolume
@@ -117,11 +140,21 @@ export class Kubelet {
     return path.join(this.root, 'pods', pod, 'volumes', vendorDriver.replace('/', '~'), name)
   }
 
-  /** mounter.go SetUpAt: nothing when already a mount point; folder made 0750; removed (rmdir only) when the driver fails. */
-  async flexMount (driver: FlexDriver, target: string, options: StringMap, { readOnly = false, secrets = {} as StringMap } = {}): Promise<FlexResult | undefined> {
+  /** mounter.go SetUpAt: nothing when already a mount point; folder made 0750; removed (rmdir only) when the driver
+   * fails. */
+  async flexMount (
+    driver: FlexDriver,
+    target: string,
+    options: StringMap,
+    { readOnly = false, secrets = {} as StringMap } = {}
+  ): Promise<FlexResult | undefined> {
     if (existsSync(target) && isMounted(target)) return undefined
     mkdirSync(target, { recursive: true, mode: 0o750 })
-    const encoded = Object.fromEntries(Object.entries(secrets).map(([key, value]) => [`kubernetes.io/secret/${key}`, Buffer.from(value).toString('base64')]))
+    const encoded = Object.fromEntries(
+      Object.entries(secrets).map(
+        ([key, value]) => [`kubernetes.io/secret/${key}`, Buffer.from(value).toString('base64')]
+      )
+    )
     const json = JSON.stringify({
       'kubernetes.io/fsType': '',
       'kubernetes.io/pod.name': 'pod',
@@ -149,7 +182,13 @@ export class Kubelet {
   // CSI
 
   stagingPath (driver: string, handle: string): string {
-    return path.join(this.root, 'plugins/kubernetes.io/csi', driver, createHash('sha256').update(handle).digest('hex'), 'globalmount')
+    return path.join(
+      this.root,
+      'plugins/kubernetes.io/csi',
+      driver,
+      createHash('sha256').update(handle).digest('hex'),
+      'globalmount'
+    )
   }
 
   csiTarget (pod: string, pv: string): string {
@@ -157,7 +196,12 @@ export class Kubelet {
   }
 
   /** One call on a connection of its own, with kubelet's two minutes. */
-  async call<M extends MethodName<'Node'>> (socket: string, method: M, request: Partial<RequestOf<'Node', M>>, deadlineMs = 120_000): Promise<ResponseOf<'Node', M>> {
+  async call<M extends MethodName<'Node'>> (
+    socket: string,
+    method: M,
+    request: Partial<RequestOf<'Node', M>>,
+    deadlineMs = 120_000
+  ): Promise<ResponseOf<'Node', M>> {
     const client = new RpcClient(this.#services, socket)
     try {
       return await client.call('Node', method, request, { deadlineMs })
@@ -167,7 +211,9 @@ export class Kubelet {
   }
 
   #capability ({ mountFlags = [], mountGroup = '' }: CsiVolume): VolumeCapability {
-    return { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags, volumeMountGroup: mountGroup } }
+    return {
+      accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags, volumeMountGroup: mountGroup }
+    }
   }
 
   /** csi_attacher.go MountDevice: the folder and vol_data.json first, then the call. */
@@ -179,9 +225,13 @@ export class Kubelet {
       // A dead mount there (isCorruptedDir) is left to the driver.
       if ((error as NodeJS.ErrnoException).code !== 'ENOTCONN') throw error
     }
-    writeFileSync(path.join(path.dirname(staging), 'vol_data.json'), JSON.stringify({ driverName: driver, volumeHandle: volume.handle }))
+    writeFileSync(
+      path.join(path.dirname(staging), 'vol_data.json'),
+      JSON.stringify({ driverName: driver, volumeHandle: volume.handle })
+    )
     await this.call(socket, 'NodeStageVolume', {
-      volumeId: volume.handle, stagingTargetPath: staging, volumeCapability: this.#capability(volume), volumeContext: volume.attributes, secrets: volume.secrets ?? {}
+      volumeId: volume.handle, stagingTargetPath: staging, volumeCapability: this.#capability(volume),
+      volumeContext: volume.attributes, secrets: volume.secrets ?? {}
     })
     return staging
   }
@@ -190,9 +240,13 @@ export class Kubelet {
   async publish (socket: string, driver: string, volume: CsiVolume, pod: string, pv: string): Promise<string> {
     const target = this.csiTarget(pod, pv)
     mkdirSync(path.dirname(target), { recursive: true, mode: 0o750 })
-    writeFileSync(path.join(path.dirname(target), 'vol_data.json'), JSON.stringify({ driverName: driver, volumeHandle: volume.handle, specVolID: pv }))
+    writeFileSync(
+      path.join(path.dirname(target), 'vol_data.json'),
+      JSON.stringify({ driverName: driver, volumeHandle: volume.handle, specVolID: pv })
+    )
     await this.call(socket, 'NodePublishVolume', {
-      volumeId: volume.handle, stagingTargetPath: this.stagingPath(driver, volume.handle), targetPath: target, readonly: volume.readOnly ?? false,
+      volumeId: volume.handle, stagingTargetPath: this.stagingPath(driver, volume.handle), targetPath: target,
+      readonly: volume.readOnly ?? false,
       volumeCapability: this.#capability(volume), volumeContext: volume.attributes, secrets: volume.secrets ?? {}
     })
     return target
@@ -205,11 +259,14 @@ export class Kubelet {
     rmSync(path.dirname(target), { recursive: true })
   }
 
-  /** operation_generator.go GenerateUnmountDeviceFunc: nothing is asked of the driver while the mount at the path is anywhere else, too. */
+  /** operation_generator.go GenerateUnmountDeviceFunc: nothing is asked of the driver while the mount at the path is
+   * anywhere else, too. */
   async unstage (socket: string, driver: string, handle: string): Promise<void> {
     const staging = this.stagingPath(driver, handle)
     const others = referencesOf(staging)
-    if (others.length > 0) throw new Error(`the device mount path "${staging}" is still mounted by other references ${others.join(' ')}`)
+    if (others.length > 0) {
+      throw new Error(`the device mount path "${staging}" is still mounted by other references ${others.join(' ')}`)
+    }
     await this.call(socket, 'NodeUnstageVolume', { volumeId: handle, stagingTargetPath: staging })
     if (isMounted(staging)) throw new Error(`${staging} is still mounted after NodeUnstageVolume`)
     rmSync(path.dirname(staging), { recursive: true })
@@ -228,7 +285,10 @@ export class Kubelet {
    * The plugin watcher and its reconciler: each new socket is dialled once. `refuse` answers a reason to refuse with.
    * Ends when `signal` aborts.
    */
-  async watchPlugins (signal: AbortSignal, refuse: (info: PluginInfo) => string | undefined = () => undefined): Promise<void> {
+  async watchPlugins (
+    signal: AbortSignal,
+    refuse: (info: PluginInfo) => string | undefined = () => undefined
+  ): Promise<void> {
     const folder = path.join(this.root, 'plugins_registry')
     const seen = new Map<string, { made: string, driver: string | undefined }>()
     while (!signal.aborted) {
@@ -254,7 +314,9 @@ export class Kubelet {
       const info = await client.call('Registration', 'GetInfo', {}, { deadlineMs: 1000 })
       const reason = info.type !== 'CSIPlugin' || info.supportedVersions.length === 0 ? 'invalid plugin' : refuse(info)
       if (reason === undefined) await this.call(info.endpoint === '' ? socket : info.endpoint, 'NodeGetInfo', {})
-      await client.call('Registration', 'NotifyRegistrationStatus', { pluginRegistered: reason === undefined, error: reason ?? '' }, { deadlineMs: 5000 })
+      await client.call('Registration', 'NotifyRegistrationStatus', {
+        pluginRegistered: reason === undefined, error: reason ?? ''
+      }, { deadlineMs: 5000 })
       if (reason !== undefined) return undefined
       this.#registered.set(info.name, info)
       return info.name

@@ -1,13 +1,15 @@
 /**
- * A remote file system in memory, with a server's manners: unstable writes that a reboot loses, verifiers, wcc data, listings with
- * cookies. Owns a simple, separately written truth to judge `agent/fs` by, and hooks to delay, fail or change any call.
- * Does not know `agent/fs` beyond the `Backend` interface.
+ * A remote file system in memory, with a server's manners: unstable writes that a reboot loses, verifiers, wcc data,
+ * listings with cookies. Owns a simple, separately written truth to judge `agent/fs` by, and hooks to delay, fail or
+ * change any call. Does not know `agent/fs` beyond the `Backend` interface.
  */
 import { toFileName, type FileName } from '../../agent/base/brands.ts'
 import { Errno } from '../../agent/base/errno.ts'
 import {
-  badCookie, type Attributes, type AttributeChanges, type Backend, type BackendCapabilities, type Change, type ChangeToken,
-  type Credential, type DirectoryEntry, type FileKind, type Found, type Made, type RemoteHandle, type Stability, type WriteVerifier
+  badCookie, type Attributes, type AttributeChanges, type Backend, type BackendCapabilities, type Change,
+  type ChangeToken,
+  type Credential, type DirectoryEntry, type FileKind, type Found, type Made, type RemoteHandle, type Stability,
+  type WriteVerifier
 } from '../../agent/fs/backend.ts'
 
 export type CallName = Exclude<keyof Backend, 'capabilities' | 'root' | 'open' | 'close'>
@@ -44,7 +46,8 @@ export class MemoryServer {
   /** Answers to READ that were not released. */
   leased = 0
   capabilities: BackendCapabilities = {
-    hardLinks: true, symlinks: true, atomicRename: true, remoteLocks: false, stableHandles: true, unstableWrites: true, settableTimes: true,
+    hardLinks: true, symlinks: true, atomicRename: true, remoteLocks: false, stableHandles: true, unstableWrites: true,
+    settableTimes: true,
     readBytesMax: 65536, writeBytesMax: 65536, directoryBytesPreferred: 4096, fileBytesMax: 2 ** 43, nameBytesMax: 255
   }
 
@@ -111,15 +114,17 @@ export class MemoryServer {
 
   /** One client's view. */
   backend (): Backend {
-    const call = <A extends readonly unknown[], R> (name: CallName, work: (...args: A) => R) => async (...args: A): Promise<Awaited<R>> => {
-      this.calls.push({ name, args })
-      await this.pause()
-      const intercept = this.#intercepts.get(name)?.shift()
-      const proceed = (): R => work(...args)
-      const answer = await (intercept === undefined ? proceed() : intercept(proceed, args) as R)
-      await this.pause()
-      return answer
-    }
+    const call =
+      <A extends readonly unknown[], R>(name: CallName, work: (...args: A) => R) =>
+      async (...args: A): Promise<Awaited<R>> => {
+        this.calls.push({ name, args })
+        await this.pause()
+        const intercept = this.#intercepts.get(name)?.shift()
+        const proceed = (): R => work(...args)
+        const answer = await (intercept === undefined ? proceed() : intercept(proceed, args) as R)
+        await this.pause()
+        return answer
+      }
     const server = this
     return {
       get capabilities () { return server.capabilities },
@@ -127,55 +132,158 @@ export class MemoryServer {
       open: (handle, credential) => ({ handle, credential }),
       close: () => undefined,
       getattr: call('getattr', (handle: RemoteHandle) => this.#withNode(handle, (node) => this.attributesOf(node))),
-      setattr: call('setattr', (handle: RemoteHandle, changes: AttributeChanges, credential: Credential) => this.#withNode(handle, (node) => this.#setattr(node, changes, credential))),
-      lookup: call('lookup', (handle: RemoteHandle, name: FileName) => this.#withDirectory(handle, (directory) => {
-        const found = directory.names.get(name)
-        return found === undefined ? Errno.ENOENT : { ...this.#found(found.node), directory: this.#post(directory) }
-      })),
-      access: call('access', (handle: RemoteHandle, wanted: number, credential: Credential) => this.#withNode(handle, (node) => ({ granted: wanted & this.#granted(node, credential), attributes: this.#post(node) }))),
-      readlink: call('readlink', (handle: RemoteHandle) => this.#withNode(handle, (node) => ({ target: node.target, attributes: this.#post(node) }))),
-      read: call('read', (open, offset: number, count: number) => this.#withNode(open.handle as RemoteHandle, (node) => {
-        if (!this.#letsRead(node, (open as { credential: Credential }).credential)) return Errno.EACCES
-        const data = Buffer.from(node.data.subarray(offset, offset + count))
-        this.leased += 1
-        return { data, eof: offset + count >= node.data.length, attributes: this.#post(node), release: () => { this.leased -= 1 } }
-      })) as Backend['read'],
-      write: call('write', (open, offset: number, data: readonly Buffer[], stability: Stability) => this.#withNode(open.handle as RemoteHandle, (node) => {
-        const bytes = Buffer.concat([...data])
-        const change = this.#changing(node, () => {
-          this.#put(node, offset, bytes)
-          if (stability > 0) node.stable = Buffer.from(node.data)
+      setattr: call(
+        'setattr',
+        (handle: RemoteHandle, changes: AttributeChanges, credential: Credential) =>
+          this.#withNode(handle, (node) => this.#setattr(node, changes, credential))
+      ),
+      lookup: call('lookup', (handle: RemoteHandle, name: FileName) =>
+        this.#withDirectory(handle, (directory) => {
+          const found = directory.names.get(name)
+          return found === undefined ? Errno.ENOENT : { ...this.#found(found.node), directory: this.#post(directory) }
+        })),
+      access: call(
+        'access',
+        (handle: RemoteHandle, wanted: number, credential: Credential) =>
+          this.#withNode(
+            handle,
+            (node) => ({ granted: wanted & this.#granted(node, credential), attributes: this.#post(node) })
+          )
+      ),
+      readlink: call(
+        'readlink',
+        (handle: RemoteHandle) =>
+          this.#withNode(handle, (node) => ({ target: node.target, attributes: this.#post(node) }))
+      ),
+      read: call(
+        'read',
+        (open, offset: number, count: number) =>
+          this.#withNode(open.handle as RemoteHandle, (node) => {
+            if (!this.#letsRead(node, (open as { credential: Credential }).credential)) return Errno.EACCES
+            const data = Buffer.from(node.data.subarray(offset, offset + count))
+            this.leased += 1
+            return {
+              data, eof: offset + count >= node.data.length, attributes: this.#post(node),
+              release: () => { this.leased -= 1 }
+            }
+          })
+      ) as Backend['read'],
+      write: call(
+        'write',
+        (open, offset: number, data: readonly Buffer[], stability: Stability) =>
+          this.#withNode(open.handle as RemoteHandle, (node) => {
+            const bytes = Buffer.concat([...data])
+            const change = this.#changing(node, () => {
+              this.#put(node, offset, bytes)
+              if (stability > 0) node.stable = Buffer.from(node.data)
+            })
+            return {
+              count: bytes.length, committed: stability > 0 ? 2 : 0, verifier: this.verifier as WriteVerifier, change
+            }
+          })
+      ) as Backend['write'],
+      commit: call('commit', (open) =>
+        this.#withNode((open as { handle: RemoteHandle }).handle, (node) => {
+          node.stable = Buffer.from(node.data)
+          return {
+            verifier: this.verifier as WriteVerifier, change: { before: this.#before(node), after: this.#post(node) }
+          }
+        })) as Backend['commit'],
+      create: call(
+        'create',
+        (
+          handle: RemoteHandle,
+          name: FileName,
+          how: { kind: string },
+          attributes: AttributeChanges,
+          credential: Credential
+        ) =>
+          this.#withDirectory(handle, (directory) => {
+            const present = directory.names.get(name)?.node
+            if (present === undefined) {
+              return this.#make(
+                directory,
+                name,
+                this.#newNode('file', attributes.mode ?? 0o644, credential, attributes.gid)
+              )
+            }
+            if (how.kind !== 'unchecked') return Errno.EEXIST
+            if (present.kind === 'directory') return Errno.EISDIR
+            if (present.kind !== 'file') return Errno.EEXIST
+            if (attributes.sizeBytes !== undefined) {
+              this.#changing(present, () => { this.#truncate(present, attributes.sizeBytes ?? 0) })
+            }
+            return {
+              ...this.#found(present), directory: { before: this.#before(directory), after: this.#post(directory) }
+            }
+          })
+      ) as Backend['create'],
+      mkdir: call(
+        'mkdir',
+        (handle: RemoteHandle, name: FileName, attributes: AttributeChanges, credential: Credential) =>
+          this.#makeNew(
+            handle,
+            name,
+            () => this.#newNode('directory', attributes.mode ?? 0o755, credential, attributes.gid)
+          )
+      ) as Backend['mkdir'],
+      symlink: call(
+        'symlink',
+        (handle: RemoteHandle, name: FileName, target: string, _attributes: AttributeChanges, credential: Credential) =>
+          this.#makeNew(handle, name, () => this.#newNode('symlink', 0o777, credential, undefined, target))
+      ) as Backend['symlink'],
+      mknod: call(
+        'mknod',
+        (
+          handle: RemoteHandle,
+          name: FileName,
+          node: { kind: FileKind },
+          attributes: AttributeChanges,
+          credential: Credential
+        ) => this.#makeNew(handle, name, () => this.#newNode(node.kind, attributes.mode ?? 0o644, credential))
+      ) as Backend['mknod'],
+      remove: call(
+        'remove',
+        (handle: RemoteHandle, name: FileName) =>
+          this.#withDirectory(handle, (directory) => this.#remove(directory, name, false))
+      ),
+      rmdir: call(
+        'rmdir',
+        (handle: RemoteHandle, name: FileName) =>
+          this.#withDirectory(handle, (directory) => this.#remove(directory, name, true))
+      ),
+      rename: call(
+        'rename',
+        (from: RemoteHandle, fromName: FileName, to: RemoteHandle, toName: FileName) =>
+          this.#withDirectory(
+            from,
+            (source) => this.#withDirectory(to, (target) => this.#rename(source, fromName, target, toName))
+          )
+      ),
+      link: call(
+        'link',
+        (handle: RemoteHandle, to: RemoteHandle, name: FileName) =>
+          this.#withNode(handle, (node) =>
+            this.#withDirectory(to, (directory) => {
+              if (directory.names.has(name)) return Errno.EEXIST
+              if (node.kind === 'directory') return Errno.EPERM
+              const change = this.#changing(directory, () => { this.#addName(directory, name, node) })
+              this.#changing(node, () => { node.nlink += 1 }, true)
+              return { attributes: this.#post(node), directory: change }
+            }))
+      ),
+      readdir: call(
+        'readdir',
+        (handle: RemoteHandle, position: { cookie: bigint, cookieVerifier: string, withAttributes: boolean }) =>
+          this.#withDirectory(handle, (directory) => this.#readdir(directory, position))
+      ) as Backend['readdir'],
+      statfs: call(
+        'statfs',
+        () => ({
+          totalBytes: 1n << 40n, freeBytes: 1n << 39n, availableBytes: 1n << 39n, totalFiles: 1000n, freeFiles: 500n,
+          availableFiles: 500n
         })
-        return { count: bytes.length, committed: stability > 0 ? 2 : 0, verifier: this.verifier as WriteVerifier, change }
-      })) as Backend['write'],
-      commit: call('commit', (open) => this.#withNode((open as { handle: RemoteHandle }).handle, (node) => {
-        node.stable = Buffer.from(node.data)
-        return { verifier: this.verifier as WriteVerifier, change: { before: this.#before(node), after: this.#post(node) } }
-      })) as Backend['commit'],
-      create: call('create', (handle: RemoteHandle, name: FileName, how: { kind: string }, attributes: AttributeChanges, credential: Credential) => this.#withDirectory(handle, (directory) => {
-        const present = directory.names.get(name)?.node
-        if (present === undefined) return this.#make(directory, name, this.#newNode('file', attributes.mode ?? 0o644, credential, attributes.gid))
-        if (how.kind !== 'unchecked') return Errno.EEXIST
-        if (present.kind === 'directory') return Errno.EISDIR
-        if (present.kind !== 'file') return Errno.EEXIST
-        if (attributes.sizeBytes !== undefined) this.#changing(present, () => { this.#truncate(present, attributes.sizeBytes ?? 0) })
-        return { ...this.#found(present), directory: { before: this.#before(directory), after: this.#post(directory) } }
-      })) as Backend['create'],
-      mkdir: call('mkdir', (handle: RemoteHandle, name: FileName, attributes: AttributeChanges, credential: Credential) => this.#makeNew(handle, name, () => this.#newNode('directory', attributes.mode ?? 0o755, credential, attributes.gid))) as Backend['mkdir'],
-      symlink: call('symlink', (handle: RemoteHandle, name: FileName, target: string, _attributes: AttributeChanges, credential: Credential) => this.#makeNew(handle, name, () => this.#newNode('symlink', 0o777, credential, undefined, target))) as Backend['symlink'],
-      mknod: call('mknod', (handle: RemoteHandle, name: FileName, node: { kind: FileKind }, attributes: AttributeChanges, credential: Credential) => this.#makeNew(handle, name, () => this.#newNode(node.kind, attributes.mode ?? 0o644, credential))) as Backend['mknod'],
-      remove: call('remove', (handle: RemoteHandle, name: FileName) => this.#withDirectory(handle, (directory) => this.#remove(directory, name, false))),
-      rmdir: call('rmdir', (handle: RemoteHandle, name: FileName) => this.#withDirectory(handle, (directory) => this.#remove(directory, name, true))),
-      rename: call('rename', (from: RemoteHandle, fromName: FileName, to: RemoteHandle, toName: FileName) => this.#withDirectory(from, (source) => this.#withDirectory(to, (target) => this.#rename(source, fromName, target, toName)))),
-      link: call('link', (handle: RemoteHandle, to: RemoteHandle, name: FileName) => this.#withNode(handle, (node) => this.#withDirectory(to, (directory) => {
-        if (directory.names.has(name)) return Errno.EEXIST
-        if (node.kind === 'directory') return Errno.EPERM
-        const change = this.#changing(directory, () => { this.#addName(directory, name, node) })
-        this.#changing(node, () => { node.nlink += 1 }, true)
-        return { attributes: this.#post(node), directory: change }
-      }))),
-      readdir: call('readdir', (handle: RemoteHandle, position: { cookie: bigint, cookieVerifier: string, withAttributes: boolean }) => this.#withDirectory(handle, (directory) => this.#readdir(directory, position))) as Backend['readdir'],
-      statfs: call('statfs', () => ({ totalBytes: 1n << 40n, freeBytes: 1n << 39n, availableBytes: 1n << 39n, totalFiles: 1000n, freeFiles: 500n, availableFiles: 500n }))
+      )
     }
   }
 
@@ -185,9 +293,11 @@ export class MemoryServer {
     const [mtimeSeconds, mtimeNanoseconds] = times(node.mtime)
     const [ctimeSeconds, ctimeNanoseconds] = times(node.ctime)
     return {
-      kind: node.kind, mode: node.mode, nlink: node.nlink, uid: node.uid, gid: node.gid, sizeBytes: node.data.length, usedBytes: node.data.length,
+      kind: node.kind, mode: node.mode, nlink: node.nlink, uid: node.uid, gid: node.gid, sizeBytes: node.data.length,
+      usedBytes: node.data.length,
       rdevMajor: node.rdevMajor, rdevMinor: node.rdevMinor, fsid: 1n, fileid: node.fileid,
-      atimeSeconds, atimeNanoseconds, mtimeSeconds, mtimeNanoseconds, ctimeSeconds, ctimeNanoseconds, change: this.#token(node)
+      atimeSeconds, atimeNanoseconds, mtimeSeconds, mtimeNanoseconds, ctimeSeconds, ctimeNanoseconds,
+      change: this.#token(node)
     }
   }
 
@@ -271,8 +381,10 @@ export class MemoryServer {
     this.#lastFileid += 1n
     const now = this.#now()
     const node: Node = {
-      fileid: this.#lastFileid, handle: `handle${this.#lastFileid}` as RemoteHandle, kind, mode, uid: credential.uid, gid: gid ?? credential.gid,
-      nlink: kind === 'directory' ? 2 : 1, data: Buffer.from(target), stable: Buffer.from(target), names: new Map(), target,
+      fileid: this.#lastFileid, handle: `handle${this.#lastFileid}` as RemoteHandle, kind, mode, uid: credential.uid,
+      gid: gid ?? credential.gid,
+      nlink: kind === 'directory' ? 2 : 1, data: Buffer.from(target), stable: Buffer.from(target), names: new Map(),
+      target,
       atime: now, mtime: now, ctime: now, rdevMajor: 0, rdevMinor: 0
     }
     this.#nodes.set(node.handle, node)
@@ -284,7 +396,9 @@ export class MemoryServer {
     return this.#time - this.#time % this.clockStep
   }
 
-  #token (node: Node): ChangeToken { return (node.ctime << 64n ^ node.mtime << 20n ^ BigInt(node.data.length)) as ChangeToken }
+  #token (node: Node): ChangeToken {
+    return (node.ctime << 64n ^ node.mtime << 20n ^ BigInt(node.data.length)) as ChangeToken
+  }
   #before (node: Node): ChangeToken | undefined { return this.givesBefore ? this.#token(node) : undefined }
   #post (node: Node): Attributes | undefined { return this.givesAttributes ? this.attributesOf(node) : undefined }
   #found (node: Node): Found { return { handle: node.handle, attributes: this.#post(node) } }
@@ -328,14 +442,22 @@ export class MemoryServer {
       if (changes.mode !== undefined) node.mode = changes.mode
       if (changes.uid !== undefined) node.uid = changes.uid
       if (changes.gid !== undefined) node.gid = changes.gid
-      if (changes.mtime !== undefined && changes.mtime !== 'server') node.mtime = BigInt(changes.mtime.seconds) * second + BigInt(changes.mtime.nanoseconds)
-      if (changes.atime !== undefined && changes.atime !== 'server') node.atime = BigInt(changes.atime.seconds) * second + BigInt(changes.atime.nanoseconds)
+      if (changes.mtime !== undefined && changes.mtime !== 'server') {
+        node.mtime = BigInt(changes.mtime.seconds) * second + BigInt(changes.mtime.nanoseconds)
+      }
+      if (changes.atime !== undefined && changes.atime !== 'server') {
+        node.atime = BigInt(changes.atime.seconds) * second + BigInt(changes.atime.nanoseconds)
+      }
     }, !isData)
   }
 
   #granted (node: Node, credential: Credential): number {
     if (!this.enforcesModes || credential.uid === 0) return 63
-    const shift = credential.uid === node.uid ? 6 : credential.gid === node.gid || credential.groups.includes(node.gid) ? 3 : 0
+    const shift = credential.uid === node.uid
+      ? 6
+      : credential.gid === node.gid || credential.groups.includes(node.gid)
+      ? 3
+      : 0
     const bits = (node.mode >> shift) & 7
     return ((bits & 4) === 0 ? 0 : 1) | ((bits & 2) === 0 ? 0 : 4 | 8 | 16) | ((bits & 1) === 0 ? 0 : 2 | 32)
   }
@@ -351,7 +473,10 @@ export class MemoryServer {
   }
 
   #makeNew (handle: RemoteHandle, name: FileName, make: () => Node): Made | Errno {
-    return this.#withDirectory(handle, (directory) => directory.names.has(name) ? Errno.EEXIST : this.#make(directory, name, make()))
+    return this.#withDirectory(
+      handle,
+      (directory) => directory.names.has(name) ? Errno.EEXIST : this.#make(directory, name, make())
+    )
   }
 
   #make (directory: Node, name: FileName, node: Node): Made {
@@ -379,8 +504,15 @@ export class MemoryServer {
     const moved = source.names.get(fromName)?.node
     if (moved === undefined) return Errno.ENOENT
     const replaced = target.names.get(toName)?.node
-    if (replaced === moved) return { from: { before: this.#before(source), after: this.#post(source) }, to: { before: this.#before(target), after: this.#post(target) } }
-    for (let at: Node | undefined = target; at !== undefined; at = this.#folderOf(at)) if (at === moved) return Errno.EINVAL
+    if (replaced === moved) {
+      return {
+        from: { before: this.#before(source), after: this.#post(source) },
+        to: { before: this.#before(target), after: this.#post(target) }
+      }
+    }
+    for (let at: Node | undefined = target; at !== undefined; at = this.#folderOf(at)) {
+      if (at === moved) return Errno.EINVAL
+    }
     if (replaced !== undefined) {
       if (moved.kind === 'directory' && replaced.kind !== 'directory') return Errno.ENOTDIR
       if (moved.kind !== 'directory' && replaced.kind === 'directory') return Errno.EISDIR
@@ -398,11 +530,15 @@ export class MemoryServer {
     this.#changing(moved, () => undefined, true)
     this.#changing(source, () => undefined)
     if (source !== target) this.#changing(target, () => undefined)
-    return { from: { before: beforeFrom, after: this.#post(source) }, to: { before: beforeTo, after: this.#post(target) } }
+    return {
+      from: { before: beforeFrom, after: this.#post(source) }, to: { before: beforeTo, after: this.#post(target) }
+    }
   }
 
   #folderOf (node: Node): Node | undefined {
-    for (const other of this.#nodes.values()) for (const { node: child } of other.names.values()) if (child === node) return other
+    for (const other of this.#nodes.values()) {
+      for (const { node: child } of other.names.values()) if (child === node) return other
+    }
     return undefined
   }
 
@@ -414,6 +550,9 @@ export class MemoryServer {
       attributes: position.withAttributes ? this.#post(node) : undefined,
       handle: position.withAttributes ? node.handle : undefined
     }))
-    return { entries, eof: all.length <= this.pageEntries, cookieVerifier: this.cookieVerifier, directory: this.#post(directory) }
+    return {
+      entries, eof: all.length <= this.pageEntries, cookieVerifier: this.cookieVerifier,
+      directory: this.#post(directory)
+    }
   }
 }

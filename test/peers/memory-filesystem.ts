@@ -1,16 +1,35 @@
 /**
  * A file system in memory behind `FilesystemOperations`, for tests and benchmarks of the FUSE side.
  *
- * Owns a small POSIX: enough for every operation to do what its name says. Counts what the kernel holds (lookups, handles), and can be
- * told to keep calls waiting (`gate`). Knows no caches, no NFS, no device.
+ * Owns a small POSIX: enough for every operation to do what its name says. Counts what the kernel holds (lookups,
+ * handles), and can be told to keep calls waiting (`gate`). Knows no caches, no NFS, no device.
  */
 import { toFileName } from '../../agent/base/brands.ts'
 import type { FileName } from '../../agent/base/brands.ts'
 import { Errno } from '../../agent/base/errno.ts'
 import type { MaybePromise } from '../../agent/base/maybe-promise.ts'
-import type { AttributeChanges, Attributes, ChangeToken, FileKind, FilesystemStatistics } from '../../agent/fs/backend.ts'
+import type {
+  AttributeChanges,
+  Attributes,
+  ChangeToken,
+  FileKind,
+  FilesystemStatistics
+} from '../../agent/fs/backend.ts'
 import { rootNodeid } from '../../agent/fs/operations.ts'
-import type { Caller, Entry, FileData, FilesystemOperations, HandleId, ListingSink, NodeAttributes, NoEntry, Nodeid, Opened, OpenFlags, RenameFlags } from '../../agent/fs/operations.ts'
+import type {
+  Caller,
+  Entry,
+  FileData,
+  FilesystemOperations,
+  HandleId,
+  ListingSink,
+  NodeAttributes,
+  NoEntry,
+  Nodeid,
+  Opened,
+  OpenFlags,
+  RenameFlags
+} from '../../agent/fs/operations.ts'
 
 const second = 1_000_000_000n
 const nowNanoseconds = (): bigint => BigInt(Date.now()) * 1_000_000n
@@ -99,7 +118,12 @@ export class MemoryFilesystem implements FilesystemOperations {
     this.#touch(inode)
   }
 
-  #make (kind: FileKind, mode: number, parent: Inode | undefined, owner: { readonly uid: number, readonly gid: number }): Inode {
+  #make (
+    kind: FileKind,
+    mode: number,
+    parent: Inode | undefined,
+    owner: { readonly uid: number, readonly gid: number }
+  ): Inode {
     const now = nowNanoseconds()
     const inode: Inode = {
       nodeid: this.#nextNodeid++,
@@ -164,7 +188,9 @@ export class MemoryFilesystem implements FilesystemOperations {
 
   #entry (inode: Inode): Entry {
     const ttl = this.options.ttlMs ?? 0
-    return { nodeid: inode.nodeid, generation: 0, attributes: this.#attributes(inode), attributesTtlMs: ttl, entryTtlMs: ttl }
+    return {
+      nodeid: inode.nodeid, generation: 0, attributes: this.#attributes(inode), attributesTtlMs: ttl, entryTtlMs: ttl
+    }
   }
 
   #gated<T> (call: GatedCall, answer: () => T): MaybePromise<T> {
@@ -200,7 +226,9 @@ export class MemoryFilesystem implements FilesystemOperations {
     return this.#gated('lookup', () => {
       const inode = this.#inode(parent).entries.get(name)
       if (inode !== undefined) return this.#entry(inode)
-      return this.options.negativeTtlMs === undefined ? Errno.ENOENT : { nodeid: 0, entryTtlMs: this.options.negativeTtlMs }
+      return this.options.negativeTtlMs === undefined
+        ? Errno.ENOENT
+        : { nodeid: 0, entryTtlMs: this.options.negativeTtlMs }
     })
   }
 
@@ -229,7 +257,8 @@ export class MemoryFilesystem implements FilesystemOperations {
       inode.data.copy(data, 0, 0, Math.min(changes.sizeBytes, inode.sizeBytes))
       this.overwrite(inode, data)
     }
-    const nanoseconds = (time: NonNullable<AttributeChanges['atime']>): bigint => time === 'server' ? nowNanoseconds() : BigInt(time.seconds) * second + BigInt(time.nanoseconds)
+    const nanoseconds = (time: NonNullable<AttributeChanges['atime']>): bigint =>
+      time === 'server' ? nowNanoseconds() : BigInt(time.seconds) * second + BigInt(time.nanoseconds)
     if (changes.atime !== undefined) inode.atime = nanoseconds(changes.atime)
     if (changes.mtime !== undefined) inode.mtime = nanoseconds(changes.mtime)
     // As every server: a change of owner takes the set-id bits away.
@@ -247,7 +276,12 @@ export class MemoryFilesystem implements FilesystemOperations {
     return this.#entry(inode)
   }
 
-  mknod (parent: Nodeid, name: FileName, node: Parameters<FilesystemOperations['mknod']>[2], caller: Caller): Entry | Errno {
+  mknod (
+    parent: Nodeid,
+    name: FileName,
+    node: Parameters<FilesystemOperations['mknod']>[2],
+    caller: Caller
+  ): Entry | Errno {
     const inode = this.#add(parent, name, node.kind, node.mode, caller)
     if (typeof inode === 'number') return inode
     inode.major = node.major
@@ -308,7 +342,14 @@ export class MemoryFilesystem implements FilesystemOperations {
     })
   }
 
-  create (parent: Nodeid, name: FileName, mode: number, exclusive: boolean, flags: OpenFlags, caller: Caller): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno> {
+  create (
+    parent: Nodeid,
+    name: FileName,
+    mode: number,
+    exclusive: boolean,
+    flags: OpenFlags,
+    caller: Caller
+  ): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno> {
     this.lastFlags.push(flags)
     return this.#gated('create', () => {
       const known = this.#inode(parent).entries.get(name)
@@ -373,9 +414,14 @@ export class MemoryFilesystem implements FilesystemOperations {
   releasedir (handle: HandleId): void { this.handles.delete(handle) }
 
   statfs (): FilesystemStatistics & { readonly nameBytesMax: number, readonly blockBytes: number } {
-    return { totalBytes: 1n << 40n, freeBytes: 1n << 39n, availableBytes: 1n << 38n, totalFiles: 1000n, freeFiles: 900n, availableFiles: 800n, nameBytesMax: 255, blockBytes: 4096 }
+    return {
+      totalBytes: 1n << 40n, freeBytes: 1n << 39n, availableBytes: 1n << 38n, totalFiles: 1000n, freeFiles: 900n,
+      availableFiles: 800n, nameBytesMax: 255, blockBytes: 4096
+    }
   }
 
   access (): undefined { return undefined }
-  drain (): Promise<{ readonly lostBytes: number, readonly files: readonly string[] }> { return Promise.resolve({ lostBytes: 0, files: [] }) }
+  drain (): Promise<{ readonly lostBytes: number, readonly files: readonly string[] }> {
+    return Promise.resolve({ lostBytes: 0, files: [] })
+  }
 }

@@ -8,7 +8,9 @@ import process from 'node:process'
 import { areProgramsBuilt } from '../../scripts/kubernetes/programs.ts'
 
 /** Where Debian puts programs that are not in every user's PATH. */
-const programFolders = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'].filter((folder) => folder !== '')
+const programFolders = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/usr/bin', '/sbin', '/bin'].filter(
+  (folder) => folder !== ''
+)
 
 /** Absolute path of an executable, or undefined. */
 export function findProgram (name: string): string | undefined {
@@ -28,7 +30,8 @@ export const vmFolder = path.resolve('build/vm')
 /** Where scripts/setup puts it. */
 export const csiSanity = path.resolve('build/tools/csi-sanity-v5.6.0')
 
-/** The service manager, where Debian has it and where it looks for itself, and its command: to be carried into a virtual machine, not to be run here. */
+/** The service manager, where Debian has it and where it looks for itself, and its command: to be carried into a
+ * virtual machine, not to be run here. */
 export const systemdPrograms = ['/lib/systemd/systemd', '/usr/bin/systemctl'] as const
 
 function canOpen (file: string): boolean {
@@ -43,7 +46,8 @@ function canOpen (file: string): boolean {
 const probes = {
   root: () => process.geteuid?.() === 0 ? undefined : 'needs root',
   fuse: () => canOpen('/dev/fuse') ? undefined : 'needs /dev/fuse',
-  ganesha: () => findProgram('ganesha.nfsd') === undefined ? 'needs nfs-ganesha (apt: nfs-ganesha nfs-ganesha-vfs)' : undefined,
+  ganesha: () =>
+    findProgram('ganesha.nfsd') === undefined ? 'needs nfs-ganesha (apt: nfs-ganesha nfs-ganesha-vfs)' : undefined,
   libnfs: () => findProgram('nfs-ls') === undefined ? 'needs nfs-ls (apt: libnfs-utils)' : undefined,
   runc: () => findProgram('runc') === undefined ? 'needs runc (apt: runc)' : undefined,
   dbench: () => findProgram('dbench') === undefined ? 'needs dbench' : undefined,
@@ -51,12 +55,17 @@ const probes = {
   fio: () => findProgram('fio') === undefined ? 'needs fio' : undefined,
   csiSanity: () => !existsSync(csiSanity) ? 'needs csi-sanity (scripts/setup tools)' : undefined,
   chromium: () => findProgram('chromium') === undefined ? 'needs chromium (apt: chromium)' : undefined,
-  qemu: () => ['qemu-system-x86_64', 'busybox', 'cpio'].every((name) => findProgram(name) !== undefined) && existsSync(path.join(vmFolder, 'kernel/boot'))
-    ? undefined
-    : 'needs qemu-system-x86, busybox-static, cpio and a kernel for it (scripts/setup vm)',
+  qemu: () =>
+    ['qemu-system-x86_64', 'busybox', 'cpio'].every((name) => findProgram(name) !== undefined) &&
+      existsSync(path.join(vmFolder, 'kernel/boot'))
+      ? undefined
+      : 'needs qemu-system-x86, busybox-static, cpio and a kernel for it (scripts/setup vm)',
   systemd: () => systemdPrograms.every((file) => existsSync(file)) ? undefined : 'needs systemd (apt: systemd)',
   kubernetes: () => areProgramsBuilt() ? undefined : 'needs Kubernetes (scripts/setup kubernetes)',
-  containerd: () => ['etcd', 'containerd', 'busybox', 'openssl'].every((name) => findProgram(name) !== undefined) ? undefined : 'needs etcd and containerd (apt: etcd-server containerd busybox-static openssl)',
+  containerd: () =>
+    ['etcd', 'containerd', 'busybox', 'openssl'].every((name) => findProgram(name) !== undefined)
+      ? undefined
+      : 'needs etcd and containerd (apt: etcd-server containerd busybox-static openssl)',
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 

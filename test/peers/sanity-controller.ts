@@ -1,8 +1,9 @@
 /**
- * A controller for csi-sanity to ask for volumes: each is a folder of an exported one, described as a PersistentVolume would be.
+ * A controller for csi-sanity to ask for volumes: each is a folder of an exported one, described as a PersistentVolume
+ * would be.
  *
- * Owns those folders, its socket, and as much of the Controller service as csi-sanity calls before it tests a node. It stands in for what
- * an administrator does by hand and says nothing about the driver.
+ * Owns those folders, its socket, and as much of the Controller service as csi-sanity calls before it tests a node. It
+ * stands in for what an administrator does by hand and says nothing about the driver.
  */
 import { mkdirSync, rmSync } from 'node:fs'
 import path from 'node:path'
@@ -17,16 +18,28 @@ const method = (name: string): object => ({ requestType: `${name}Request`, respo
 
 /** Names and numbers of csi.proto; fields that nobody here reads are left out, as protobuf allows. */
 const descriptors: object = {
-  nested: { csi: { nested: { v1: { nested: {
-    CreateVolumeRequest: { fields: { name: text(1), parameters: map(4) } },
-    Volume: { fields: { volumeId: text(2), volumeContext: map(3) } },
-    CreateVolumeResponse: { fields: { volume: { id: 1, type: 'Volume' } } },
-    DeleteVolumeRequest: { fields: { volumeId: text(1) } },
-    DeleteVolumeResponse: { fields: {} },
-    ControllerGetCapabilitiesRequest: { fields: {} },
-    ControllerGetCapabilitiesResponse: { fields: {} },
-    Controller: { methods: Object.fromEntries(['CreateVolume', 'DeleteVolume', 'ControllerGetCapabilities'].map((name) => [name, method(name)])) }
-  } } } } }
+  nested: {
+    csi: {
+      nested: {
+        v1: {
+          nested: {
+            CreateVolumeRequest: { fields: { name: text(1), parameters: map(4) } },
+            Volume: { fields: { volumeId: text(2), volumeContext: map(3) } },
+            CreateVolumeResponse: { fields: { volume: { id: 1, type: 'Volume' } } },
+            DeleteVolumeRequest: { fields: { volumeId: text(1) } },
+            DeleteVolumeResponse: { fields: {} },
+            ControllerGetCapabilitiesRequest: { fields: {} },
+            ControllerGetCapabilitiesResponse: { fields: {} },
+            Controller: {
+              methods: Object.fromEntries(
+                ['CreateVolume', 'DeleteVolume', 'ControllerGetCapabilities'].map((name) => [name, method(name)])
+              )
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 interface CreateRequest { readonly name: string, readonly parameters: Readonly<Record<string, string>> }
@@ -41,7 +54,10 @@ export class SanityController {
   constructor (folder: string) {
     this.#folder = folder
     const controller = fromJSON(descriptors, { defaults: true })['csi.v1.Controller'] as ServiceDefinition
-    const answer = <Request>(give: (request: Request) => object): handleUnaryCall<Request, object> => (call, callback) => { callback(null, give(call.request)) }
+    const answer =
+      <Request>(give: (request: Request) => object): handleUnaryCall<Request, object> => (call, callback) => {
+        callback(null, give(call.request))
+      }
     this.#server.addService(controller, {
       CreateVolume: answer((request: CreateRequest) => this.#create(request)),
       DeleteVolume: answer(({ volumeId }: { volumeId: string }) => {
@@ -65,7 +81,10 @@ export class SanityController {
 
   async listen (socket: string): Promise<void> {
     await new Promise<void>((resolve, reject) => {
-      this.#server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) => { if (error === null) resolve(); else reject(error) })
+      this.#server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) => {
+        if (error === null) resolve()
+        else reject(error)
+      })
     })
   }
 

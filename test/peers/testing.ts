@@ -1,6 +1,7 @@
 /**
  * AVA's `test` for tests that need something of the machine.
- * Owns the skipping: one line with the reason, or a failure when VOLBRIDGE_SKIP_NOTHING=1 (the full run). Does not know the probes.
+ * Owns the skipping: one line with the reason, or a failure when VOLBRIDGE_SKIP_NOTHING=1 (the full run). Does not know
+ * the probes.
  */
 import process from 'node:process'
 import test, { type ExecutionContext } from 'ava'
@@ -13,8 +14,9 @@ export function testNeeding (...needs: readonly Need[]): Declare {
   const reason = missing(...needs)
   return (title, run) => {
     if (reason === undefined) test.serial(title, run)
-    else if (process.env['VOLBRIDGE_SKIP_NOTHING'] === '1') test(title, (t) => { t.fail(reason) })
-    else test.skip(`${title} (${reason})`, run)
+    else if (process.env['VOLBRIDGE_SKIP_NOTHING'] === '1') {
+      test(title, (t) => { t.fail(reason) })
+    } else test.skip(`${title} (${reason})`, run)
   }
 }
 

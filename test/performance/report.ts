@@ -17,18 +17,43 @@ interface EndToEnd {
   /** Command line of the other program. */
   readonly peer?: string
   readonly rows: ReadonlyArray<{
-    readonly title: string, readonly unit: string, readonly ours: number, readonly folder: number, readonly ratio: number, readonly peer?: number
-    readonly p50Us?: number, readonly p99Us?: number, readonly cpuPerWork: number, readonly residentMegabytes: number
+    readonly title: string
+    readonly unit: string
+    readonly ours: number
+    readonly folder: number
+    readonly ratio: number
+    readonly peer?: number
+    readonly p50Us?: number
+    readonly p99Us?: number
+    readonly cpuPerWork: number
+    readonly residentMegabytes: number
   }>
 }
-interface NfsAlone { readonly results: ReadonlyArray<{ readonly title: string, readonly unit: string, readonly own: number, readonly libnfs: number, readonly ratio: number }> }
+interface NfsAlone {
+  readonly results: ReadonlyArray<
+    {
+      readonly title: string
+      readonly unit: string
+      readonly own: number
+      readonly libnfs: number
+      readonly ratio: number
+    }
+  >
+}
 interface Transport {
-  readonly rows: ReadonlyArray<{ readonly what: string, readonly ours: number, readonly theirs: number, readonly ratio: number }>
+  readonly rows: ReadonlyArray<
+    { readonly what: string, readonly ours: number, readonly theirs: number, readonly ratio: number }
+  >
   readonly cpuMicrosecondsPerLookup: { readonly ours: number, readonly theirs: number }
 }
-interface Figures { readonly endtoend: EndToEnd | undefined, readonly nfs: NfsAlone | undefined, readonly transport: Transport | undefined }
+interface Figures {
+  readonly endtoend: EndToEnd | undefined
+  readonly nfs: NfsAlone | undefined
+  readonly transport: Transport | undefined
+}
 
-const machine = `${cpus().length} × ${cpus()[0]?.model ?? 'CPU'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, nfs-ganesha on loopback`
+const machine =
+  `${cpus().length} × ${cpus()[0]?.model ?? 'CPU'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, nfs-ganesha on loopback`
 const whole = (value: number): string => Math.round(value).toLocaleString('en')
 const table = (head: readonly string[], rows: ReadonlyArray<readonly string[]>): string =>
   [head, head.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n')
@@ -43,27 +68,55 @@ function tablesOf ({ endtoend, nfs, transport }: Figures): readonly string[] {
     ]))
   }
   if (nfs !== undefined) {
-    tables.push(table(['NFS client alone, same server', 'volbridge', 'libnfs (C)', 'ratio'],
-      nfs.results.map((row) => [`${row.title}, ${row.unit}`, whole(row.own), whole(row.libnfs), row.ratio.toFixed(2)])))
+    tables.push(
+      table(
+        ['NFS client alone, same server', 'volbridge', 'libnfs (C)', 'ratio'],
+        nfs.results.map((row) => [`${row.title}, ${row.unit}`, whole(row.own), whole(row.libnfs), row.ratio.toFixed(2)])
+      )
+    )
   }
   if (endtoend !== undefined) {
-    const title = `a user's mount, packed binary, median of ${endtoend.rounds}${endtoend.rttMs > 0 ? `, ${endtoend.rttMs} ms round trip` : ''}`
+    const title =
+      `a user's mount, packed binary, median of ${endtoend.rounds}${endtoend.rttMs > 0 ? `, ${endtoend.rttMs} ms round trip` : ''}`
     const { peer } = endtoend
     const other = peer === undefined ? [] : [path.basename(peer.split(' ')[0] ?? '')]
-    tables.push(table([title, 'volbridge', ...other, 'the exported folder itself', 'p50 / p99, µs', 'CPU of the session', 'peak memory, MiB'],
-      endtoend.rows.map((row) => [`${row.title}, ${row.unit}`, whole(row.ours), ...peer === undefined ? [] : [row.peer === undefined ? 'fails' : whole(row.peer)], whole(row.folder),
-        row.p50Us === undefined || row.p99Us === undefined ? '' : `${whole(row.p50Us)} / ${whole(row.p99Us)}`,
-        row.unit === 'MB/s' ? `${row.cpuPerWork.toFixed(2)} s/GB` : `${row.cpuPerWork.toFixed(0)} µs each`, whole(row.residentMegabytes)])))
+    tables.push(
+      table(
+        [
+          title, 'volbridge', ...other, 'the exported folder itself', 'p50 / p99, µs', 'CPU of the session',
+          'peak memory, MiB'
+        ],
+        endtoend.rows.map(
+          (row) => [
+            `${row.title}, ${row.unit}`, whole(row.ours),
+            ...peer === undefined ? [] : [row.peer === undefined ? 'fails' : whole(row.peer)], whole(row.folder),
+            row.p50Us === undefined || row.p99Us === undefined ? '' : `${whole(row.p50Us)} / ${whole(row.p99Us)}`,
+            row.unit === 'MB/s' ? `${row.cpuPerWork.toFixed(2)} s/GB` : `${row.cpuPerWork.toFixed(0)} µs each`,
+            whole(row.residentMegabytes)
+          ]
+        )
+      )
+    )
   }
   return tables
 }
 
 function groupsOf ({ endtoend, nfs, transport }: Figures): readonly Group[] {
-  const group = (title: string, bars: readonly Bar[] | undefined): readonly Group[] => bars === undefined ? [] : [{ title, bars }]
+  const group = (title: string, bars: readonly Bar[] | undefined): readonly Group[] =>
+    bars === undefined ? [] : [{ title, bars }]
   return [
-    ...group('FUSE alone; fuse-native = 1', transport?.rows.map(({ what, ours, ratio }) => ({ name: what, value: ours, unit: '', ratio }))),
-    ...group('NFS client alone; libnfs = 1', nfs?.results.map(({ title, own, unit, ratio }) => ({ name: title, value: own, unit, ratio }))),
-    ...group('a user’s mount; the exported folder itself = 1', endtoend?.rows.map(({ title, ours, unit, ratio }) => ({ name: title, value: ours, unit, ratio })))
+    ...group(
+      'FUSE alone; fuse-native = 1',
+      transport?.rows.map(({ what, ours, ratio }) => ({ name: what, value: ours, unit: '', ratio }))
+    ),
+    ...group(
+      'NFS client alone; libnfs = 1',
+      nfs?.results.map(({ title, own, unit, ratio }) => ({ name: title, value: own, unit, ratio }))
+    ),
+    ...group(
+      'a user’s mount; the exported folder itself = 1',
+      endtoend?.rows.map(({ title, ours, unit, ratio }) => ({ name: title, value: ours, unit, ratio }))
+    )
   ]
 }
 
@@ -77,10 +130,13 @@ function withFigures (text: string, section: string): string {
   return `${text.slice(0, from + begin.length)}\n${section}\n${text.slice(to)}`
 }
 
-const { values } = parseArgs({ options: {
-  json: { type: 'string' }, svg: { type: 'string' }, readme: { type: 'string' },
-  endtoend: { type: 'string', default: '' }, nfs: { type: 'string', default: '' }, transport: { type: 'string', default: '' }
-} })
+const { values } = parseArgs({
+  options: {
+    json: { type: 'string' }, svg: { type: 'string' }, readme: { type: 'string' },
+    endtoend: { type: 'string', default: '' }, nfs: { type: 'string', default: '' },
+    transport: { type: 'string', default: '' }
+  }
+})
 const readJson = (file: string): unknown => existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : undefined
 const figures: Figures = {
   endtoend: readJson(values.endtoend) as EndToEnd | undefined,
@@ -88,10 +144,14 @@ const figures: Figures = {
   transport: readJson(values.transport) as Transport | undefined
 }
 const date = new Date().toISOString().slice(0, 10)
-if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ date, machine, node: process.version, ...figures }, null, 2)}\n`)
+if (values.json !== undefined) {
+  writeFileSync(values.json, `${JSON.stringify({ date, machine, node: process.version, ...figures }, null, 2)}\n`)
+}
 if (values.svg !== undefined) writeFileSync(values.svg, drawChart(`volbridge, ${machine}`, groupsOf(figures)))
 if (values.readme !== undefined) {
-  const chart = values.svg === undefined ? [] : [`![the same as a chart](${path.relative(path.dirname(values.readme), values.svg)})`]
+  const chart = values.svg === undefined
+    ? []
+    : [`![the same as a chart](${path.relative(path.dirname(values.readme), values.svg)})`]
   const section = [`${machine}; one run, ${date}.`, ...tablesOf(figures), ...chart].join('\n\n')
   writeFileSync(values.readme, withFigures(readFileSync(values.readme, 'utf8'), section))
 }

@@ -1,13 +1,15 @@
 /**
  * One driver's folder and file on disk: written whole or not at all.
  *
- * Owns the order of writing (a dot name, content, mode, fsync, a trial run, rename, fsync of the folder), what is left of a crash, and
- * telling our file from others'. kubelet's watcher ignores names that begin with a dot and acts on any other at once, and a probe that
- * fails is repeated for ever (k8s flexvolume/probe.go): nothing but a whole driver may ever have a plain name there.
+ * Owns the order of writing (a dot name, content, mode, fsync, a trial run, rename, fsync of the folder), what is left
+ * of a crash, and telling our file from others'. kubelet's watcher ignores names that begin with a dot and acts on any
+ * other at once, and a probe that fails is repeated for ever (k8s flexvolume/probe.go): nothing but a whole driver may
+ * ever have a plain name there.
  */
 import { createHash, randomBytes } from 'node:crypto'
 import {
-  chmodSync, chownSync, closeSync, constants, copyFileSync, fsyncSync, linkSync, lstatSync, mkdirSync, openSync, readSync, readdirSync, renameSync,
+  chmodSync, chownSync, closeSync, constants, copyFileSync, fsyncSync, linkSync, lstatSync, mkdirSync, openSync,
+  readSync, readdirSync, renameSync,
   rmdirSync, statSync, unlinkSync, type Stats
 } from 'node:fs'
 import path from 'node:path'
@@ -57,8 +59,9 @@ function hashOf (file: string): string {
 const isSame = (a: string, b: string): boolean => statSync(a).size === statSync(b).size && hashOf(a) === hashOf(b)
 
 /**
- * `twin` is a driver of ours on the same file system: it gets a second name instead of a second hundred megabytes. The source itself is
- * never linked: whoever may write to it (a download folder's owner, a build) would write to the node's driver.
+ * `twin` is a driver of ours on the same file system: it gets a second name instead of a second hundred megabytes. The
+ * source itself is never linked: whoever may write to it (a download folder's owner, a build) would write to the node's
+ * driver.
  */
 function place (source: string, twin: string | undefined, file: string): Way {
   if (twin !== undefined) {
@@ -115,15 +118,22 @@ export const isOurs = (file: string): boolean => factsOf(file)?.isFile() === tru
 /** @throws VolumeError CONFLICT for what is not ours to replace. */
 function requireOurs (file: string, facts: Stats): void {
   if (facts.isFile() && contains(file, mark)) return
-  throw new VolumeError('CONFLICT', `${file} is another driver's and is not replaced`, { field: '--driver', remedy: 'remove it if nothing uses it, or choose another --driver' })
+  throw new VolumeError('CONFLICT', `${file} is another driver's and is not replaced`, {
+    field: '--driver', remedy: 'remove it if nothing uses it, or choose another --driver'
+  })
 }
 
 function requireFolder (folder: string, facts: Stats): void {
   if (facts.isDirectory()) return
-  throw new VolumeError('CONFLICT', `${folder} is ${facts.isSymbolicLink() ? 'a symbolic link, which kubelet does not follow' : 'no folder'}`, { field: '--driver', remedy: 'remove it' })
+  throw new VolumeError(
+    'CONFLICT',
+    `${folder} is ${facts.isSymbolicLink() ? 'a symbolic link, which kubelet does not follow' : 'no folder'}`,
+    { field: '--driver', remedy: 'remove it' }
+  )
 }
 
-/** A new driver appears with its folder in one rename, an existing one is replaced in one rename; live processes keep the old file. */
+/** A new driver appears with its folder in one rename, an existing one is replaced in one rename; live processes keep
+ * the old file. */
 export function placeDriver (placing: Placing): { readonly deed: Deed, readonly way: Way | undefined } {
   const { source, twin, plugins, driver, tryOut } = placing
   const folder = path.join(plugins, driver.folder)
@@ -134,7 +144,9 @@ export function placeDriver (placing: Placing): { readonly deed: Deed, readonly 
   removeLeftOvers(folder)
   const facts = factsOf(file)
   if (facts !== undefined) requireOurs(file, facts)
-  if (facts !== undefined && (facts.mode & 0o777) === 0o755 && isSame(source, file)) return { deed: 'unchanged', way: undefined }
+  if (facts !== undefined && (facts.mode & 0o777) === 0o755 && isSame(source, file)) {
+    return { deed: 'unchanged', way: undefined }
+  }
   const fresh = path.join(folder, freshName(driver.file, freshSuffix))
   try {
     const way = place(source, twin, fresh)
@@ -165,7 +177,8 @@ function placeNewFolder ({ source, twin, plugins, driver, tryOut }: Placing, fol
   }
 }
 
-/** False when there was none. The folder vanishes from kubelet's sight in one rename before anything in it is deleted. */
+/** False when there was none. The folder vanishes from kubelet's sight in one rename before anything in it is
+ * deleted. */
 export function removeDriver (plugins: string, driver: DriverName): boolean {
   const folder = path.join(plugins, driver.folder)
   const folderFacts = factsOf(folder)
@@ -175,7 +188,11 @@ export function removeDriver (plugins: string, driver: DriverName): boolean {
   if (facts !== undefined) requireOurs(path.join(folder, driver.file), facts)
   const others = readdirSync(folder).filter((name) => name !== driver.file && !ownNames.test(name))
   if (others.length > 0) {
-    throw new VolumeError('CONFLICT', `${folder} holds ${others.slice(0, 5).join(', ')}, which is not ours and is not deleted`, { field: '--driver', remedy: 'remove that first' })
+    throw new VolumeError(
+      'CONFLICT',
+      `${folder} holds ${others.slice(0, 5).join(', ')}, which is not ours and is not deleted`,
+      { field: '--driver', remedy: 'remove that first' }
+    )
   }
   const gone = path.join(plugins, freshName(driver.folder, goneSuffix))
   renameSync(folder, gone)

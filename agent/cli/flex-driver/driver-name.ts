@@ -16,7 +16,8 @@ export interface DriverName {
 
 export const defaultDriver = 'volbridge.io/volbridge'
 
-/** The driver beside another, for `client=kernel`: it has told kubelet not to ask for statistics (flex/personality.ts). */
+/** The driver beside another, for `client=kernel`: it has told kubelet not to ask for statistics
+ * (flex/personality.ts). */
 export const kernelDriverOf = (name: string): string => name.endsWith('-kernel') ? name : `${name}-kernel`
 
 const part = '[A-Za-z0-9](?:[-._A-Za-z0-9]{0,61}[A-Za-z0-9])?'

@@ -1,7 +1,8 @@
 /**
  * The oldest node this binary runs on: kernel and C libraries.
  *
- * Owns the floor and how it is told from a node's files, also those of a node whose root folder is only mounted here. Does not know doctor.
+ * Owns the floor and how it is told from a node's files, also those of a node whose root folder is only mounted here.
+ * Does not know doctor.
  */
 import { closeSync, existsSync, openSync, readSync, readdirSync } from 'node:fs'
 import { arch, release } from 'node:os'
@@ -57,13 +58,18 @@ const hasMusl = (root: string): boolean => {
 
 /** What of the floor a node's C libraries do not reach, as sentences. */
 export function libraryProblems (root: string): readonly string[] {
-  const needs = [['libc.so.6', `GLIBC_${glibcFloor}`, `glibc ${glibcFloor}`], ['libstdc++.so.6', `GLIBCXX_${libstdcxxFloor}`, `libstdc++ with GLIBCXX_${libstdcxxFloor} (GCC 5)`]] as const
+  const needs = [['libc.so.6', `GLIBC_${glibcFloor}`, `glibc ${glibcFloor}`], [
+    'libstdc++.so.6', `GLIBCXX_${libstdcxxFloor}`, `libstdc++ with GLIBCXX_${libstdcxxFloor} (GCC 5)`
+  ]] as const
   return needs.flatMap(([name, version, floor]) => {
     const file = findLibrary(root, name)
     if (file !== undefined) return contains(file, `\0${version}\0`) ? [] : [`${file} is older than ${floor}`]
     if (hasMusl(root)) return [`there is no ${name}: this distribution has musl instead of glibc`]
-    // Where libraries lie elsewhere (NixOS) their absence says nothing, except of the C++ library, which small systems do without.
-    return name === 'libstdc++.so.6' && findLibrary(root, 'libc.so.6') !== undefined ? [`there is no ${name}; install libstdc++`] : []
+    // Where libraries lie elsewhere (NixOS) their absence says nothing, except of the C++ library, which small systems
+    // do without.
+    return name === 'libstdc++.so.6' && findLibrary(root, 'libc.so.6') !== undefined
+      ? [`there is no ${name}; install libstdc++`]
+      : []
   })
 }
 
@@ -73,6 +79,7 @@ export function requireFloor (root: string): void {
   const problems = [...kernel, ...libraryProblems(root)]
   if (problems.length === 0) return
   throw new VolumeError('UNSUPPORTED', `this node is below what volbridge needs: ${problems.join('; ')}`, {
-    remedy: `Linux ${kernelFloor.join('.')}, glibc ${glibcFloor} and GCC 5's libstdc++ or newer are needed; on older nodes use the kernel's NFS client with an in-tree volume`
+    remedy:
+      `Linux ${kernelFloor.join('.')}, glibc ${glibcFloor} and GCC 5's libstdc++ or newer are needed; on older nodes use the kernel's NFS client with an in-tree volume`
   })
 }

@@ -1,7 +1,8 @@
 /**
  * Paths of a node seen from a container that has the node's root folder mounted somewhere.
  *
- * Owns following symbolic links as the node would: an absolute one begins at the node's root, not at ours. Does not know what is looked for.
+ * Owns following symbolic links as the node would: an absolute one begins at the node's root, not at ours. Does not
+ * know what is looked for.
  */
 import { readlinkSync } from 'node:fs'
 import { VolumeError } from '../../base/errors.ts'
@@ -20,7 +21,8 @@ function linkTarget (file: string): string | undefined {
 
 const partsOf = (path: string): string[] => path.split('/').filter((part) => part !== '' && part !== '.')
 
-/** `path` of the node as this process reaches it. `root` is where the node's `/` is here: `/` itself, or for instance `/host`. */
+/** `path` of the node as this process reaches it. `root` is where the node's `/` is here: `/` itself, or for instance
+ * `/host`. */
 export function onHost (root: string, path: string): string {
   if (root === '/') return path
   const rest = partsOf(path)
@@ -36,7 +38,9 @@ export function onHost (root: string, path: string): string {
       done.push(part)
       continue
     }
-    if (++links > linksMax) throw new VolumeError('INVALID', `${path}: too many symbolic links below ${root}`, { field: '--host-root' })
+    if (++links > linksMax) {
+      throw new VolumeError('INVALID', `${path}: too many symbolic links below ${root}`, { field: '--host-root' })
+    }
     if (target.startsWith('/')) done = []
     rest.unshift(...partsOf(target))
   }

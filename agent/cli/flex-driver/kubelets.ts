@@ -1,8 +1,9 @@
 /**
  * The kubelets that run on a node, and the plugin folder each was told.
  *
- * Owns reading their arguments and configuration files: `--volume-plugin-dir` first, then `volumePluginDir` of `--config-dir` and
- * `--config`, as kubelet itself ranks them (k8s cmd/kubelet/app/server.go). Does not know what is installed there. Starts nothing.
+ * Owns reading their arguments and configuration files: `--volume-plugin-dir` first, then `volumePluginDir` of
+ * `--config-dir` and `--config`, as kubelet itself ranks them (k8s cmd/kubelet/app/server.go). Does not know what is
+ * installed there. Starts nothing.
  */
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import path from 'node:path'
@@ -87,7 +88,9 @@ class View {
 function fromConfiguration (args: readonly string[], view: View): Found | undefined {
   const folder = flagOf(args, 'config-dir')
   // Later drop-ins override earlier ones, and all of them the file.
-  const dropIns = folder === undefined ? [] : view.list(folder).filter((name) => name.endsWith('.conf')).map((name) => path.posix.join(folder, name)).reverse()
+  const dropIns = folder === undefined
+    ? []
+    : view.list(folder).filter((name) => name.endsWith('.conf')).map((name) => path.posix.join(folder, name)).reverse()
   const file = flagOf(args, 'config')
   for (const candidate of [...dropIns, ...file === undefined ? [] : [file]]) {
     const value = topLevelString(view.read(candidate) ?? '', 'volumePluginDir')
@@ -98,9 +101,18 @@ function fromConfiguration (args: readonly string[], view: View): Found | undefi
 
 /** k3s and RKE2 take kubelet's arguments as `--kubelet-arg` and from their own configuration file. */
 function rancherArguments (args: readonly string[], view: View): string[] {
-  const given = args.flatMap((arg, at) => arg === '--kubelet-arg' ? [args[at + 1] ?? ''] : arg.startsWith('--kubelet-arg=') ? [arg.slice('--kubelet-arg='.length)] : [])
-  const text = ['/etc/rancher/k3s/config.yaml', '/etc/rancher/rke2/config.yaml'].map((file) => view.read(file) ?? '').join('\n')
-  const written = [...text.matchAll(/["'\s]((?:volume-plugin-dir|config|config-dir|root-dir)=[^"'\s]+)/g)].map(([, argument = '']) => argument)
+  const given = args.flatMap((arg, at) =>
+    arg === '--kubelet-arg'
+      ? [args[at + 1] ?? '']
+      : arg.startsWith('--kubelet-arg=')
+      ? [arg.slice('--kubelet-arg='.length)]
+      : []
+  )
+  const text = ['/etc/rancher/k3s/config.yaml', '/etc/rancher/rke2/config.yaml'].map((file) => view.read(file) ?? '')
+    .join('\n')
+  const written = [...text.matchAll(/["'\s]((?:volume-plugin-dir|config|config-dir|root-dir)=[^"'\s]+)/g)].map(
+    ([, argument = '']) => argument
+  )
   return [...written, ...given].map((argument) => `--${argument}`)
 }
 
@@ -111,7 +123,10 @@ interface Shape {
 
 const own: Found = { value: defaultPluginDir, reason: 'kubelet\'s default' }
 const plain: Shape = { args: (argv) => argv.slice(1), fallback: own }
-const rancher: Shape = { args: (argv, view) => rancherArguments(argv, view), fallback: { value: rancherPluginDir, reason: 'the default of k3s' } }
+const rancher: Shape = {
+  args: (argv, view) => rancherArguments(argv, view),
+  fallback: { value: rancherPluginDir, reason: 'the default of k3s' }
+}
 const microk8s: Shape = {
   args: (argv, view) => (view.read(flagOf(argv, 'kubelet-args-file') ?? '') ?? '').split(/\s+/), fallback: own
 }
@@ -131,14 +146,17 @@ function factsOf (root: string, proc: string, pid: number, argv: readonly string
   const view = new View(root, proc, pid)
   const args = shape.args(argv, view)
   const flag = flagOf(args, 'volume-plugin-dir')
-  const { value, reason } = flag === undefined || flag === '' ? fromConfiguration(args, view) ?? shape.fallback : { value: flag, reason: '--volume-plugin-dir' }
+  const { value, reason } = flag === undefined || flag === ''
+    ? fromConfiguration(args, view) ?? shape.fallback
+    : { value: flag, reason: '--volume-plugin-dir' }
   return {
     pid, pluginDir: path.posix.normalize(value).replace(/(?<=.)\/$/, ''), reason: `${reason} of process ${pid}`,
     program: path.posix.basename(argv[0] ?? ''), rootDir: flagOf(args, 'root-dir') ?? '/var/lib/kubelet'
   }
 }
 
-/** Every kubelet of the node. In a container this needs the node's /proc: `hostPID: true`, or the node's root with its mounts. */
+/** Every kubelet of the node. In a container this needs the node's /proc: `hostPID: true`, or the node's root with its
+ * mounts. */
 export function findKubelets (root: string): readonly KubeletFacts[] {
   const proc = root === '/' || !existsSync(`${root}/proc/1`) ? '/proc' : `${root}/proc`
   return readdirSync(proc).filter((name) => /^\d+$/.test(name)).flatMap((name) => {

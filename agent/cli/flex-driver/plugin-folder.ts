@@ -1,8 +1,8 @@
 /**
  * Which folder kubelet looks into for Flex drivers.
  *
- * Owns the order of evidence: what was asked for, a running kubelet, places known of distributions. Does not guess: two candidates and no
- * kubelet to ask are an error that says so.
+ * Owns the order of evidence: what was asked for, a running kubelet, places known of distributions. Does not guess: two
+ * candidates and no kubelet to ask are an error that says so.
  */
 import { existsSync } from 'node:fs'
 import { parseAbsolutePath } from '../../base/brands.ts'
@@ -33,18 +33,32 @@ export const knownPluginDirs: ReadonlyMap<string, string> = new Map([
 const remedy = 'give kubelet\'s --volume-plugin-dir (or volumePluginDir of its configuration) with --plugin-dir'
 
 /** @throws VolumeError NOT_FOUND or CONFLICT when there is no one answer. */
-export function choosePluginFolder (root: string, asked: string | undefined, kubelets: readonly KubeletFacts[] = findKubelets(root)): PluginFolder {
+export function choosePluginFolder (
+  root: string,
+  asked: string | undefined,
+  kubelets: readonly KubeletFacts[] = findKubelets(root)
+): PluginFolder {
   if (asked !== undefined) return { path: parseAbsolutePath(asked, '--plugin-dir'), reason: '--plugin-dir' }
   const told = [...new Map(kubelets.map(({ pluginDir, reason }) => [pluginDir, { path: pluginDir, reason }])).values()]
   const found = told.length > 0
     ? told
-    : [...knownPluginDirs].filter(([dir]) => existsSync(onHost(root, dir))).map(([dir, who]) => ({ path: dir, reason: `it exists (${who}); no kubelet runs that could be asked` }))
+    : [...knownPluginDirs].filter(([dir]) => existsSync(onHost(root, dir))).map(([dir, who]) => ({
+      path: dir, reason: `it exists (${who}); no kubelet runs that could be asked`
+    }))
   const [only, second] = found
   if (only === undefined) {
-    throw new VolumeError('NOT_FOUND', 'plugin folder: no kubelet runs on this node and none of the known folders exists', { field: '--plugin-dir', remedy })
+    throw new VolumeError(
+      'NOT_FOUND',
+      'plugin folder: no kubelet runs on this node and none of the known folders exists',
+      { field: '--plugin-dir', remedy }
+    )
   }
   if (second !== undefined) {
-    throw new VolumeError('CONFLICT', `plugin folder: there are several: ${found.map(({ path, reason }) => `${path} (${reason})`).join(', ')}`, { field: '--plugin-dir', remedy })
+    throw new VolumeError(
+      'CONFLICT',
+      `plugin folder: there are several: ${found.map(({ path, reason }) => `${path} (${reason})`).join(', ')}`,
+      { field: '--plugin-dir', remedy }
+    )
   }
   return only
 }

@@ -55,7 +55,7 @@ class AuthorityFront extends Duplex {
 }
 
 /**
- * Accepts whatever a client takes for the authority of a unix socket: kubelets before 1.26 and some tools send its raw path, which
- * Node's HTTP/2 refuses before any JavaScript runs, and no option relaxes that.
+ * Accepts whatever a client takes for the authority of a unix socket: kubelets before 1.26 and some tools send its raw
+ * path, which Node's HTTP/2 refuses before any JavaScript runs, and no option relaxes that.
  */
 export const acceptAnyAuthority = (connection: Duplex): Duplex => new AuthorityFront(connection)

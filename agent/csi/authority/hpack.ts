@@ -1,10 +1,11 @@
 /**
  * Header blocks of HTTP/2 (RFC 7541): decoded with the sender's dynamic table, encoded without using one.
  *
- * Owns the tables and the bounds. Does not know frames or what a header means. Names and values are latin1: one character is one byte.
+ * Owns the tables and the bounds. Does not know frames or what a header means. Names and values are latin1: one
+ * character is one byte.
  *
- * What we send refers to nothing and adds nothing: the receiver's dynamic table stays empty, so the two tables cannot drift apart
- * whatever is rewritten between them. It costs a few hundred bytes a call on a socket inside one machine.
+ * What we send refers to nothing and adds nothing: the receiver's dynamic table stays empty, so the two tables cannot
+ * drift apart whatever is rewritten between them. It costs a few hundred bytes a call on a socket inside one machine.
  */
 import { WireError } from '../../base/errors.ts'
 import { decodeHuffman } from './huffman.ts'
@@ -17,26 +18,34 @@ export interface HeaderField {
 }
 
 export interface HeaderBlock {
-  /** New sizes of the dynamic table, at the block's beginning. Passed on: a receiver that reduced its own size waits for one. */
+  /** New sizes of the dynamic table, at the block's beginning. Passed on: a receiver that reduced its own size waits
+   * for one. */
   readonly tableSizes: readonly number[]
   readonly fields: readonly HeaderField[]
 }
 
 /** What our HTTP/2 server announces: SETTINGS_HEADER_TABLE_SIZE is left at its default. */
 export const tableBytesMax = 4096
-/** Names, values and 32 bytes a field (RFC 9113 section 6.5.2). Node's HTTP/2 takes no more; one byte of a block may stand for 4 KiB. */
+/** Names, values and 32 bytes a field (RFC 9113 section 6.5.2). Node's HTTP/2 takes no more; one byte of a block may
+ * stand for 4 KiB. */
 export const headerListBytesMax = 65_536
 /** RFC 7541 section 4.1. */
 const entryOverheadBytes = 32
 
 /** Appendix A; the position is the index. A name without "=" has an empty value. */
 const staticTable = [
-  '', ':authority', ':method=GET', ':method=POST', ':path=/', ':path=/index.html', ':scheme=http', ':scheme=https', ':status=200', ':status=204',
-  ':status=206', ':status=304', ':status=400', ':status=404', ':status=500', 'accept-charset', 'accept-encoding=gzip, deflate', 'accept-language',
-  'accept-ranges', 'accept', 'access-control-allow-origin', 'age', 'allow', 'authorization', 'cache-control', 'content-disposition',
-  'content-encoding', 'content-language', 'content-length', 'content-location', 'content-range', 'content-type', 'cookie', 'date', 'etag', 'expect',
-  'expires', 'from', 'host', 'if-match', 'if-modified-since', 'if-none-match', 'if-range', 'if-unmodified-since', 'last-modified', 'link',
-  'location', 'max-forwards', 'proxy-authenticate', 'proxy-authorization', 'range', 'referer', 'refresh', 'retry-after', 'server', 'set-cookie',
+  '', ':authority', ':method=GET', ':method=POST', ':path=/', ':path=/index.html', ':scheme=http', ':scheme=https',
+  ':status=200', ':status=204',
+  ':status=206', ':status=304', ':status=400', ':status=404', ':status=500', 'accept-charset',
+  'accept-encoding=gzip, deflate', 'accept-language',
+  'accept-ranges', 'accept', 'access-control-allow-origin', 'age', 'allow', 'authorization', 'cache-control',
+  'content-disposition',
+  'content-encoding', 'content-language', 'content-length', 'content-location', 'content-range', 'content-type',
+  'cookie', 'date', 'etag', 'expect',
+  'expires', 'from', 'host', 'if-match', 'if-modified-since', 'if-none-match', 'if-range', 'if-unmodified-since',
+  'last-modified', 'link',
+  'location', 'max-forwards', 'proxy-authenticate', 'proxy-authorization', 'range', 'referer', 'refresh', 'retry-after',
+  'server', 'set-cookie',
   'strict-transport-security', 'transfer-encoding', 'user-agent', 'vary', 'via', 'www-authenticate'
 ].map((entry) => {
   const [name = '', value = ''] = entry.split('=')
@@ -67,7 +76,7 @@ class BlockReader {
     let value = this.peek() & mask
     this.#at++
     if (value < mask) return value
-    for (let shift = 0; ; shift += 7) {
+    for (let shift = 0;; shift += 7) {
       const byte = this.peek()
       this.#at++
       if (shift > 21) throw new WireError('OVERLONG', 'HPACK: an integer is too large')
@@ -108,7 +117,9 @@ export class HpackDecoder {
       }
       const field = this.#field(reader)
       listBytes += bytesOf(field)
-      if (listBytes > headerListBytesMax) throw new WireError('OVERLONG', `HPACK: more than ${headerListBytesMax} bytes of headers`)
+      if (listBytes > headerListBytesMax) {
+        throw new WireError('OVERLONG', `HPACK: more than ${headerListBytesMax} bytes of headers`)
+      }
       fields.push(field)
     }
     return { tableSizes, fields }
@@ -141,7 +152,9 @@ export class HpackDecoder {
   }
 
   #resize (bytesMax: number): number {
-    if (bytesMax > tableBytesMax) throw new WireError('INVALID', `HPACK: a table of ${bytesMax} bytes, and ${tableBytesMax} were offered`)
+    if (bytesMax > tableBytesMax) {
+      throw new WireError('INVALID', `HPACK: a table of ${bytesMax} bytes, and ${tableBytesMax} were offered`)
+    }
     this.#bytesMax = bytesMax
     this.#evict()
     return bytesMax
@@ -149,7 +162,9 @@ export class HpackDecoder {
 
   #evict (): void {
     let count = 0
-    for (; this.#bytes > this.#bytesMax; count++) this.#bytes -= bytesOf(this.#entries[count] ?? { name: '', value: '' })
+    for (; this.#bytes > this.#bytesMax; count++) {
+      this.#bytes -= bytesOf(this.#entries[count] ?? { name: '', value: '' })
+    }
     // At most 128 entries fit (4096 / 32).
     this.#entries.splice(0, count)
   }
@@ -164,12 +179,15 @@ function encodeInteger (value: number, prefixBits: number, flags: number): numbe
   return [...bytes, rest]
 }
 
-const encodeString = (text: string): Buffer => Buffer.concat([Buffer.from(encodeInteger(text.length, 7, 0)), Buffer.from(text, 'latin1')])
+const encodeString = (text: string): Buffer =>
+  Buffer.concat([Buffer.from(encodeInteger(text.length, 7, 0)), Buffer.from(text, 'latin1')])
 
 /** Literals without indexing (section 6.2.2), or never indexed where the sender said so (6.2.3). */
 export function encodeBlock ({ tableSizes, fields }: HeaderBlock): Buffer {
   return Buffer.concat([
     Buffer.from(tableSizes.flatMap((bytes) => encodeInteger(bytes, 5, 0x20))),
-    ...fields.flatMap(({ name, value, neverIndexed }) => [Buffer.of(neverIndexed ? 0x10 : 0), encodeString(name), encodeString(value)])
+    ...fields.flatMap(
+      ({ name, value, neverIndexed }) => [Buffer.of(neverIndexed ? 0x10 : 0), encodeString(name), encodeString(value)]
+    )
   ])
 }

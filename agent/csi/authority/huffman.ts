@@ -1,5 +1,6 @@
 /**
- * The Huffman code of HPACK, RFC 7541 section 5.2 and appendix B: bytes → text, and nothing back (we send plain strings).
+ * The Huffman code of HPACK, RFC 7541 section 5.2 and appendix B: bytes → text, and nothing back (we send plain
+ * strings).
  *
  * Owns the code. It is canonical (within one length, codes rise with the symbol), so the lengths say everything.
  * Does not know headers. Text here is latin1: one character is one byte.
@@ -8,14 +9,19 @@ import { WireError } from '../../base/errors.ts'
 
 /** Bits of the code of each byte; the 257th symbol, EOS, has 30. */
 const codeLengths = [
-  13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
+  13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28,
+  28, 28, 28,
   6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10,
   13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6,
   15, 5, 6, 5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5, 6, 7, 6, 5, 5, 6, 7, 7, 7, 7, 7, 15, 11, 14, 13, 28,
-  20, 22, 20, 20, 22, 22, 22, 23, 22, 23, 23, 23, 23, 23, 24, 23, 24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24,
-  22, 21, 20, 22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23,
-  26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25, 19, 21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28, 27, 27, 27,
-  20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
+  20, 22, 20, 20, 22, 22, 22, 23, 22, 23, 23, 23, 23, 23, 24, 23, 24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22,
+  23, 23, 24,
+  22, 21, 20, 22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23,
+  22, 22, 23,
+  26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25, 19, 21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28,
+  27, 27, 27,
+  20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27,
+  27, 27, 26,
   30
 ]
 const endOfString = 256
@@ -47,7 +53,9 @@ export function decodeHuffman (coded: Buffer): string {
       const { first, symbols } = lengths[bits] ?? { first: 0, symbols: [] }
       const symbol = symbols[code - first]
       if (symbol === undefined && bits < longestBits) continue
-      if (symbol === undefined || symbol === endOfString) throw new WireError('INVALID', 'HPACK: end of string inside a Huffman string')
+      if (symbol === undefined || symbol === endOfString) {
+        throw new WireError('INVALID', 'HPACK: end of string inside a Huffman string')
+      }
       text.push(symbol)
       code = 0
       bits = 0

@@ -1,8 +1,9 @@
 /**
  * What a client sends over HTTP/2 (RFC 9113), with `localhost` as `:authority` of every request.
  *
- * Owns the frames of one connection in one direction: header blocks are put together, rewritten and cut anew; everything else goes
- * through untouched. Does not know sockets or streams' states: what is wrong beyond frames and header blocks is the server's to say.
+ * Owns the frames of one connection in one direction: header blocks are put together, rewritten and cut anew;
+ * everything else goes through untouched. Does not know sockets or streams' states: what is wrong beyond frames and
+ * header blocks is the server's to say.
  */
 import { WireError } from '../../base/errors.ts'
 import { HpackDecoder, encodeBlock, headerListBytesMax } from './hpack.ts'
@@ -53,8 +54,10 @@ function encodeHead ({ length, type, flags, stream }: FrameHead): Buffer {
   return head
 }
 
-const decodeHead = (head: Buffer): FrameHead =>
-  ({ length: head.readUIntBE(0, 3), type: head.readUInt8(3), flags: head.readUInt8(4), stream: head.readUInt32BE(5) & 0x7fffffff })
+const decodeHead = (head: Buffer): FrameHead => ({
+  length: head.readUIntBE(0, 3), type: head.readUInt8(3), flags: head.readUInt8(4),
+  stream: head.readUInt32BE(5) & 0x7fffffff
+})
 
 /** The whole block as HEADERS and as many CONTINUATIONs as it needs, without padding. */
 function encodeFrames ({ stream, flags: given, priority }: OpenBlock, block: HeaderBlock): Buffer[] {
@@ -64,7 +67,12 @@ function encodeFrames ({ stream, flags: given, priority }: OpenBlock, block: Hea
     const part = payload.subarray(at, at + frameBytesMax)
     const kept = at === 0 ? given & (flags.END_STREAM | flags.PRIORITY) : 0
     const last = at + frameBytesMax >= payload.length ? flags.END_HEADERS : 0
-    frames.push(encodeHead({ length: part.length, type: at === 0 ? frameTypes.HEADERS : frameTypes.CONTINUATION, flags: kept | last, stream }), part)
+    frames.push(
+      encodeHead({
+        length: part.length, type: at === 0 ? frameTypes.HEADERS : frameTypes.CONTINUATION, flags: kept | last, stream
+      }),
+      part
+    )
   }
   return frames
 }
@@ -84,7 +92,8 @@ export class AuthorityRewriter {
   #payload = Buffer.alloc(0)
   #open: OpenBlock | undefined
 
-  /** What to pass on for these bytes. @throws WireError when they are no HTTP/2; then the connection is to be closed. */
+  /** What to pass on for these bytes. @throws WireError when they are no HTTP/2; then the connection is to be
+   * closed. */
   push (chunk: Buffer): Buffer {
     const out: Buffer[] = []
     for (let at = 0; at < chunk.length;) at += this.#eat[this.#phase](chunk.subarray(at), out)
@@ -94,7 +103,9 @@ export class AuthorityRewriter {
   readonly #eat = {
     preface: (bytes, out) => {
       const part = bytes.subarray(0, preface.length - this.#prefaceBytes)
-      if (preface.compare(part, 0, part.length, this.#prefaceBytes, this.#prefaceBytes + part.length) !== 0) throw new WireError('INVALID', 'no HTTP/2 preface')
+      if (preface.compare(part, 0, part.length, this.#prefaceBytes, this.#prefaceBytes + part.length) !== 0) {
+        throw new WireError('INVALID', 'no HTTP/2 preface')
+      }
       out.push(part)
       this.#prefaceBytes += part.length
       if (this.#prefaceBytes === preface.length) this.#phase = 'head'
@@ -125,7 +136,9 @@ export class AuthorityRewriter {
     this.#headBytes = 0
     this.#frame = frame
     this.#left = frame.length
-    if ((frame.type === frameTypes.CONTINUATION) !== (this.#open !== undefined)) throw new WireError('INVALID', 'a header block is interrupted, or continued without a beginning')
+    if ((frame.type === frameTypes.CONTINUATION) !== (this.#open !== undefined)) {
+      throw new WireError('INVALID', 'a header block is interrupted, or continued without a beginning')
+    }
     if (frame.type === frameTypes.PUSH_PROMISE) throw new WireError('INVALID', 'a client that pushes')
     if (frame.type !== frameTypes.HEADERS && frame.type !== frameTypes.CONTINUATION) {
       out.push(Buffer.from(this.#head))
@@ -133,7 +146,9 @@ export class AuthorityRewriter {
       return
     }
     if (frame.length > frameBytesMax) throw new WireError('OVERLONG', `a frame of ${frame.length} bytes`)
-    if (frame.stream === 0 || (this.#open !== undefined && this.#open.stream !== frame.stream)) throw new WireError('INVALID', 'headers on a wrong stream')
+    if (frame.stream === 0 || (this.#open !== undefined && this.#open.stream !== frame.stream)) {
+      throw new WireError('INVALID', 'headers on a wrong stream')
+    }
     this.#payload = Buffer.alloc(frame.length)
     this.#phase = 'payload'
     if (frame.length === 0) this.#take(out)
@@ -159,15 +174,22 @@ export class AuthorityRewriter {
     const padding = isPadded ? this.#payload[0] : 0
     const fragmentAt = start + ((given & flags.PRIORITY) === 0 ? 0 : priorityBytes)
     const end = this.#payload.length - (padding ?? 0)
-    if (padding === undefined || end < fragmentAt) throw new WireError('INVALID', 'a HEADERS frame shorter than its padding')
+    if (padding === undefined || end < fragmentAt) {
+      throw new WireError('INVALID', 'a HEADERS frame shorter than its padding')
+    }
     const fragment = this.#payload.subarray(fragmentAt, end)
-    return { stream, flags: given, priority: this.#payload.subarray(start, fragmentAt), fragments: [fragment], bytes: fragment.length, continuations: 0 }
+    return {
+      stream, flags: given, priority: this.#payload.subarray(start, fragmentAt), fragments: [fragment],
+      bytes: fragment.length, continuations: 0
+    }
   }
 
   #extend (block: OpenBlock, fragment: Buffer): void {
     block.fragments.push(fragment)
     block.bytes += fragment.length
     block.continuations++
-    if (block.bytes > headerListBytesMax || block.continuations > continuationsMax) throw new WireError('OVERLONG', 'a header block without end')
+    if (block.bytes > headerListBytesMax || block.continuations > continuationsMax) {
+      throw new WireError('OVERLONG', 'a header block without end')
+    }
   }
 }

@@ -35,13 +35,20 @@ export function require (condition: boolean, otherwise: string): asserts conditi
   if (!condition) throw new Refusal(otherwise)
 }
 
-const shown = ({ kind, exitCode, signal, output }: Outcome): string => `${kind}, exit ${exitCode ?? signal ?? '?'}: ${JSON.stringify(output.slice(0, 500))}`
+const shown = ({ kind, exitCode, signal, output }: Outcome): string =>
+  `${kind}, exit ${exitCode ?? signal ?? '?'}: ${JSON.stringify(output.slice(0, 500))}`
 
 /** Whatever the answer is: one JSON value, exit code 0 (else kubelet logs the arguments with their secrets), an end. */
 export function requireMannered (outcome: Outcome, what: string): void {
   require(outcome.answer !== undefined && outcome.kind !== 'hang', `${what}: ${shown(outcome)}`)
-  require(outcome.exitCode === 0, `${what}: exit code ${outcome.exitCode ?? outcome.signal ?? '?'} makes kubelet log the arguments`)
-  require(['Success', 'Failure', 'Not supported'].includes(outcome.answer.status), `${what}: kubelet knows no status ${JSON.stringify(outcome.answer.status)}`)
+  require(
+    outcome.exitCode === 0,
+    `${what}: exit code ${outcome.exitCode ?? outcome.signal ?? '?'} makes kubelet log the arguments`
+  )
+  require(
+    ['Success', 'Failure', 'Not supported'].includes(outcome.answer.status),
+    `${what}: kubelet knows no status ${JSON.stringify(outcome.answer.status)}`
+  )
 }
 
 export function requireSuccess (outcome: Outcome | string, what: string): void {

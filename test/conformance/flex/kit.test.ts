@@ -1,4 +1,5 @@
-/** The packed binary under the conformance kit, with a real NFS server; and the kit itself, on drivers that are wrong on purpose. */
+/** The packed binary under the conformance kit, with a real NFS server; and the kit itself, on drivers that are wrong
+ * on purpose. */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -21,11 +22,14 @@ test.before(async () => {
   server = await Ganesha.start()
   node = new TestNode()
   const plugins = node.makeFolder('plugins')
-  const install = async (folder: string): Promise<void> => { await shell(`${binary} flex-install --plugin-dir ${folder}`) }
+  const install = async (folder: string): Promise<void> => {
+    await shell(`${binary} flex-install --plugin-dir ${folder}`)
+  }
   await install(plugins)
   const options = { server: server.host, share: server.folder, mountOptions: server.mountOptions }
   kit = {
-    driver: path.join(plugins, 'volbridge.io~volbridge/volbridge'), folder: path.join(node.folder, 'kit'), options, install,
+    driver: path.join(plugins, 'volbridge.io~volbridge/volbridge'), folder: path.join(node.folder, 'kit'), options,
+    install,
     failing: { ...options, share: '/not/exported' },
     env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime, PATH: '/usr/bin:/bin' }
   }
@@ -50,12 +54,26 @@ check('after all cases no mount and no session is left', async (t) => {
 
 /** What each is wrong in, and the case that must say so. */
 const wrongDrivers = {
-  'prints a warning beside the JSON': ['echo warning >&2; echo \'{"status":"Success","capabilities":{}}\'', 'init is one JSON in an empty environment', /not one JSON/],
-  'states no capabilities': ['echo \'{"status":"Success"}\'', 'init succeeds and states all five', /capability attach is not stated/],
-  'exits 1 with its Failure': ['echo \'{"status":"Failure","message":"no"}\'; exit 1', 'options that cannot be', /exit code 1 makes kubelet log/],
-  'writes success in lower case': ['echo \'{"status":"success"}\'', 'unmount of what is not mounted', /kubelet knows no status "success"/],
-  'repeats the options in its message': ['printf \'{"status":"Failure","message":"bad: %s"}\' "$(echo "$3" | tr -d \'"\\\\\')"', 'options that cannot be', /holds the secret/],
-  'deletes what it finds': ['rm -rf "$2"/*; echo \'{"status":"Success"}\'', 'unmount of what is not mounted', /ENOENT|deleted data/],
+  'prints a warning beside the JSON': [
+    'echo warning >&2; echo \'{"status":"Success","capabilities":{}}\'', 'init is one JSON in an empty environment',
+    /not one JSON/
+  ],
+  'states no capabilities': [
+    'echo \'{"status":"Success"}\'', 'init succeeds and states all five', /capability attach is not stated/
+  ],
+  'exits 1 with its Failure': [
+    'echo \'{"status":"Failure","message":"no"}\'; exit 1', 'options that cannot be', /exit code 1 makes kubelet log/
+  ],
+  'writes success in lower case': [
+    'echo \'{"status":"success"}\'', 'unmount of what is not mounted', /kubelet knows no status "success"/
+  ],
+  'repeats the options in its message': [
+    'printf \'{"status":"Failure","message":"bad: %s"}\' "$(echo "$3" | tr -d \'"\\\\\')"', 'options that cannot be',
+    /holds the secret/
+  ],
+  'deletes what it finds': [
+    'rm -rf "$2"/*; echo \'{"status":"Success"}\'', 'unmount of what is not mounted', /ENOENT|deleted data/
+  ],
   'takes any target': ['echo \'{"status":"Success"}\'', 'a target that cannot be', /mount at a file: success/]
 } as const satisfies Record<string, readonly [string, string, RegExp]>
 
@@ -82,9 +100,15 @@ test.serial('the kit runs from a copy of its folder alone, and tells passed, fai
   try {
     await shell(`cp -r ${import.meta.dirname} ${folder}/kit && rm ${folder}/kit/kit.test.ts && mkdir ${folder}/a~b`)
     writeFileSync(path.join(folder, 'a~b/b'), '#!/bin/sh\necho \'{"status":"Not supported"}\'\n', { mode: 0o755 })
-    const ran = await run(process.execPath, ['--no-warnings', path.join(folder, 'kit/main.ts'), '--driver', path.join(folder, 'a~b/b'), '--folder', path.join(folder, 'run')])
+    const ran = await run(process.execPath, [
+      '--no-warnings', path.join(folder, 'kit/main.ts'), '--driver', path.join(folder, 'a~b/b'), '--folder',
+      path.join(folder, 'run')
+    ])
     t.is(ran.code, 1, ran.stderr)
-    t.regex(ran.stdout, /^failed {2}init succeeds.*[^]*^skipped a pod's volume is mounted.*[^]*\d+ passed, \d+ failed, \d+ skipped\n$/m)
+    t.regex(
+      ran.stdout,
+      /^failed {2}init succeeds.*[^]*^skipped a pod's volume is mounted.*[^]*\d+ passed, \d+ failed, \d+ skipped\n$/m
+    )
     t.is((await run(process.execPath, ['--no-warnings', path.join(folder, 'kit/main.ts')])).code, 2)
   } finally {
     rmSync(folder, { recursive: true })

@@ -33,7 +33,10 @@ export interface Result {
 
 export const allCases: readonly Case[] = [...calls, ...mounting, ...probing]
 
-export async function runCase (each: Case, { driver, folder, env, options, failing, install, crowd = 20 }: KitOptions): Promise<Result> {
+export async function runCase (
+  each: Case,
+  { driver, folder, env, options, failing, install, crowd = 20 }: KitOptions
+): Promise<Result> {
   const { title } = each
   const given = { options, failing, install }
   const missing = each.needs.filter((need) => given[need] === undefined)
@@ -41,12 +44,20 @@ export async function runCase (each: Case, { driver, folder, env, options, faili
   const begun = performance.now()
   mkdirSync(folder, { recursive: true })
   const scratch = mkdtempSync(path.join(folder, 'case-'))
-  const bench: Bench = { plugin: new Plugin(driver, path.join(scratch, 'kubelet'), env), scratch, options, failing, install, crowd }
+  const bench: Bench = {
+    plugin: new Plugin(driver, path.join(scratch, 'kubelet'), env), scratch, options, failing, install, crowd
+  }
   try {
     await each.run(bench)
     rmSync(path.join(scratch, 'kubelet'), { recursive: true, force: true })
     return { title, verdict: 'passed', reason: '', ms: performance.now() - begun }
   } catch (error) {
-    return { title, verdict: 'failed', reason: error instanceof Error ? error.name === 'Refusal' ? error.message : error.stack ?? error.message : String(error), ms: performance.now() - begun }
+    return {
+      title, verdict: 'failed',
+      reason: error instanceof Error
+        ? error.name === 'Refusal' ? error.message : error.stack ?? error.message
+        : String(error),
+      ms: performance.now() - begun
+    }
   }
 }

@@ -1,8 +1,9 @@
 /**
- * kubelet's Flex side, played (Kubernetes 1.32, pkg/volume/flexvolume): driver calls, capabilities, what it remembers, mounter, unmounter.
+ * kubelet's Flex side, played (Kubernetes 1.32, pkg/volume/flexvolume): driver calls, capabilities, what it remembers,
+ * mounter, unmounter.
  *
- * Owns kubelet's manners toward an executable. Knows nothing of any driver, and imports nothing of this project, so that the folder can be
- * copied alone to a node. probe.ts plays the watcher.
+ * Owns kubelet's manners toward an executable. Knows nothing of any driver, and imports nothing of this project, so
+ * that the folder can be copied alone to a node. probe.ts plays the watcher.
  */
 import { spawn } from 'node:child_process'
 import { lstatSync, mkdirSync, readFileSync, rmdirSync } from 'node:fs'
@@ -28,7 +29,9 @@ export interface Outcome {
 }
 
 /** Absent keys, as kubelet fills them in (driver-call.go, defaultCapabilities). */
-const defaultCapabilities = { attach: true, selinuxRelabel: true, supportsMetrics: false, fsGroup: true, requiresFSResize: true }
+const defaultCapabilities = {
+  attach: true, selinuxRelabel: true, supportsMetrics: false, fsGroup: true, requiresFSResize: true
+}
 export type Capabilities = Readonly<Record<keyof typeof defaultCapabilities, boolean>>
 
 /** kubelet itself waits for ever; nobody wants to see that. */
@@ -46,7 +49,9 @@ function parseAnswer (output: string): Answer | undefined {
   try {
     const value: unknown = JSON.parse(output)
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
-    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key.toLowerCase() === 'status' ? 'status' : key, item])) as unknown as Answer
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => [key.toLowerCase() === 'status' ? 'status' : key, item])
+    ) as unknown as Answer
   } catch {
     return undefined
   }
@@ -61,7 +66,11 @@ function verdict (answer: Answer | undefined, exitCode: number | null): Pick<Out
 }
 
 /** Exec, CombinedOutput, one JSON: also a grandchild that keeps the pipe keeps kubelet waiting. */
-export async function call (executable: string, args: readonly string[], { env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, cwd = '/', started = () => undefined }: CallOptions = {}): Promise<Outcome> {
+export async function call (
+  executable: string,
+  args: readonly string[],
+  { env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' }, cwd = '/', started = () => undefined }: CallOptions = {}
+): Promise<Outcome> {
   const begun = performance.now()
   const child = spawn(executable, [...args], { env: { ...env }, cwd, stdio: ['ignore', 'pipe', 'pipe'] })
   const chunks: Buffer[] = []
@@ -76,16 +85,21 @@ export async function call (executable: string, args: readonly string[], { env =
   const output = Buffer.concat(chunks).toString('utf8')
   const answer = parseAnswer(output)
   const hung = ms >= patienceMs
-  return { ...verdict(answer, exitCode), ...hung ? { kind: 'hang' as const } : {}, exitCode, signal, output, answer, ms }
+  return {
+    ...verdict(answer, exitCode), ...hung ? { kind: 'hang' as const } : {}, exitCode, signal, output, answer, ms
+  }
 }
 
-const mountinfo = (): readonly string[][] => readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' '))
-const escaped = (folder: string): string => folder.replaceAll('\\', '\\134').replaceAll(' ', '\\040').replaceAll('\t', '\\011').replaceAll('\n', '\\012')
+const mountinfo = (): readonly string[][] =>
+  readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' '))
+const escaped = (folder: string): string =>
+  folder.replaceAll('\\', '\\134').replaceAll(' ', '\\040').replaceAll('\t', '\\011').replaceAll('\n', '\\012')
 
 /** How many mounts lie at exactly this path, asked of no file system. */
 export const mountsAt = (folder: string): number => mountinfo().filter((fields) => fields[4] === escaped(folder)).length
 /** `major:minor` of the topmost, or undefined. */
-export const deviceAt = (folder: string): string | undefined => mountinfo().findLast((fields) => fields[4] === escaped(folder))?.[2]
+export const deviceAt = (folder: string): string | undefined =>
+  mountinfo().findLast((fields) => fields[4] === escaped(folder))?.[2]
 
 export type Options = Readonly<Record<string, string>>
 export interface PodVolume {
@@ -108,7 +122,11 @@ export function encodeOptions ({ pod, name, options, readOnly = false, fsGroup, 
     'kubernetes.io/readwrite': readOnly ? 'ro' : 'rw',
     'kubernetes.io/serviceAccount.name': 'default',
     ...fsGroup === undefined ? {} : { 'kubernetes.io/mounterArgs.FsGroup': `${fsGroup}` },
-    ...Object.fromEntries(Object.entries(secrets).map(([key, value]) => [`kubernetes.io/secret/${key}`, Buffer.from(value).toString('base64')])),
+    ...Object.fromEntries(
+      Object.entries(secrets).map(
+        ([key, value]) => [`kubernetes.io/secret/${key}`, Buffer.from(value).toString('base64')]
+      )
+    ),
     ...options
   })
 }
@@ -133,13 +151,21 @@ export class Plugin {
   async init (): Promise<Outcome> {
     this.#unsupported.clear()
     const outcome = await this.run('init', [])
-    if (outcome.kind === 'success') this.#capabilities = { ...defaultCapabilities, ...outcome.answer?.capabilities as Partial<Capabilities> }
+    if (outcome.kind === 'success') {
+      this.#capabilities = { ...defaultCapabilities, ...outcome.answer?.capabilities as Partial<Capabilities> }
+    }
     return outcome
   }
 
   async run (command: string, args: readonly string[], options: CallOptions = {}): Promise<Outcome> {
-    if (this.#unsupported.has(command)) return { kind: 'unsupported', exitCode: null, signal: null, output: '', answer: undefined, ms: 0, argumentsLogged: false }
-    const outcome = await call(this.executable, [command, ...args], { ...this.#env === undefined ? {} : { env: this.#env }, ...options })
+    if (this.#unsupported.has(command)) {
+      return {
+        kind: 'unsupported', exitCode: null, signal: null, output: '', answer: undefined, ms: 0, argumentsLogged: false
+      }
+    }
+    const outcome = await call(this.executable, [command, ...args], {
+      ...this.#env === undefined ? {} : { env: this.#env }, ...options
+    })
     if (outcome.kind === 'unsupported') this.#unsupported.add(command)
     return outcome
   }
@@ -151,7 +177,8 @@ export class Plugin {
     return path.join(this.#root, 'pods', `uid-${pod}`, 'volumes', `${vendor}~${driver}`, name)
   }
 
-  /** mounter.go: a folder that is a mount point already is a success without a call; a failed call is followed by rmdir. */
+  /** mounter.go: a folder that is a mount point already is a success without a call; a failed call is followed by
+   * rmdir. */
   async setUp (volume: PodVolume): Promise<Outcome | 'already mounted'> {
     const target = this.target(volume.pod, volume.name)
     if (mountsAt(target) > 0) return 'already mounted'
@@ -161,7 +188,8 @@ export class Plugin {
     return outcome
   }
 
-  /** unmounter.go: skipped without the folder; after a success the folder is removed, which fails when it is mounted or not empty. */
+  /** unmounter.go: skipped without the folder; after a success the folder is removed, which fails when it is mounted or
+   * not empty. */
   async tearDown (pod: string, name: string): Promise<Outcome | 'no folder'> {
     const target = this.target(pod, name)
     if (mountsAt(target) === 0 && lstatSync(target, { throwIfNoEntry: false }) === undefined) return 'no folder'

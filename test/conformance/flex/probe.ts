@@ -1,7 +1,9 @@
 /**
- * kubelet's prober, played (flexvolume/probe.go): every folder at start, then what the watcher of the plugin folder reports.
+ * kubelet's prober, played (flexvolume/probe.go): every folder at start, then what the watcher of the plugin folder
+ * reports.
  *
- * Owns which event leads to which probe, and that a probe that fails stays queued. Does not know who changes the folder.
+ * Owns which event leads to which probe, and that a probe that fails stays queued. Does not know who changes the
+ * folder.
  */
 import { existsSync, lstatSync, readdirSync, watch, type FSWatcher } from 'node:fs'
 import path from 'node:path'
@@ -44,7 +46,9 @@ export class Prober {
     watcher.on('error', () => { watcher.close(); this.#watchers.delete(folder) })
     this.#watchers.set(folder, watcher)
     if (folder !== this.#folder) return
-    for (const entry of readdirSync(folder, { withFileTypes: true })) if (entry.isDirectory() && !entry.name.startsWith('.')) this.#watch(path.join(folder, entry.name))
+    for (const entry of readdirSync(folder, { withFileTypes: true })) {
+      if (entry.isDirectory() && !entry.name.startsWith('.')) this.#watch(path.join(folder, entry.name))
+    }
   }
 
   /** Dot names are nobody's business; anything else in a driver's folder queues that driver. */
@@ -73,7 +77,8 @@ export class Prober {
       this.#queue.delete(folder)
       if (!existsSync(path.dirname(executable))) continue
       const outcome = await call(executable, ['init']).catch((error: unknown): Outcome => ({
-        kind: 'driver bug', exitCode: null, signal: null, output: String(error), answer: undefined, ms: 0, argumentsLogged: true
+        kind: 'driver bug', exitCode: null, signal: null, output: String(error), answer: undefined, ms: 0,
+        argumentsLogged: true
       }))
       this.#probes.push({ name, outcome })
       if (outcome.kind === 'success') this.#loaded.add(name)

@@ -1,7 +1,7 @@
 /**
- * One file, random calls, and a model of its bytes in memory: write, read, truncate, mmap, fsync, reopen, stat, on a real mount, through
- * the page cache and past it, with a second descriptor, with reboots of the server, and from two mounts in turns. The seed is printed; VOLBRIDGE_SEED repeats a run,
- * VOLBRIDGE_EXERCISE_STEPS makes it longer.
+ * One file, random calls, and a model of its bytes in memory: write, read, truncate, mmap, fsync, reopen, stat, on a
+ * real mount, through the page cache and past it, with a second descriptor, with reboots of the server, and from two
+ * mounts in turns. The seed is printed; VOLBRIDGE_SEED repeats a run, VOLBRIDGE_EXERCISE_STEPS makes it longer.
  */
 import { readFileSync } from 'node:fs'
 import path from 'node:path'
@@ -64,14 +64,23 @@ function show (bytes: Buffer): string {
     const byte = bytes[at] ?? 0
     let same = 1
     while (at + same < bytes.length && bytes[at + same] === byte) same++
-    const one = byte > 32 && byte < 127 && byte !== 37 ? String.fromCharCode(byte) : `%${byte.toString(16).padStart(2, '0')}`
+    const one = byte > 32 && byte < 127 && byte !== 37
+      ? String.fromCharCode(byte)
+      : `%${byte.toString(16).padStart(2, '0')}`
     text += same >= 8 ? `{${same}*${one}}` : one.repeat(same)
     at += same
   }
   return text
 }
 
-interface Shape { readonly bytesMax: number, readonly aligned: boolean, readonly reboots: boolean, readonly inTurns?: boolean, readonly solo?: boolean, readonly flags: readonly string[] }
+interface Shape {
+  readonly bytesMax: number
+  readonly aligned: boolean
+  readonly reboots: boolean
+  readonly inTurns?: boolean
+  readonly solo?: boolean
+  readonly flags: readonly string[]
+}
 
 class Exercise {
   readonly #t: ExecutionContext
@@ -97,7 +106,9 @@ class Exercise {
     const got = await this.#user?.call(line) ?? 'nobody is there'
     const isRight = typeof wanted === 'string' ? got === wanted : wanted.test(got)
     if (!isRight) {
-      this.#t.fail(`${this.#trace.slice(-25).join('\n')}\nwanted ${String(wanted).slice(0, 300)}\ngot    ${got.slice(0, 300)}`)
+      this.#t.fail(
+        `${this.#trace.slice(-25).join('\n')}\nwanted ${String(wanted).slice(0, 300)}\ngot    ${got.slice(0, 300)}`
+      )
       throw new Error('the file and its model disagree')
     }
     return got
@@ -116,7 +127,9 @@ class Exercise {
   #set (offset: number, length: number): string {
     this.#letter = (this.#letter + 1) % 26
     const letter = 97 + this.#letter
-    if (offset + length > this.#model.length) this.#model = Buffer.concat([this.#model, Buffer.alloc(offset + length - this.#model.length)])
+    if (offset + length > this.#model.length) {
+      this.#model = Buffer.concat([this.#model, Buffer.alloc(offset + length - this.#model.length)])
+    }
     this.#model.fill(letter, offset, offset + length)
     return `{${length}*${String.fromCharCode(letter)}}`
   }
@@ -128,7 +141,10 @@ class Exercise {
 
   async #read (): Promise<void> {
     const { offset, length } = this.#place()
-    await this.#call(`pread ${this.#fd} ${length} ${offset}`, show(this.#model.subarray(offset, offset + length)).replace(/^ok$/, 'ok -'))
+    await this.#call(
+      `pread ${this.#fd} ${length} ${offset}`,
+      show(this.#model.subarray(offset, offset + length)).replace(/^ok$/, 'ok -')
+    )
   }
 
   async #truncate (): Promise<void> {
@@ -143,7 +159,10 @@ class Exercise {
     if (this.#model.length === 0) return
     const offset = this.#random(this.#model.length)
     const length = Math.min(this.#model.length - offset, 1 + this.#random(30_000))
-    await this.#call(`mapwrite ${this.#fd} ${offset} ${this.#set(offset, length)}${this.#random(2) === 0 ? ' sync' : ''}`, 'ok')
+    await this.#call(
+      `mapwrite ${this.#fd} ${offset} ${this.#set(offset, length)}${this.#random(2) === 0 ? ' sync' : ''}`,
+      'ok'
+    )
   }
 
   async #mapRead (): Promise<void> {
@@ -182,7 +201,9 @@ class Exercise {
   }
 
   async run (): Promise<void> {
-    await this.#call(`open ${this.#name} CREAT|RDWR 0644`, /^ok \d+$/).then(async (answer) => { await this.#call(`close ${answer.slice(3)}`, 'ok') })
+    await this.#call(`open ${this.#name} CREAT|RDWR 0644`, /^ok \d+$/).then(async (answer) => {
+      await this.#call(`close ${answer.slice(3)}`, 'ok')
+    })
     this.#fds = [await this.#open(), await this.#open()]
     const { aligned, inTurns, reboots } = this.#shape
     for (let step = 0; step < steps; step++) {
@@ -206,14 +227,30 @@ class Exercise {
 
 const shapes: readonly (Shape & { readonly what: string })[] = [
   { what: 'a small file, every byte', bytesMax: 20_000, aligned: false, reboots: false, flags: ['RDWR'] },
-  { what: 'a file of some requests', bytesMax: 3_000_000, aligned: false, reboots: false, flags: ['RDWR', 'RDWR|SYNC'] },
-  { what: 'O_DIRECT beside the page cache', bytesMax: 600_000, aligned: true, reboots: false, flags: ['RDWR', 'RDWR|DIRECT'] },
+  {
+    what: 'a file of some requests', bytesMax: 3_000_000, aligned: false, reboots: false, flags: ['RDWR', 'RDWR|SYNC']
+  },
+  {
+    what: 'O_DIRECT beside the page cache', bytesMax: 600_000, aligned: true, reboots: false,
+    flags: ['RDWR', 'RDWR|DIRECT']
+  },
   { what: 'two mounts in turns', bytesMax: 200_000, aligned: false, reboots: false, inTurns: true, flags: ['RDWR'] },
-  { what: 'two mounts in turns, a server that reboots', bytesMax: 50_000, aligned: false, reboots: true, inTurns: true, flags: ['RDWR'] },
+  {
+    what: 'two mounts in turns, a server that reboots', bytesMax: 50_000, aligned: false, reboots: true, inTurns: true,
+    flags: ['RDWR']
+  },
   { what: 'a server that reboots', bytesMax: 1_000_000, aligned: false, reboots: true, flags: ['RDWR'] },
-  { what: 'a solo writer', bytesMax: 300_000, aligned: false, reboots: false, solo: true, flags: ['RDWR', 'RDWR|SYNC'] },
-  { what: 'a solo writer, O_DIRECT beside the page cache', bytesMax: 600_000, aligned: true, reboots: false, solo: true, flags: ['RDWR', 'RDWR|DIRECT'] },
-  { what: 'a solo writer, a server that reboots', bytesMax: 1_000_000, aligned: false, reboots: true, solo: true, flags: ['RDWR'] }
+  {
+    what: 'a solo writer', bytesMax: 300_000, aligned: false, reboots: false, solo: true, flags: ['RDWR', 'RDWR|SYNC']
+  },
+  {
+    what: 'a solo writer, O_DIRECT beside the page cache', bytesMax: 600_000, aligned: true, reboots: false, solo: true,
+    flags: ['RDWR', 'RDWR|DIRECT']
+  },
+  {
+    what: 'a solo writer, a server that reboots', bytesMax: 1_000_000, aligned: false, reboots: true, solo: true,
+    flags: ['RDWR']
+  }
 ]
 
 for (const shape of shapes) {

@@ -1,13 +1,15 @@
 /**
- * The judge: tables of system calls and what POSIX.1-2017 and the Linux manual pages say they answer, run on any folder.
+ * The judge: tables of system calls and what POSIX.1-2017 and the Linux manual pages say they answer, run on any
+ * folder.
  *
- * Owns the small language of the tables, the users who call, and the comparison. Does not know which file system is judged: the same
- * tables run on a local file system, which shows that the tables themselves are right.
+ * Owns the small language of the tables, the users who call, and the comparison. Does not know which file system is
+ * judged: the same tables run on a local file system, which shows that the tables themselves are right.
  *
- * A line is `USER CALL ARGUMENT… [= ANSWER] [@nfs ANSWER]`, `… : FIELD=VALUE… [@nfs FIELD=VALUE…]` for stat, or `… -> NAME` to keep a descriptor, used as
- * `$NAME`. Without an answer "ok" is expected; `A/B` is one of them. `@nfs` is what a mount says where NFSv3 or the server cannot do better.
- * `@ganesha` is where only that server can't, `@solo` what a mount for one writer says.
- * `note FILE`, `later FILE TIME…` and `kept FILE FIELD…` compare a file with itself. Calls are those of caller.c.
+ * A line is `USER CALL ARGUMENT… [= ANSWER] [@nfs ANSWER]`, `… : FIELD=VALUE… [@nfs FIELD=VALUE…]` for stat, or `… ->
+ * NAME` to keep a descriptor, used as `$NAME`. Without an answer "ok" is expected; `A/B` is one of them. `@nfs` is what
+ * a mount says where NFSv3 or the server cannot do better. `@ganesha` is where only that server can't, `@solo` what a
+ * mount for one writer says. `note FILE`, `later FILE TIME…` and `kept FILE FIELD…` compare a file with itself. Calls
+ * are those of caller.c.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { chmodSync, mkdirSync } from 'node:fs'
@@ -76,14 +78,23 @@ export async function compileCaller (folder: string): Promise<string> {
 }
 
 type Fields = ReadonlyMap<string, string>
-const fieldsOf = (text: string): Fields => new Map(text.split(' ').flatMap((word) => {
-  const at = word.indexOf('=')
-  return at < 0 ? [] : [[word.slice(0, at), word.slice(at + 1)] as const]
-}))
+const fieldsOf = (text: string): Fields =>
+  new Map(
+    text.split(' ').flatMap((word) => {
+      const at = word.indexOf('=')
+      return at < 0 ? [] : [[word.slice(0, at), word.slice(at + 1)] as const]
+    })
+  )
 
-interface Line { readonly call: string, readonly answer: string, readonly fields: string, readonly keepAs: string | undefined }
+interface Line {
+  readonly call: string
+  readonly answer: string
+  readonly fields: string
+  readonly keepAs: string | undefined
+}
 
-/** What is judged: all but `local` have the exceptions `@nfs`; all but `local` and `knfsd` those of the server that the others use, `@ganesha`. */
+/** What is judged: all but `local` have the exceptions `@nfs`; all but `local` and `knfsd` those of the server that the
+ * others use, `@ganesha`. */
 export type Judged = 'local' | 'knfsd' | 'nfs' | 'solo'
 
 function parse (line: string, judged: Judged): Line {
@@ -101,7 +112,8 @@ function parse (line: string, judged: Judged): Line {
 
 /** Only "ok" asked for: any value will do. */
 const isAnswer = (wanted: string, got: string): boolean =>
-  wanted === got || (wanted === 'ok' ? got.startsWith('ok ') : /^[A-Z/]+$/.test(wanted) && wanted.split('/').includes(got))
+  wanted === got ||
+  (wanted === 'ok' ? got.startsWith('ok ') : /^[A-Z/]+$/.test(wanted) && wanted.split('/').includes(got))
 
 export class Judge {
   readonly #program: string
@@ -178,7 +190,9 @@ class CaseRun {
     if (words[0] === 'close') this.#open.delete((words[1] ?? '').slice(1))
     if (!isAnswer(answer, got)) return [`wanted ${answer.slice(0, 200)}, got ${got.slice(0, 200)}`]
     const shown = fieldsOf(got)
-    return [...fieldsOf(fields)].filter(([name, value]) => shown.get(name) !== value).map(([name, value]) => `wanted ${name}=${value}, got ${shown.get(name) ?? 'none'}`)
+    return [...fieldsOf(fields)].filter(([name, value]) => shown.get(name) !== value).map(([name, value]) =>
+      `wanted ${name}=${value}, got ${shown.get(name) ?? 'none'}`
+    )
   }
 
   /** The clock of the judged file system may tick every few milliseconds. */

@@ -1,5 +1,6 @@
 /**
- * The same tables on a share of the Linux kernel's own NFS server. It runs in a virtual machine, slowly: a table is a test.
+ * The same tables on a share of the Linux kernel's own NFS server. It runs in a virtual machine, slowly: a table is a
+ * test.
  */
 import { chmodSync, mkdirSync } from 'node:fs'
 import path from 'node:path'

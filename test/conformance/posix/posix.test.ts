@@ -1,6 +1,6 @@
 /**
- * What POSIX and Linux say each system call answers, judged on a real mount: the packed binary on a real server. The same tables run
- * on the exported folder itself, so a rule that is wrong fails there too.
+ * What POSIX and Linux say each system call answers, judged on a real mount: the packed binary on a real server. The
+ * same tables run on the exported folder itself, so a rule that is wrong fails there too.
  */
 import { chmodSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
@@ -62,8 +62,10 @@ for (const [name, rules] of Object.entries(tables)) {
 
 /** Every call that would change something, after `put f hello`, `mkdir d` and `symlink f s` by root. */
 const changing = [
-  'mkdir x 0755', 'rmdir d', 'open x CREAT|RDWR 0644', 'open f WRONLY', 'open f RDWR', 'open f RDONLY|TRUNC', 'truncate f 0', 'unlink f', 'rename f g',
-  'link f g', 'symlink f x', 'mkfifo p 0644', 'mknod n file 0644', 'chmod f 0600', 'chown f 2001 2001', 'lchown s 2001 2001', 'utimens f 1 2', 'utimesnull f', 'access f w'
+  'mkdir x 0755', 'rmdir d', 'open x CREAT|RDWR 0644', 'open f WRONLY', 'open f RDWR', 'open f RDONLY|TRUNC',
+  'truncate f 0', 'unlink f', 'rename f g',
+  'link f g', 'symlink f x', 'mkfifo p 0644', 'mknod n file 0644', 'chmod f 0600', 'chown f 2001 2001',
+  'lchown s 2001 2001', 'utimens f 1 2', 'utimesnull f', 'access f w'
 ] as const
 
 check('a read-only mount: EROFS for whatever changes something, and reading works', async (t) => {

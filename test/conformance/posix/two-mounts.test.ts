@@ -1,6 +1,7 @@
 /**
- * Close-to-open between two mounts of one share with caches that would last for minutes: what one has closed, the other sees from its
- * next open on, whatever it does first with the descriptor. Both are the packed binary; the server is real.
+ * Close-to-open between two mounts of one share with caches that would last for minutes: what one has closed, the other
+ * sees from its next open on, whatever it does first with the descriptor. Both are the packed binary; the server is
+ * real.
  */
 import path from 'node:path'
 import test from 'ava'
@@ -174,9 +175,14 @@ check('renames over a file that is held open never let another mount find its na
   node.makeFolder('names')
   await node.mount(`${server.host}:${server.folder}`, theirs, `${server.mountOptions},noac,lookupcache=none`)
   // Each round opens what the round before has put there, replaces it, and reads what it still holds.
-  const writing = shell(`cd ${mine} && echo 0 > held && for i in $(seq 150); do exec 3< held; echo $i > next; mv next held; read old <&3; [ $old = $((i - 1)) ]; exec 3<&-; done; echo done`)
-  // Between the kernel's LOOKUP and its GETATTR the file may be gone for good, twice in a row: that is ESTALE, of a name that is there.
-  const looking = shell(`cd ${theirs} && n=0; while [ ! -e ${node.folder}/stop-looking ]; do said=$(LC_ALL=C stat held 2>&1 > /dev/null) || case $said in *'No such file'*) echo missing; exit 1;; esac; n=$((n + 1)); done; echo $n`)
+  const writing = shell(
+    `cd ${mine} && echo 0 > held && for i in $(seq 150); do exec 3< held; echo $i > next; mv next held; read old <&3; [ $old = $((i - 1)) ]; exec 3<&-; done; echo done`
+  )
+  // Between the kernel's LOOKUP and its GETATTR the file may be gone for good, twice in a row: that is ESTALE, of a
+  // name that is there.
+  const looking = shell(
+    `cd ${theirs} && n=0; while [ ! -e ${node.folder}/stop-looking ]; do said=$(LC_ALL=C stat held 2>&1 > /dev/null) || case $said in *'No such file'*) echo missing; exit 1;; esac; n=$((n + 1)); done; echo $n`
+  )
   t.is((await writing).trim(), 'done')
   await shell(`touch ${node.folder}/stop-looking`)
   t.true(Number(await looking) > 10)
@@ -189,7 +195,9 @@ check('a file that another mount changes all the time can always be opened', asy
   let isOver = false
   const changing = (async (): Promise<void> => {
     const fd = /^ok (\d+)/.exec(await writer.call('open busy WRONLY|SYNC 0644'))?.[1]
-    for (let round = 0; !isOver; round++) t.regex(await writer.call(`pwrite ${fd} ${'y'.repeat(round % 9 + 1)} ${round % 50}`), /^ok/)
+    for (let round = 0; !isOver; round++) {
+      t.regex(await writer.call(`pwrite ${fd} ${'y'.repeat(round % 9 + 1)} ${round % 50}`), /^ok/)
+    }
     await writer.call(`close ${fd}`)
   })()
   const refused: string[] = []

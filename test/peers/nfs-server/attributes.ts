@@ -9,7 +9,9 @@ import { NfsFailure } from './status.ts'
 import { toPath, type Found } from './tree.ts'
 
 /** ftype3 by the file type bits of st_mode. */
-const kinds = new Map([[0o100000, 1], [0o040000, 2], [0o060000, 3], [0o020000, 4], [0o120000, 5], [0o140000, 6], [0o010000, 7]])
+const kinds = new Map([[0o100000, 1], [0o040000, 2], [0o060000, 3], [0o020000, 4], [0o120000, 5], [0o140000, 6], [
+  0o010000, 7
+]])
 
 function encodeTime (out: XdrWriter, ns: bigint): void {
   out.uint32(Number(BigInt.asUintN(32, ns / 1_000_000_000n)))

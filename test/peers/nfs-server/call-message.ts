@@ -10,7 +10,9 @@ import type { Credential } from './procedure.ts'
 const recordBytesMax = 4 * 1024 * 1024
 
 /** accept_stat. */
-export const acceptStatus = { SUCCESS: 0, PROG_UNAVAIL: 1, PROG_MISMATCH: 2, PROC_UNAVAIL: 3, GARBAGE_ARGS: 4, SYSTEM_ERR: 5 } as const
+export const acceptStatus = {
+  SUCCESS: 0, PROG_UNAVAIL: 1, PROG_MISMATCH: 2, PROC_UNAVAIL: 3, GARBAGE_ARGS: 4, SYSTEM_ERR: 5
+} as const
 /** auth_stat. */
 export const authStatus = { BADCRED: 1, TOOWEAK: 5 } as const
 

@@ -1,6 +1,7 @@
 /**
  * Procedures that move data: READ, WRITE, COMMIT (RFC 1813 sections 3.3.6, 3.3.7, 3.3.21).
- * Owns their grammar and the stability they promise. File work is asynchronous: a megabyte must not hold up other calls.
+ * Owns their grammar and the stability they promise. File work is asynchronous: a megabyte must not hold up other
+ * calls.
  */
 import { fdatasync, read, write } from 'node:fs'
 import { encodePostOp, encodeWcc } from './attributes.ts'
@@ -10,12 +11,13 @@ import type { Procedure } from './procedure.ts'
 
 type Done = (error: Error | null, bytes?: number) => void
 
-const settle = async (start: (done: Done) => void): Promise<number> => await new Promise((resolve, reject) => {
-  start((error, bytes) => {
-    if (error === null) resolve(bytes ?? 0)
-    else reject(error)
+const settle = async (start: (done: Done) => void): Promise<number> =>
+  await new Promise((resolve, reject) => {
+    start((error, bytes) => {
+      if (error === null) resolve(bytes ?? 0)
+      else reject(error)
+    })
   })
-})
 
 const sync = async (fd: number): Promise<void> => { await settle((done) => { fdatasync(fd, done) }) }
 

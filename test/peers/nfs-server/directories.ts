@@ -1,8 +1,9 @@
 /**
  * READDIR and READDIRPLUS, RFC 1813 sections 3.3.16 and 3.3.17.
  *
- * Owns cookies: the cookie of an entry is a 63-bit hash of its name and entries are listed in its order, so a cookie stays good while others
- * come and go, and uses the bits above 2^53 that a careless client loses. Listings are kept while the folder is unchanged.
+ * Owns cookies: the cookie of an entry is a 63-bit hash of its name and entries are listed in its order, so a cookie
+ * stays good while others come and go, and uses the bits above 2^53 that a careless client loses. Listings are kept
+ * while the folder is unchanged.
  */
 import { createHash } from 'node:crypto'
 import { readdirSync } from 'node:fs'
@@ -30,7 +31,8 @@ const listingsMax = 64
 const listings = new WeakMap<object, Map<string, Listing>>()
 
 /** 1 and 2 belong to `.` and `..`. */
-const cookieOf = (name: string): bigint => (createHash('sha1').update(name, 'latin1').digest().readBigUInt64BE(0) | 4n) & 0x7fff_ffff_ffff_ffffn
+const cookieOf = (name: string): bigint =>
+  (createHash('sha1').update(name, 'latin1').digest().readBigUInt64BE(0) | 4n) & 0x7fff_ffff_ffff_ffffn
 
 function listingOf (call: Call, folder: Found): readonly Listed[] {
   const kept = listings.get(call.tree) ?? new Map<string, Listing>()
@@ -42,7 +44,9 @@ function listingOf (call: Call, folder: Found): readonly Listed[] {
   const entries = names.map((name) => ({ name, cookie: cookieOf(name) })).sort((a, b) => a.cookie < b.cookie ? -1 : 1)
   const all = [{ name: '.', cookie: 1n }, { name: '..', cookie: 2n }, ...entries]
   // A folder that changed within the clock's granularity could change again unseen: such a listing is not kept.
-  if (BigInt(Date.now()) * 1_000_000n - folder.stats.mtimeNs > 20_000_000n) kept.set(key, { changedNs: folder.stats.mtimeNs, entries: all })
+  if (BigInt(Date.now()) * 1_000_000n - folder.stats.mtimeNs > 20_000_000n) {
+    kept.set(key, { changedNs: folder.stats.mtimeNs, entries: all })
+  }
   const oldest = kept.keys().next().value
   if (kept.size > listingsMax && oldest !== undefined) kept.delete(oldest)
   return all

@@ -1,6 +1,6 @@
 /**
- * The programs around NFS: MOUNT v3 (RFC 1813 appendix I) and the portmapper v2 (RFC 1833), which answers with this server's own port.
- * Owns both. There is one export; its name need not be the folder's path.
+ * The programs around NFS: MOUNT v3 (RFC 1813 appendix I) and the portmapper v2 (RFC 1833), which answers with this
+ * server's own port. Owns both. There is one export; its name need not be the folder's path.
  */
 import type { XdrWriter } from '../../../proto/xdr/writer.ts'
 import { fileHandleBytesMax, pathBytesMax, type Procedure } from './procedure.ts'
@@ -15,7 +15,9 @@ export const mountProcedures = {
     failWords: 0,
     run: (input, call) => {
       const path = input.latin1(pathBytesMax).replace(/(?<=.)\/+$/, '')
-      if (path !== call.share && !path.startsWith(call.share === '/' ? '/' : `${call.share}/`)) throw new NfsFailure('NOENT')
+      if (path !== call.share && !path.startsWith(call.share === '/' ? '/' : `${call.share}/`)) {
+        throw new NfsFailure('NOENT')
+      }
       let found = call.tree.find(call.tree.root.handle)
       for (const name of path.slice(call.share.length).split('/').filter((part) => part !== '')) {
         if (name === '..') throw new NfsFailure('ACCES')

@@ -1,11 +1,23 @@
 /**
- * Procedures that change folders: CREATE, MKDIR, SYMLINK, MKNOD, REMOVE, RMDIR, RENAME, LINK (RFC 1813 sections 3.3.8 to 3.3.15).
+ * Procedures that change folders: CREATE, MKDIR, SYMLINK, MKNOD, REMOVE, RMDIR, RENAME, LINK (RFC 1813 sections 3.3.8
+ * to 3.3.15).
  *
- * Owns their grammar and the ownership of what they make: the caller's uid, and the caller's gid or a setgid folder's. Permissions are not
- * enforced; the server acts as the user that runs it.
+ * Owns their grammar and the ownership of what they make: the caller's uid, and the caller's gid or a setgid folder's.
+ * Permissions are not enforced; the server acts as the user that runs it.
  */
 import { execFileSync } from 'node:child_process'
-import { closeSync, lchownSync, linkSync, lstatSync, mkdirSync, openSync, renameSync, rmdirSync, symlinkSync, unlinkSync } from 'node:fs'
+import {
+  closeSync,
+  lchownSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmdirSync,
+  symlinkSync,
+  unlinkSync
+} from 'node:fs'
 import process from 'node:process'
 import type { XdrReader } from '../../../proto/xdr/reader.ts'
 import { applyChange, decodeChange, encodePostOp, encodeWcc, type AttributeChange } from './attributes.ts'
@@ -14,7 +26,9 @@ import { fileHandleBytesMax, pathBytesMax, type Answer, type Call, type Procedur
 import { NfsFailure } from './status.ts'
 import { toPath, type Found } from './tree.ts'
 
-const noChange: AttributeChange = { mode: undefined, uid: undefined, gid: undefined, size: undefined, atime: undefined, mtime: undefined }
+const noChange: AttributeChange = {
+  mode: undefined, uid: undefined, gid: undefined, size: undefined, atime: undefined, mtime: undefined
+}
 
 interface Place {
   readonly parent: Found
@@ -34,15 +48,26 @@ function placeArgument (input: XdrReader, call: Call, dots: 'EXIST' | 'INVAL'): 
 const again = (call: Call, found: Found): Found => call.tree.find(found.object.handle)
 
 /** Gives a new object its owner and attributes and describes it: post_op_fh3, post_op_attr, wcc_data of the folder. */
-function made (call: Call, { parent, name, path }: Place, change: AttributeChange, defaultMode: number | undefined): Answer {
+function made (
+  call: Call,
+  { parent, name, path }: Place,
+  change: AttributeChange,
+  defaultMode: number | undefined
+): Answer {
   const file = toPath(path)
   if (process.geteuid?.() === 0) {
     const isSetgid = (Number(parent.stats.mode) & 0o2000) !== 0
-    lchownSync(file, change.uid ?? call.credential.uid, change.gid ?? (isSetgid ? Number(parent.stats.gid) : call.credential.gid))
+    lchownSync(
+      file,
+      change.uid ?? call.credential.uid,
+      change.gid ?? (isSetgid ? Number(parent.stats.gid) : call.credential.gid)
+    )
   }
   const inherited = (Number(parent.stats.mode) & 0o2000) !== 0 && lstatSync(file).isDirectory() ? 0o2000 : 0
   const mode = change.mode ?? defaultMode
-  applyChange(call.tree.child(parent, name), { ...change, uid: undefined, gid: undefined, mode: mode === undefined ? undefined : mode | inherited })
+  applyChange(call.tree.child(parent, name), {
+    ...change, uid: undefined, gid: undefined, mode: mode === undefined ? undefined : mode | inherited
+  })
   return described(call, parent, name)
 }
 

@@ -1,11 +1,18 @@
 /**
- * Procedures on single objects: GETATTR, SETATTR, LOOKUP, ACCESS, READLINK, FSSTAT, FSINFO, PATHCONF (RFC 1813 section 3.3).
- * Owns their grammar and meaning. Does not know records, programs or scripts.
+ * Procedures on single objects: GETATTR, SETATTR, LOOKUP, ACCESS, READLINK, FSSTAT, FSINFO, PATHCONF (RFC 1813 section
+ * 3.3). Owns their grammar and meaning. Does not know records, programs or scripts.
  */
 import { readlinkSync, statfsSync } from 'node:fs'
 import type { XdrReader } from '../../../proto/xdr/reader.ts'
 import { applyChange, decodeChange, encodeAttributes, encodePostOp, encodeWcc } from './attributes.ts'
-import { fileHandleBytesMax, nameBytesMax, pathBytesMax, type Call, type Credential, type Procedure } from './procedure.ts'
+import {
+  fileHandleBytesMax,
+  nameBytesMax,
+  pathBytesMax,
+  type Call,
+  type Credential,
+  type Procedure
+} from './procedure.ts'
 import { NfsFailure } from './status.ts'
 import { toPath, type Found } from './tree.ts'
 
@@ -35,7 +42,8 @@ function modeRights ({ stats }: Found, { uid, gid, groups }: Credential): number
 function accessRights (found: Found, credential: Credential): number {
   const rights = modeRights(found, credential)
   const isFolder = found.stats.isDirectory()
-  return ((rights & 4) !== 0 ? 1 : 0) | ((rights & 2) !== 0 ? 4 | 8 | (isFolder ? 16 : 0) : 0) | ((rights & 1) !== 0 ? (isFolder ? 2 : 32) : 0)
+  return ((rights & 4) !== 0 ? 1 : 0) | ((rights & 2) !== 0 ? 4 | 8 | (isFolder ? 16 : 0) : 0) |
+    ((rights & 1) !== 0 ? (isFolder ? 2 : 32) : 0)
 }
 
 export const objectProcedures = {
@@ -55,7 +63,9 @@ export const objectProcedures = {
       const found = findArgument(input, call)
       const change = decodeChange(input)
       const guard = input.optional((inner) => [inner.uint32(), inner.uint32()] as const)
-      if (guard !== undefined && BigInt(guard[0]) * 1_000_000_000n + BigInt(guard[1]) !== found.stats.ctimeNs) throw new NfsFailure('NOT_SYNC')
+      if (guard !== undefined && BigInt(guard[0]) * 1_000_000_000n + BigInt(guard[1]) !== found.stats.ctimeNs) {
+        throw new NfsFailure('NOT_SYNC')
+      }
       applyChange(found, change)
       const after = call.tree.find(found.object.handle).stats
       return (out) => { encodeWcc(out, found.stats, after) }
@@ -123,7 +133,9 @@ export const objectProcedures = {
       const { readBytesMax, writeBytesMax, directoryBytesMax } = call.offer
       return (out) => {
         encodePostOp(out, found.stats)
-        for (const size of [readBytesMax, readBytesMax, 4096, writeBytesMax, writeBytesMax, 4096, directoryBytesMax]) out.uint32(size)
+        for (const size of [readBytesMax, readBytesMax, 4096, writeBytesMax, writeBytesMax, 4096, directoryBytesMax]) {
+          out.uint32(size)
+        }
         out.size64(Number.MAX_SAFE_INTEGER)
         // time_delta: a microsecond. FSF3_LINK, SYMLINK, HOMOGENEOUS and CANSETTIME.
         out.uint32(0)

@@ -39,8 +39,8 @@ export type Answer = (out: XdrWriter) => void
 export interface Procedure {
   readonly number: number
   /**
-   * Words of an unsuccessful answer after the status, all zero: "no attributes given" of RFC 1813. nfs-ganesha gives them, so clients are
-   * tested with both manners.
+   * Words of an unsuccessful answer after the status, all zero: "no attributes given" of RFC 1813. nfs-ganesha gives
+   * them, so clients are tested with both manners.
    */
   readonly failWords: number
   /** The answer has no status in front: NULL, and most of MOUNT and the portmapper. */

@@ -16,11 +16,14 @@ export interface ServerProcess {
   close: () => Promise<void>
 }
 
-export async function startServerProcess (options: { folder: string, share?: string, port?: number }): Promise<ServerProcess> {
+export async function startServerProcess (options: { folder: string, share?: string, port?: number }): Promise<
+  ServerProcess
+> {
   const child = spawn(process.execPath, [
     '--no-warnings', path.join(import.meta.dirname, 'main.ts'),
     '--folder', options.folder, '--share', options.share ?? '/export', '--port', String(options.port ?? 0)
-    // In a process group of its own: Ctrl-C ends the client's work first. Without us the IPC channel closes, and it ends as well.
+    // In a process group of its own: Ctrl-C ends the client's work first. Without us the IPC channel closes, and it
+    // ends as well.
   ], { stdio: ['ignore', 'pipe', 'inherit', 'ipc'], detached: true })
   const ended = new Promise<void>((resolve) => { child.once('exit', () => { resolve() }) })
   const { stdout } = child

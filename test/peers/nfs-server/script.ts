@@ -1,8 +1,8 @@
 /**
  * What the server can be told to do wrong.
  *
- * Owns the vocabulary. A script is one function that sees every call before it is executed and may answer with a verdict; whatever it
- * does not mention goes right. Does not know how a verdict is carried out.
+ * Owns the vocabulary. A script is one function that sees every call before it is executed and may answer with a
+ * verdict; whatever it does not mention goes right. Does not know how a verdict is carried out.
  */
 import type { NfsStatus } from './status.ts'
 

@@ -1,15 +1,24 @@
 /**
  * An NFSv3 server over a real folder that can be told to misbehave; also the embedded server of the demo.
  *
- * Owns connections, the life of a call and the carrying out of verdicts. MOUNT, NFS and portmapper answer on one port. A test uses it to see
- * what a client does with a server that is wrong; whether it is right is judged by libnfs, an independent client.
+ * Owns connections, the life of a call and the carrying out of verdicts. MOUNT, NFS and portmapper answer on one port.
+ * A test uses it to see what a client does with a server that is wrong; whether it is right is judged by libnfs, an
+ * independent client.
  */
 import { randomBytes } from 'node:crypto'
 import net, { type AddressInfo } from 'node:net'
 import { pause } from '../../../agent/base/deadline.ts'
 import { WireError } from '../../../agent/base/errors.ts'
 import type { XdrWriter } from '../../../proto/xdr/writer.ts'
-import { acceptedReply, acceptStatus, decodeCall, deniedReply, markRecord, RecordAssembler, type CallMessage } from './call-message.ts'
+import {
+  acceptedReply,
+  acceptStatus,
+  decodeCall,
+  deniedReply,
+  markRecord,
+  RecordAssembler,
+  type CallMessage
+} from './call-message.ts'
 import { dataProcedures } from './data.ts'
 import { directoryProcedures } from './directories.ts'
 import { mountProcedures, portmapProcedures, PROGRAMS } from './mounting.ts'
@@ -45,7 +54,10 @@ const rowsOf = (procedures: Readonly<Record<string, Procedure>>): Program['rows'
   new Map(Object.entries(procedures).map(([name, procedure]) => [procedure.number, [name, procedure]]))
 
 const programs = new Map<number, Program>([
-  [PROGRAMS.NFS, { name: 'NFS', version: 3, rows: rowsOf({ ...objectProcedures, ...dataProcedures, ...nameProcedures, ...directoryProcedures }) }],
+  [PROGRAMS.NFS, {
+    name: 'NFS', version: 3,
+    rows: rowsOf({ ...objectProcedures, ...dataProcedures, ...nameProcedures, ...directoryProcedures })
+  }],
   [PROGRAMS.MOUNT, { name: 'MOUNT', version: 3, rows: rowsOf(mountProcedures) }],
   [PROGRAMS.PORTMAP, { name: 'PORTMAP', version: 2, rows: rowsOf(portmapProcedures) }]
 ])
@@ -82,7 +94,9 @@ export class NfsServer {
     this.#port = options.port ?? 0
     this.#tree = new Tree(Buffer.from(options.folder).toString('latin1'))
     this.#unstable = new UnstableData(options.losesUnstable === true)
-    this.#offer = { readBytesMax: 1024 * 1024, writeBytesMax: 1024 * 1024, directoryBytesMax: 64 * 1024, ...options.offer }
+    this.#offer = {
+      readBytesMax: 1024 * 1024, writeBytesMax: 1024 * 1024, directoryBytesMax: 64 * 1024, ...options.offer
+    }
     this.#replyCacheMax = options.replyCacheMax ?? 256
   }
 
@@ -98,7 +112,9 @@ export class NfsServer {
   get mountOptions (): string { return `vers=3,nolock,proto=tcp,port=${this.#port},mountport=${this.#port}` }
   get verifier (): Buffer { return this.#verifier }
   get connectionCount (): number { return this.#sockets.size }
-  url (below = ''): string { return `nfs://${this.host}${this.share}${below}?version=3&nfsport=${this.#port}&mountport=${this.#port}` }
+  url (below = ''): string {
+    return `nfs://${this.host}${this.share}${below}?version=3&nfsport=${this.#port}&mountport=${this.#port}`
+  }
 
   /** Another write verifier, as after a reboot or an IO error, with nothing else changed. */
   rollVerifier (): void { this.#verifier = randomBytes(8) }
@@ -111,7 +127,8 @@ export class NfsServer {
     if (listener !== undefined) await new Promise((resolve) => { listener.close(resolve) })
   }
 
-  /** A new life on the same port: new verifier, no reply cache, and, if so wanted, without what was not committed. Handles stay good. */
+  /** A new life on the same port: new verifier, no reply cache, and, if so wanted, without what was not committed.
+   * Handles stay good. */
   async restart (): Promise<void> {
     await this.stop()
     this.#unstable.crash(this.#tree)
@@ -177,7 +194,8 @@ export class NfsServer {
   }
 
   async #replyTo (
-    socket: net.Socket, message: CallMessage, program: Program | undefined, row: readonly [string, Procedure] | undefined, verdict: Verdict
+    socket: net.Socket, message: CallMessage, program: Program | undefined,
+    row: readonly [string, Procedure] | undefined, verdict: Verdict
   ): Promise<readonly Buffer[]> {
     const { xid } = message
     if (verdict.authStatus !== undefined) return deniedReply(xid, verdict.authStatus).finish()

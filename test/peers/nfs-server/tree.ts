@@ -1,9 +1,10 @@
 /**
  * The exported folder as objects with handles.
  *
- * Owns the way from a handle to a path: an object is known by inode number and time of birth (so a reused number is a new object) and
- * remembers the names it was seen under, relative to its parents, so that renaming a folder moves everything below it. A name counts
- * only while the inode is found there. Does not know NFS; a handle that leads nowhere fails as STALE.
+ * Owns the way from a handle to a path: an object is known by inode number and time of birth (so a reused number is a
+ * new object) and remembers the names it was seen under, relative to its parents, so that renaming a folder moves
+ * everything below it. A name counts only while the inode is found there. Does not know NFS; a handle that leads
+ * nowhere fails as STALE.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, type BigIntStats } from 'node:fs'
 import { NfsFailure } from './status.ts'
@@ -67,7 +68,9 @@ export class Tree {
     const path = `${parent.path}/${name}`
     const stats = lstatSync(toPath(path), { bigint: true })
     const object = this.#intern(stats)
-    if (!object.names.some((known) => known.parent === parent.object && known.name === name)) object.names.push({ parent: parent.object, name })
+    if (!object.names.some((known) => known.parent === parent.object && known.name === name)) {
+      object.names.push({ parent: parent.object, name })
+    }
     return { object, path, stats }
   }
 
@@ -79,7 +82,9 @@ export class Tree {
   /** The object of a handle, where it is now. */
   find (handle: Buffer): Found {
     const object = this.#objects.get(handle.toString('latin1'))
-    if (object === undefined) throw new NfsFailure(handle.length === 20 && handle.toString('latin1', 0, 4) === 'vbnf' ? 'STALE' : 'BADHANDLE')
+    if (object === undefined) {
+      throw new NfsFailure(handle.length === 20 && handle.toString('latin1', 0, 4) === 'vbnf' ? 'STALE' : 'BADHANDLE')
+    }
     return this.#find(object)
   }
 

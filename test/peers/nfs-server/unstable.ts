@@ -1,8 +1,8 @@
 /**
  * Writes that were acknowledged as UNSTABLE and that a crash may lose.
  *
- * Owns an undo list per file. It is kept only when the server was asked to forget like a machine that lost its page cache; a COMMIT empties
- * it, `crash` plays it backwards. Does not know NFS.
+ * Owns an undo list per file. It is kept only when the server was asked to forget like a machine that lost its page
+ * cache; a COMMIT empties it, `crash` plays it backwards. Does not know NFS.
  */
 import { fstatSync, ftruncateSync, readSync, writeSync, openSync, closeSync, constants } from 'node:fs'
 import { toPath, type Tree, type TreeObject } from './tree.ts'

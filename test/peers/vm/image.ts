@@ -1,16 +1,27 @@
 /**
- * What a guest boots: Debian's kernel, and a root file system in memory made of busybox, kernel modules and the files a test gives it.
+ * What a guest boots: Debian's kernel, and a root file system in memory made of busybox, kernel modules and the files a
+ * test gives it.
  *
  * Owns finding the kernel (scripts/setup puts it below build/vm) and building the archive. Does not know who boots it.
  */
 import { execFileSync } from 'node:child_process'
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, realpathSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  symlinkSync,
+  writeFileSync
+} from 'node:fs'
 import path from 'node:path'
 import { findProgram, vmFolder } from '../needs.ts'
 
 /** Each needs those before it. The network card first, then the kernel's NFS client, then FUSE. */
 const network = [
-  'failover', 'net_failover', 'virtio_ring', 'virtio', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci', 'virtio_net', 'virtio_blk'
+  'failover', 'net_failover', 'virtio_ring', 'virtio', 'virtio_pci_modern_dev', 'virtio_pci_legacy_dev', 'virtio_pci',
+  'virtio_net', 'virtio_blk'
 ] as const
 const sunrpc = ['sunrpc', 'grace', 'nfs_acl', 'lockd', 'auth_rpcgss'] as const
 const modulesOf = {
@@ -41,7 +52,9 @@ export function unpackedKernel (): Unpacked | undefined {
   if (!existsSync(boot)) return undefined
   const name = readdirSync(boot).filter((entry) => entry.startsWith('vmlinuz-')).sort().at(-1)
   if (name === undefined) return undefined
-  return { kernel: path.join(boot, name), modules: path.join(vmFolder, 'kernel/lib/modules', name.slice('vmlinuz-'.length)) }
+  return {
+    kernel: path.join(boot, name), modules: path.join(vmFolder, 'kernel/lib/modules', name.slice('vmlinuz-'.length))
+  }
 }
 
 /** A program of a Debian package that is unpacked and not installed. */

@@ -1,7 +1,9 @@
 /**
- * The Linux kernel's own NFS server, in a virtual machine, on ext4: a second judge of our client, and another one than nfs-ganesha.
+ * The Linux kernel's own NFS server, in a virtual machine, on ext4: a second judge of our client, and another one than
+ * nfs-ganesha.
  *
- * Owns its disk, its daemons and where it is reached. Slow (no KVM) and therefore for correctness only. Does not know who mounts it.
+ * Owns its disk, its daemons and where it is reached. Slow (no KVM) and therefore for correctness only. Does not know
+ * who mounts it.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -16,8 +18,8 @@ const mountPort = 20048
 const diskMebibytes = 512
 
 /**
- * Daemons as Debian's nfs-kernel-server starts them, version 3 only: version 4 would want a recovery daemon as well. `async`: the disk is a
- * file that goes with the machine, and each name would else wait for a journal.
+ * Daemons as Debian's nfs-kernel-server starts them, version 3 only: version 4 would want a recovery daemon as well.
+ * `async`: the disk is a file that goes with the machine, and each name would else wait for a journal.
  */
 const startServer = `
   mkdir -p /var/lib/nfs /run/rpcbind /export /run/sendsigs.omit.d
@@ -51,14 +53,18 @@ export class Knfsd {
     try {
       const disk = path.join(folder, 'disk')
       const [mkfs, rpcbind] = [findProgram('mkfs.ext4'), findProgram('rpcbind')]
-      if (mkfs === undefined || rpcbind === undefined) throw new Error('mkfs.ext4 and rpcbind are needed (apt: e2fsprogs rpcbind)')
+      if (mkfs === undefined || rpcbind === undefined) {
+        throw new Error('mkfs.ext4 and rpcbind are needed (apt: e2fsprogs rpcbind)')
+      }
       execFileSync('truncate', ['-s', `${diskMebibytes}M`, disk])
       execFileSync(mkfs, ['-q', '-F', '-E', 'lazy_itable_init=1,lazy_journal_init=1', disk])
       const machine = await VirtualMachine.start({
         modules: ['sunrpc', 'nfsd'], ports: [nfsPort, mountPort], disk, memoryMebibytes: 512,
         files: {
-          '/usr/sbin/rpc.mountd': unpackedProgram('rpc.mountd'), '/usr/sbin/exportfs': unpackedProgram('exportfs'), '/usr/sbin/rpcbind': rpcbind,
-          '/etc/netconfig': '/etc/netconfig', '/etc/protocols': '/etc/protocols', '/etc/services': '/etc/services', '/etc/rpc': '/etc/rpc'
+          '/usr/sbin/rpc.mountd': unpackedProgram('rpc.mountd'), '/usr/sbin/exportfs': unpackedProgram('exportfs'),
+          '/usr/sbin/rpcbind': rpcbind,
+          '/etc/netconfig': '/etc/netconfig', '/etc/protocols': '/etc/protocols', '/etc/services': '/etc/services',
+          '/etc/rpc': '/etc/rpc'
         }
       })
       const server = new Knfsd(machine, folder)

@@ -1,8 +1,9 @@
 /**
  * A small virtual machine with a real kernel: QEMU without KVM, a root file system in memory, a shell on a serial line.
  *
- * Owns its process, its files and its deadlines, and removes them: on close(), at the end of this process, and, because QEMU dies with
- * its parent (PR_SET_PDEATHSIG), also when that is killed. The host's loopback is 10.0.2.2 in there. Does not know what is tested in it.
+ * Owns its process, its files and its deadlines, and removes them: on close(), at the end of this process, and, because
+ * QEMU dies with its parent (PR_SET_PDEATHSIG), also when that is killed. The host's loopback is 10.0.2.2 in there.
+ * Does not know what is tested in it.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -135,7 +136,9 @@ export class VirtualMachine {
 
   async close (): Promise<void> {
     const { exitCode, signalCode } = this.#child
-    const gone = exitCode !== null || signalCode !== null ? Promise.resolve() : new Promise((resolve) => { this.#child.once('exit', resolve) })
+    const gone = exitCode !== null || signalCode !== null ? Promise.resolve() : new Promise((resolve) => {
+      this.#child.once('exit', resolve)
+    })
     this.#dispose()
     await gone
   }
@@ -158,18 +161,25 @@ interface Boot {
 }
 
 /** The serial line is a socket that we listen on, so that nothing the guest says is lost. */
-async function boot ({ folder, image, forwards, socketPath, options }: Boot): Promise<{ child: ChildProcess, line: net.Socket }> {
+async function boot ({ folder, image, forwards, socketPath, options }: Boot): Promise<
+  { child: ChildProcess, line: net.Socket }
+> {
   const [qemu, setpriv] = [findProgram('qemu-system-x86_64'), findProgram('setpriv')]
-  if (qemu === undefined || setpriv === undefined) throw new Error('qemu-system-x86_64 and setpriv are needed (apt: qemu-system-x86 util-linux)')
+  if (qemu === undefined || setpriv === undefined) {
+    throw new Error('qemu-system-x86_64 and setpriv are needed (apt: qemu-system-x86 util-linux)')
+  }
   const listener = net.createServer()
   await new Promise<void>((resolve) => { listener.listen(socketPath, resolve) })
   const connected = new Promise<net.Socket>((resolve) => { listener.once('connection', resolve) })
   const forwarded = [...forwards].map(([guest, host]) => `,hostfwd=tcp:127.0.0.1:${host}-:${guest}`).join('')
   const child = spawn(setpriv, [
-    '--pdeathsig', 'KILL', qemu, '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-machine', 'q35', '-cpu', 'max', '-accel', 'tcg', '-smp', '1',
+    '--pdeathsig', 'KILL', qemu, '-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-machine', 'q35',
+    '-cpu', 'max', '-accel', 'tcg', '-smp', '1',
     '-m', `${options.memoryMebibytes ?? 1024}`,
-    '-kernel', image.kernel, '-initrd', image.archive, '-append', 'console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off',
-    '-serial', `file:${path.join(folder, 'console')}`, '-chardev', `socket,id=line,path=${socketPath}`, '-serial', 'chardev:line',
+    '-kernel', image.kernel, '-initrd', image.archive, '-append',
+    'console=ttyS0 quiet panic=-1 random.trust_cpu=on mitigations=off',
+    '-serial', `file:${path.join(folder, 'console')}`, '-chardev', `socket,id=line,path=${socketPath}`, '-serial',
+    'chardev:line',
     '-netdev', `user,id=net${forwarded}`, '-device', 'virtio-net-pci,netdev=net',
     ...options.disk === undefined ? [] : ['-drive', `file=${options.disk},format=raw,if=virtio,cache=unsafe`]
   ], { stdio: ['ignore', 'ignore', 'pipe'] })

@@ -7,7 +7,8 @@ import { systemdPrograms } from '../needs.ts'
 
 const units = ['default.target', 'line.service'] as const
 
-/** To be added to an image's files. No udev, no D-Bus and no journal: `systemctl` reaches process 1 through /run/systemd/private. */
+/** To be added to an image's files. No udev, no D-Bus and no journal: `systemctl` reaches process 1 through
+ * /run/systemd/private. */
 export function systemdFiles (): Record<string, string> {
   return Object.fromEntries([
     ...systemdPrograms.map((file) => [file, file] as const),

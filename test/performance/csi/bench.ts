@@ -1,6 +1,6 @@
 /**
- * The control path as kubelet sees it: stage, publish, statistics with a live and with a stopped server, memory with many volumes.
- * Owns the measuring; prints a table beside the goals, and JSON. Asserts nothing.
+ * The control path as kubelet sees it: stage, publish, statistics with a live and with a stopped server, memory with
+ * many volumes. Owns the measuring; prints a table beside the goals, and JSON. Asserts nothing.
  *
  *   bench.ts [--rounds N] [--json FILE]
  */
@@ -22,7 +22,13 @@ const many = 50
 /** Longer than the agent waits before it gives memory back. */
 const idleMs = 15_000
 
-interface Row { readonly title: string, readonly count: number, readonly p50Ms: number, readonly p99Ms: number, readonly goal: string }
+interface Row {
+  readonly title: string
+  readonly count: number
+  readonly p50Ms: number
+  readonly p99Ms: number
+  readonly goal: string
+}
 
 const rows: Row[] = []
 async function timed (work: () => Promise<unknown>): Promise<number> {
@@ -39,10 +45,14 @@ function add (title: string, goal: string, samples: readonly number[]): void {
 const server = await Ganesha.start()
 const node = new TestNode()
 const kubelet = new Kubelet(node.kubelet)
-const agentMebibytes = (): number => Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${node.agentPid}/status`, 'utf8'))?.[1]) / 1024)
+const agentMebibytes = (): number =>
+  Math.round(Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${node.agentPid}/status`, 'utf8'))?.[1]) / 1024)
 function volumeOf (n: number): CsiVolume {
   mkdirSync(path.join(server.folder, `dir-${n}`), { recursive: true })
-  return { handle: `pv-${n}`, attributes: { server: server.host, share: server.folder, subDir: `dir-${n}`, mountOptions: server.mountOptions } }
+  return {
+    handle: `pv-${n}`,
+    attributes: { server: server.host, share: server.folder, subDir: `dir-${n}`, mountOptions: server.mountOptions }
+  }
 }
 
 async function measureStaging (): Promise<void> {
@@ -51,10 +61,18 @@ async function measureStaging (): Promise<void> {
     const volume = volumeOf(n)
     staging.push(await timed(async () => await kubelet.stage(node.csiSocket, driver, volume)))
     for (let pod = 0; pod < 5; pod++) {
-      publishing.push(await timed(async () => await kubelet.publish(node.csiSocket, driver, volume, `pod-${pod}`, 'pv')))
-      unpublishing.push(await timed(async () => { await kubelet.unpublish(node.csiSocket, volume.handle, kubelet.csiTarget(`pod-${pod}`, 'pv')) }))
+      publishing.push(
+        await timed(async () => await kubelet.publish(node.csiSocket, driver, volume, `pod-${pod}`, 'pv'))
+      )
+      unpublishing.push(
+        await timed(async () => {
+          await kubelet.unpublish(node.csiSocket, volume.handle, kubelet.csiTarget(`pod-${pod}`, 'pv'))
+        })
+      )
     }
-    unstaging.push(await timed(async () => { await kubelet.unstage(node.csiSocket, driver, volume.handle) }))
+    unstaging.push(
+      await timed(async () => { await kubelet.unstage(node.csiSocket, driver, volume.handle) })
+    )
   }
   add('stage a new volume', 'p99 ≤ 500', staging)
   add('publish a staged volume', 'p99 ≤ 50', publishing)
@@ -73,7 +91,15 @@ async function measureStatistics (): Promise<void> {
   add('statistics, a connection each', 'p50 ≤ 5, p99 ≤ 1000', samples)
   const client = new RpcClient(loadServices(), node.csiSocket)
   const onOne: number[] = []
-  for (let n = 0; n < rounds * 10; n++) onOne.push(await timed(async () => await client.call('Node', 'NodeGetVolumeStats', { volumeId: volume.handle, volumePath: target }, { deadlineMs: 60_000 })))
+  for (let n = 0; n < rounds * 10; n++) {
+    onOne.push(
+      await timed(async () =>
+        await client.call('Node', 'NodeGetVolumeStats', { volumeId: volume.handle, volumePath: target }, {
+          deadlineMs: 60_000
+        })
+      )
+    )
+  }
   client.close()
   add('statistics, one connection', '', onOne)
   server.stop()
@@ -87,10 +113,12 @@ async function measureStatistics (): Promise<void> {
 
 async function measureMany (): Promise<object> {
   const volumes = Array.from({ length: many }, (_, n) => volumeOf(n))
-  const upMs = await timed(async () => await Promise.all(volumes.map(async (volume) => {
-    await kubelet.stage(node.csiSocket, driver, volume)
-    await kubelet.publish(node.csiSocket, driver, volume, 'pod', volume.handle)
-  })))
+  const upMs = await timed(async () =>
+    await Promise.all(volumes.map(async (volume) => {
+      await kubelet.stage(node.csiSocket, driver, volume)
+      await kubelet.publish(node.csiSocket, driver, volume, 'pod', volume.handle)
+    }))
+  )
   const busyMebibytes = agentMebibytes()
   await pause(idleMs)
   return { volumes: many, upMs: Math.round(upMs), busyMebibytes, idleMebibytes: agentMebibytes() }
@@ -101,8 +129,14 @@ try {
   await measureStaging()
   await measureStatistics()
   const fifty = await measureMany()
-  console.log(`${'ms, packed binary, nfs-ganesha on loopback'.padEnd(44)} ${'calls'.padStart(6)} ${'p50'.padStart(8)} ${'p99'.padStart(8)}  goal`)
-  for (const { title, count, p50Ms, p99Ms, goal } of rows) console.log(`${title.padEnd(44)} ${String(count).padStart(6)} ${p50Ms.toFixed(1).padStart(8)} ${p99Ms.toFixed(1).padStart(8)}  ${goal}`)
+  console.log(
+    `${'ms, packed binary, nfs-ganesha on loopback'.padEnd(44)} ${'calls'.padStart(6)} ${'p50'.padStart(8)} ${'p99'.padStart(8)}  goal`
+  )
+  for (const { title, count, p50Ms, p99Ms, goal } of rows) {
+    console.log(
+      `${title.padEnd(44)} ${String(count).padStart(6)} ${p50Ms.toFixed(1).padStart(8)} ${p99Ms.toFixed(1).padStart(8)}  ${goal}`
+    )
+  }
   console.log(`${many} volumes at once: ${JSON.stringify(fifty)}  goal: up in 30 s, 120 MiB`)
   if (values.json !== undefined) {
     mkdirSync(path.dirname(values.json), { recursive: true })

@@ -1,6 +1,7 @@
 /**
- * Another program that mounts the same export, started by a command line of whoever measures: `{url}` becomes an nfs:// URL as libnfs reads it,
- * `{folder}` the mount point. Owns its life, from a new mount to the end of its processes. Does not know what it is.
+ * Another program that mounts the same export, started by a command line of whoever measures: `{url}` becomes an nfs://
+ * URL as libnfs reads it, `{folder}` the mount point. Owns its life, from a new mount to the end of its processes. Does
+ * not know what it is.
  */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -13,7 +14,10 @@ const startMs = 10_000
 export interface Peer { close (): Promise<void> }
 
 /** Resolves when the folder is mounted. @throws when it is not within ten seconds. */
-export async function startPeer (command: string, { url, folder }: { readonly url: string, readonly folder: string }): Promise<Peer> {
+export async function startPeer (
+  command: string,
+  { url, folder }: { readonly url: string, readonly folder: string }
+): Promise<Peer> {
   const line = command.replaceAll('{url}', `'${url}'`).replaceAll('{folder}', `'${folder}'`)
   const child = spawn('/bin/sh', ['-c', line], { detached: true, stdio: ['ignore', 'ignore', 'inherit'] })
   const gone = once(child, 'exit')

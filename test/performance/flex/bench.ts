@@ -1,6 +1,6 @@
 /**
- * The Flex door as kubelet sees it: init, mount of a share that is mounted and of a new one, unmount, and init's peak memory.
- * Owns the measuring; prints a table beside the goals, and JSON. Asserts nothing.
+ * The Flex door as kubelet sees it: init, mount of a share that is mounted and of a new one, unmount, and init's peak
+ * memory. Owns the measuring; prints a table beside the goals, and JSON. Asserts nothing.
  *
  *   bench.ts [--rounds N] [--json FILE]
  */
@@ -29,7 +29,8 @@ const server = await Ganesha.start()
 const node = new TestNode()
 const kubelet = new Kubelet(node.kubelet)
 const flex: FlexDriver = {
-  file: path.join(node.makeFolder('plugins/volbridge.io~volbridge'), 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
+  file: path.join(node.makeFolder('plugins/volbridge.io~volbridge'), 'volbridge'),
+  env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
 }
 copyFileSync(binary, flex.file)
 const optionsOf = (n: number): Record<string, string> => {
@@ -44,11 +45,13 @@ function note (samples: number[], result: FlexResult | undefined): void {
 
 /** Peak resident KiB of one `init`, as the kernel counted it for its waiting parent. */
 function initPeakMebibytes (): number {
-  const script = 'import resource,subprocess,sys; subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)'
+  const script =
+    'import resource,subprocess,sys; subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)'
   return Math.round(Number(execFileSync('python3', ['-c', script, flex.file, 'init'], { encoding: 'utf8' })) / 1024)
 }
 
-const at = (sorted: readonly number[], share: number): number => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
+const at = (sorted: readonly number[], share: number): number =>
+  sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0
 
 try {
   const target = (pod: string): string => kubelet.flexTarget(pod, 'volbridge.io/volbridge', 'data')
@@ -65,8 +68,14 @@ try {
     const sorted = samples.toSorted((one, other) => one - other)
     return { title, goal, calls: sorted.length, medianMs: at(sorted, 0.5), p99Ms: at(sorted, 0.99) }
   })
-  console.log(`${'ms, packed binary in the plugin folder, nfs-ganesha'.padEnd(52)} ${'calls'.padStart(6)} ${'median'.padStart(8)} ${'p99'.padStart(8)}  goal`)
-  for (const { title, goal, calls, medianMs, p99Ms } of table) console.log(`${title.padEnd(52)} ${String(calls).padStart(6)} ${medianMs.toFixed(1).padStart(8)} ${p99Ms.toFixed(1).padStart(8)}  ${goal}`)
+  console.log(
+    `${'ms, packed binary in the plugin folder, nfs-ganesha'.padEnd(52)} ${'calls'.padStart(6)} ${'median'.padStart(8)} ${'p99'.padStart(8)}  goal`
+  )
+  for (const { title, goal, calls, medianMs, p99Ms } of table) {
+    console.log(
+      `${title.padEnd(52)} ${String(calls).padStart(6)} ${medianMs.toFixed(1).padStart(8)} ${p99Ms.toFixed(1).padStart(8)}  ${goal}`
+    )
+  }
   console.log(`init, peak resident memory: ${initMebibytes} MiB  goal: ≤ 80 MiB`)
   if (values.json !== undefined) {
     mkdirSync(path.dirname(values.json), { recursive: true })

@@ -1,7 +1,8 @@
 /**
  * Our NFS client against libnfs, on the same nfs-ganesha, file and loads, in turn and more than once.
  *
- * Owns the loads and the ratios. Run by scripts/bench-nfs, which builds the libnfs program; `--libnfs PROGRAM --seconds N --rounds N
+ * Owns the loads and the ratios. Run by scripts/bench-nfs, which builds the libnfs program; `--libnfs PROGRAM --seconds
+ * N --rounds N
  * --json FILE`. Asserts nothing.
  */
 import { execFileSync } from 'node:child_process'
@@ -16,9 +17,12 @@ import { Ganesha } from '../../peers/ganesha.ts'
 import { findProgram } from '../../peers/needs.ts'
 import { good, mounted, name, root } from '../../semantics/nfs/mounted.ts'
 
-const { values } = parseArgs({ options: {
-  libnfs: { type: 'string' }, seconds: { type: 'string', default: '2' }, rounds: { type: 'string', default: '3' }, json: { type: 'string' }
-} })
+const { values } = parseArgs({
+  options: {
+    libnfs: { type: 'string' }, seconds: { type: 'string', default: '2' }, rounds: { type: 'string', default: '3' },
+    json: { type: 'string' }
+  }
+})
 const seconds = Number(values.seconds)
 const fileBytes = 256 * 1024 * 1024
 const copyBytes = 1024 * 1024
@@ -31,7 +35,13 @@ const loads = [
 ] as const
 type Load = typeof loads[number]
 
-interface Result { readonly title: string, readonly unit: string, readonly own: number, readonly libnfs: number, readonly ratio: number }
+interface Result {
+  readonly title: string
+  readonly unit: string
+  readonly own: number
+  readonly libnfs: number
+  readonly ratio: number
+}
 
 const median = (all: readonly number[]): number => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)] ?? NaN
 
@@ -64,7 +74,10 @@ async function ours (client: NfsClient, { kind, countBytes, depth }: Load): Prom
 }
 
 function theirs (server: Ganesha, program: string, { kind, countBytes, depth }: Load): number {
-  const args = [server.host, String(server.nfsPort), String(server.mountPort), server.folder, '/bench', kind, String(countBytes), String(depth), String(seconds)]
+  const args = [
+    server.host, String(server.nfsPort), String(server.mountPort), server.folder, '/bench', kind, String(countBytes),
+    String(depth), String(seconds)
+  ]
   return Number(execFileSync(program, args, { encoding: 'utf8' }))
 }
 
@@ -113,7 +126,10 @@ async function copies (server: Ganesha, client: NfsClient, rounds: number): Prom
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-  return { title: `copy ${fileBytes / 2 ** 20} MiB to a local file (nfs-cp)`, unit: 'MB/s', own: median(own), libnfs: median(libnfs), ratio: median(own) / median(libnfs) }
+  return {
+    title: `copy ${fileBytes / 2 ** 20} MiB to a local file (nfs-cp)`, unit: 'MB/s', own: median(own),
+    libnfs: median(libnfs), ratio: median(own) / median(libnfs)
+  }
 }
 
 const server = await Ganesha.start()
@@ -124,7 +140,9 @@ const results: Result[] = []
 function show (result: Result): void {
   const { title, unit, own, libnfs, ratio } = result
   const rate = (value: number): string => `${Math.round(value).toLocaleString('en')} ${unit}`
-  console.log(`${title.padEnd(44)} ours ${rate(own).padStart(12)}   libnfs ${rate(libnfs).padStart(12)}   ratio ${ratio.toFixed(2)}`)
+  console.log(
+    `${title.padEnd(44)} ours ${rate(own).padStart(12)}   libnfs ${rate(libnfs).padStart(12)}   ratio ${ratio.toFixed(2)}`
+  )
   results.push(result)
 }
 for (const load of loads) {
@@ -137,10 +155,14 @@ for (const load of loads) {
   const libnfs = median(rounds.map((round) => round.libnfs))
   const isBulk = load.countBytes >= 65536
   const scale = isBulk ? load.countBytes / 1e6 : 1
-  show({ title: load.title, unit: isBulk ? 'MB/s' : '/s', own: own * scale, libnfs: libnfs * scale, ratio: own / libnfs })
+  show({
+    title: load.title, unit: isBulk ? 'MB/s' : '/s', own: own * scale, libnfs: libnfs * scale, ratio: own / libnfs
+  })
 }
 const copied = await copies(server, client, Number(values.rounds))
 if (copied !== undefined) show(copied)
-if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify({ seconds, node: process.version, results }, null, 2)}\n`)
+if (values.json !== undefined) {
+  writeFileSync(values.json, `${JSON.stringify({ seconds, node: process.version, results }, null, 2)}\n`)
+}
 await client.close()
 await server.close()

@@ -1,9 +1,10 @@
 /**
  * FUSE transport, ours against npm `fuse-native`, in one run on one machine: prints ratios, writes JSON.
  *
- * Owns the order of the runs: both servers are measured in turn, several rounds, and the median of each counts. How long an idle CPU takes
- * to wake decides much of it, so a machine that is busy with other work gives other ratios than a quiet one; the server's CPU time per
- * lookup, printed beside, does not depend on that. Knows neither server's inside. Arguments: load program, folder of fuse-native, JSON file.
+ * Owns the order of the runs: both servers are measured in turn, several rounds, and the median of each counts. How
+ * long an idle CPU takes to wake decides much of it, so a machine that is busy with other work gives other ratios than
+ * a quiet one; the server's CPU time per lookup, printed beside, does not depend on that. Knows neither server's
+ * inside. Arguments: load program, folder of fuse-native, JSON file.
  */
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -25,7 +26,10 @@ interface Figures { lookups1: number, lookups4: number, cpuMicroseconds: number,
 /** Starts a server, waits for its mount point, measures, ends it. */
 async function measure (program: readonly string[]): Promise<Figures> {
   const server = spawn(process.execPath, ['--no-warnings', ...program], { stdio: ['pipe', 'pipe', 'inherit'] })
-  const [line] = await Promise.race([once(server.stdout, 'data'), once(server, 'exit').then(() => { throw new Error(`${program[0] ?? ''} ended before it had mounted`) })]) as [Buffer]
+  const [line] = await Promise.race([
+    once(server.stdout, 'data'),
+    once(server, 'exit').then(() => { throw new Error(`${program[0] ?? ''} ended before it had mounted`) })
+  ]) as [Buffer]
   const path = line.toString().trim()
   const figure = async (...args: string[]): Promise<number> => Number((await run(load, args)).stdout)
   try {
@@ -34,7 +38,9 @@ async function measure (program: readonly string[]): Promise<Figures> {
     const lookups4 = await figure('lookup', path, '4', String(seconds))
     const cpuMicroseconds = (await cpuSeconds(server.pid ?? 0) - before) * 1e6 / (lookups4 * seconds)
     let readBytes = 0
-    for (let index = 0; index < 3; index++) readBytes = Math.max(readBytes, await figure('read', join(path, `file-${index}`)))
+    for (let index = 0; index < 3; index++) {
+      readBytes = Math.max(readBytes, await figure('read', join(path, `file-${index}`)))
+    }
     return { lookups1, lookups4, cpuMicroseconds, readBytes }
   } finally {
     const exited = once(server, 'exit')
@@ -77,12 +83,21 @@ const rows = ([
 })
 const cpu = { ours: median(ours, 'cpuMicroseconds'), theirs: median(theirs, 'cpuMicroseconds') }
 const right = (text: string, width: number): string => text.padStart(width)
-process.stdout.write(`${'FUSE transport'.padEnd(24)}${right('volbridge', 12)}${right('fuse-native', 12)}${right('ratio', 8)}${right('goal', 8)}\n`)
+process.stdout.write(
+  `${'FUSE transport'.padEnd(24)}${right('volbridge', 12)}${right('fuse-native', 12)}${right('ratio', 8)}${right('goal', 8)}\n`
+)
 for (const { what, ours: our, theirs: their, ratio, goal } of rows) {
-  process.stdout.write(`${what.padEnd(24)}${right(our.toFixed(0), 12)}${right(their.toFixed(0), 12)}${right(`${ratio.toFixed(1)}x`, 8)}${right(`>= ${goal}x`, 8)}\n`)
+  process.stdout.write(
+    `${what.padEnd(24)}${right(our.toFixed(0), 12)}${right(their.toFixed(0), 12)}${right(`${ratio.toFixed(1)}x`, 8)}${right(`>= ${goal}x`, 8)}\n`
+  )
 }
-process.stdout.write(`${'CPU us per lookup (4)'.padEnd(24)}${right(cpu.ours.toFixed(1), 12)}${right(cpu.theirs.toFixed(1), 12)}${right(`${(cpu.theirs / cpu.ours).toFixed(1)}x`, 8)}\n`)
+process.stdout.write(
+  `${'CPU us per lookup (4)'.padEnd(24)}${right(cpu.ours.toFixed(1), 12)}${right(cpu.theirs.toFixed(1), 12)}${right(`${(cpu.theirs / cpu.ours).toFixed(1)}x`, 8)}\n`
+)
 if (json !== '') {
-  await writeFile(json, `${JSON.stringify({ date: new Date().toISOString(), kernel: release(), cpus: cpus().length, node: process.version, peer: 'fuse-native 2.2.6', rows, cpuMicrosecondsPerLookup: cpu, rounds: { ours, theirs } }, undefined, 2)}\n`)
+  await writeFile(
+    json,
+    `${JSON.stringify({ date: new Date().toISOString(), kernel: release(), cpus: cpus().length, node: process.version, peer: 'fuse-native 2.2.6', rows, cpuMicrosecondsPerLookup: cpu, rounds: { ours, theirs } }, undefined, 2)}\n`
+  )
   process.stdout.write(`written to ${json}\n`)
 }

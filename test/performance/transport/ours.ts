@@ -1,6 +1,7 @@
 /**
  * Our side of the transport benchmark: one mount, names that never exist, one endless file.
- * Owns nothing but the shortest answers; everything between them and the kernel is the product's code. Ends when its stdin does.
+ * Owns nothing but the shortest answers; everything between them and the kernel is the product's code. Ends when its
+ * stdin does.
  */
 import { Errno } from '../../../agent/base/errno.ts'
 import { setReadAhead } from '../../../agent/host/fuse-connection.ts'
@@ -18,7 +19,9 @@ function pieces (start: number, bytes: number): Buffer[] {
 }
 
 class Shortest extends MemoryFilesystem {
-  override lookup (...[parent, name, caller]: Parameters<MemoryFilesystem['lookup']>): ReturnType<MemoryFilesystem['lookup']> {
+  override lookup (...[parent, name, caller]: Parameters<MemoryFilesystem['lookup']>): ReturnType<
+    MemoryFilesystem['lookup']
+  > {
     return name.startsWith('missing') ? Errno.ENOENT : super.lookup(parent, name, caller)
   }
 

@@ -1,8 +1,9 @@
 /**
- * Several clients of one server: each a mount of the packed binary with options of its own, and a process on it that makes calls.
+ * Several clients of one server: each a mount of the packed binary with options of its own, and a process on it that
+ * makes calls.
  *
- * Owns their making and their end, and the count of NFS calls that each sends (its connection passes a proxy that looks). Does not know what is
- * tested. Cold caches of one client are another's truth.
+ * Owns their making and their end, and the count of NFS calls that each sends (its connection passes a proxy that
+ * looks). Does not know what is tested. Cold caches of one client are another's truth.
  */
 import { Ganesha } from '../../peers/ganesha.ts'
 import { FaultProxy } from '../../peers/fault-proxy.ts'
@@ -55,7 +56,11 @@ export class Client {
   async sentBy (work: () => Promise<unknown>): Promise<Counts> {
     const before = new Map(this.#sent)
     await work()
-    return Object.fromEntries([...this.#sent].map(([name, count]) => [name, count - (before.get(name) ?? 0)] as const).filter(([, count]) => count > 0))
+    return Object.fromEntries(
+      [...this.#sent].map(([name, count]) => [name, count - (before.get(name) ?? 0)] as const).filter(([, count]) =>
+        count > 0
+      )
+    )
   }
 
   async close (): Promise<void> { await this.#user.close() }
@@ -96,7 +101,11 @@ export class Clients {
     // Its port makes the options differ: equal ones would share a session.
     this.#proxies.push(proxy)
     const point = node.makeFolder(name)
-    await node.mount(`127.0.0.1:${server.folder}`, point, `vers=3,port=${proxy.port},mountport=${server.mountPort},${options}`)
+    await node.mount(
+      `127.0.0.1:${server.folder}`,
+      point,
+      `vers=3,port=${proxy.port},mountport=${server.mountPort},${options}`
+    )
     const user = new CallingUser(this.#program, 'root')
     await user.call(`cd ${point}`)
     const client = new Client({ point, proxy, user, sent })

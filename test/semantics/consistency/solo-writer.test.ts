@@ -1,6 +1,6 @@
 /**
- * consistency=solowriter with real clients: what it saves while nobody else writes, and how it ends for a file that somebody else has changed
- * after all, without losing what either has closed.
+ * consistency=solowriter with real clients: what it saves while nobody else writes, and how it ends for a file that
+ * somebody else has changed after all, without losing what either has closed.
  */
 import { readFileSync, readdirSync } from 'node:fs'
 import path from 'node:path'
@@ -34,7 +34,9 @@ const onServer = (name: string): string => readFileSync(path.join(clients.server
 check('many small writes are kept by the kernel, and are on the server when close has answered', async (t) => {
   const fd = await solo.open('small CREAT|RDWR 0644')
   const writing = await solo.sentBy(async () => {
-    for (let index = 0; index < 500; index++) t.is(await solo.call(`pwrite ${fd} ${String(index % 10).repeat(20)} ${index * 20}`), 'ok 20')
+    for (let index = 0; index < 500; index++) {
+      t.is(await solo.call(`pwrite ${fd} ${String(index % 10).repeat(20)} ${index * 20}`), 'ok 20')
+    }
   })
   t.is(writing['WRITE'] ?? 0, 0)
   const closing = await solo.sentBy(async () => { t.is(await solo.call(`close ${fd}`), 'ok') })
@@ -89,10 +91,18 @@ check('somebody else’s change is seen once it is noticed, with size and bytes,
 
   const { stdout } = await clients.node.command(['status', ...clients.node.places])
   t.regex(stdout, /caching +solowriter, ended for \d+ files? (and|or) folders? that somebody else changed/)
-  const { volumes } = JSON.parse((await clients.node.command(['status', '--json', ...clients.node.places])).stdout) as { volumes: { counters: Record<string, number>, gauges: Record<string, number> }[] }
+  const { volumes } = JSON.parse((await clients.node.command(['status', '--json', ...clients.node.places])).stdout) as {
+    volumes: { counters: Record<string, number>, gauges: Record<string, number> }[]
+  }
   t.true(volumes.some(({ counters, gauges }) => gauges['soloWriter'] === 1 && (counters['soloWriterEnded'] ?? 0) > 0))
   const logs = path.join(clients.node.state, 'log')
-  t.true(readdirSync(logs).some((name) => /consistency=solowriter has ended for \/ended: somebody else changed it/.test(readFileSync(path.join(logs, name), 'utf8'))))
+  t.true(
+    readdirSync(logs).some((name) =>
+      /consistency=solowriter has ended for \/ended: somebody else changed it/.test(
+        readFileSync(path.join(logs, name), 'utf8')
+      )
+    )
+  )
 })
 
 check('bytes side by side in one page, written in turns from two nodes, are all there', async (t) => {

@@ -1,6 +1,7 @@
 /**
- * What SEMANTICS.md promises between nodes, with real clients on one server: how long attributes and names are believed with each option, and
- * what a change of somebody else's does to what is kept. Close-to-open itself has a file of its own in test/conformance.
+ * What SEMANTICS.md promises between nodes, with real clients on one server: how long attributes and names are believed
+ * with each option, and what a change of somebody else's does to what is kept. Close-to-open itself has a file of its
+ * own in test/conformance.
  */
 import test from 'ava'
 import { missing } from '../../peers/needs.ts'
@@ -67,7 +68,10 @@ check('a name known to be missing is believed with lookupcache=all, and not with
     // The first answer may come without the folder's attributes; the second is kept.
     for (let round = 0; round < 3; round++) t.is(await reader.call('stat names/late'), 'ENOENT')
   }
-  t.deepEqual(await patient.sentBy(async () => { t.is(await patient.call('stat names/late'), 'ENOENT') }), {})
+  t.deepEqual(
+    await patient.sentBy(async () => { t.is(await patient.call('stat names/late'), 'ENOENT') }),
+    {}
+  )
   await writer.call('put names/late here')
   t.is(await patient.call('stat names/late'), 'ENOENT')
   t.regex(await positive.call('stat names/late'), / size=4 /)
@@ -108,7 +112,9 @@ check('a listing fills both caches: looking at each of its names asks nothing mo
   const listing = await patient.sentBy(async () => { t.regex(await patient.call('list many'), /^ok f0 f1 /) })
   t.true((listing['READDIRPLUS'] ?? 0) > 0)
   const looking = await patient.sentBy(async () => {
-    for (let index = 0; index < 40; index++) t.regex(await patient.call(`stat many/f${index}`), new RegExp(` size=${`${index}`.length} `))
+    for (let index = 0; index < 40; index++) {
+      t.regex(await patient.call(`stat many/f${index}`), new RegExp(` size=${`${index}`.length} `))
+    }
   })
   t.deepEqual(looking, {})
 })

@@ -1,5 +1,6 @@
 /**
- * An agent in a container, as a DaemonSet runs it: what it mounts is on the node, and stays there when its pod is deleted.
+ * An agent in a container, as a DaemonSet runs it: what it mounts is on the node, and stays there when its pod is
+ * deleted.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync, realpathSync } from 'node:fs'
@@ -30,18 +31,28 @@ async function until (what: string, holds: () => boolean | Promise<boolean>, ms 
 }
 
 const hostNs = `/proc/${process.pid}/ns`
-const volume = (handle: string): { handle: string, attributes: Record<string, string> } =>
-  ({ handle, attributes: { server: server.host, share: server.folder, mountOptions: server.mountOptions } })
+const volume = (handle: string): { handle: string, attributes: Record<string, string> } => ({
+  handle, attributes: { server: server.host, share: server.folder, mountOptions: server.mountOptions }
+})
 
 /** The DaemonSet's container on this node; what differs from pod to pod is its folder. */
-async function startPod (node: TestNode, name: string, changes: Partial<ContainerOptions> & { readonly extra?: readonly string[], readonly kubelet?: 'rslave' | 'rshared' } = {}): Promise<Container> {
+async function startPod (
+  node: TestNode,
+  name: string,
+  changes: Partial<ContainerOptions> & { readonly extra?: readonly string[], readonly kubelet?: 'rslave' | 'rshared' } =
+    {}
+): Promise<Container> {
   const { extra = ['--host-ns', hostNs], kubelet = 'rslave', ...options } = changes
   for (const folder of [node.state, node.runtime]) mkdirSync(folder, { recursive: true, mode: 0o700 })
   const container = new Container({
     folder: `${node.folder}-${name}`, binary,
-    command: ['/volbridge', 'agent', ...node.places, '--kubelet-dir', node.kubelet, '--csi-endpoint', `unix://${node.csiSocket}`, '--node-id', 'test-node', ...extra],
+    command: [
+      '/volbridge', 'agent', ...node.places, '--kubelet-dir', node.kubelet, '--csi-endpoint',
+      `unix://${node.csiSocket}`, '--node-id', 'test-node', ...extra
+    ],
     hostPaths: [
-      { path: node.state, propagation: 'rslave' }, { path: node.runtime, propagation: 'rslave' }, { path: node.kubelet, propagation: kubelet }
+      { path: node.state, propagation: 'rslave' }, { path: node.runtime, propagation: 'rslave' },
+      { path: node.kubelet, propagation: kubelet }
     ],
     ...options
   })
@@ -56,18 +67,26 @@ async function serves (container: Container, node: TestNode): Promise<void> {
 }
 
 const sessionPids = async (node: TestNode): Promise<readonly number[]> =>
-  (await processesOf(node.runtime)).filter((line) => line.includes(' session ')).map((line) => Number(line.split(' ')[0]))
+  (await processesOf(node.runtime)).filter((line) => line.includes(' session ')).map((line) =>
+    Number(line.split(' ')[0])
+  )
 
 /** A program of a pod: it writes, fsyncs and reads back without a pause, and says so when anything fails. */
 function startWriter (folder: string): ChildProcess & { readonly said: () => string } {
-  const script = 'set -e; for ((n = 1; ; n++)); do echo "line $n" | dd of=busy oflag=append conv=notrunc,fsync status=none; [ "$(tail -n 1 busy)" = "line $n" ]; done'
+  const script =
+    'set -e; for ((n = 1; ; n++)); do echo "line $n" | dd of=busy oflag=append conv=notrunc,fsync status=none; [ "$(tail -n 1 busy)" = "line $n" ]; done'
   const child = spawn('/bin/bash', ['-c', script], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] })
   let text = ''
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (chunk: string) => { text += chunk })
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (chunk: string) => { text += chunk })
+  }
   return Object.assign(child, { said: () => text })
 }
 
-const lines = (): number => existsSync(path.join(server.folder, 'busy')) ? readFileSync(path.join(server.folder, 'busy'), 'utf8').split('\n').length : 0
+const lines = (): number =>
+  existsSync(path.join(server.folder, 'busy'))
+    ? readFileSync(path.join(server.folder, 'busy'), 'utf8').split('\n').length
+    : 0
 
 check('the DaemonSet\'s pod is deleted, files and all, while a program reads and writes: it notices nothing, and the next pod takes the mounts on', async (t) => {
   const node = new TestNode()
@@ -87,11 +106,21 @@ check('the DaemonSet\'s pod is deleted, files and all, while a program reads and
   const target = await kubelet.publish(node.csiSocket, driver, volume('v'), 'pod-1', 'pv')
 
   const [session = 0] = await sessionPids(node)
-  for (const kind of ['mnt', 'pid', 'net', 'cgroup', 'ipc', 'uts']) t.is(readlinkSync(`/proc/${session}/ns/${kind}`), readlinkSync(`/proc/self/ns/${kind}`), kind)
+  for (const kind of ['mnt', 'pid', 'net', 'cgroup', 'ipc', 'uts']) {
+    t.is(readlinkSync(`/proc/${session}/ns/${kind}`), readlinkSync(`/proc/self/ns/${kind}`), kind)
+  }
   t.not(readlinkSync(`/proc/${pod}/ns/net`), readlinkSync('/proc/self/ns/net'), 'the pod itself is elsewhere')
   t.true(realpathSync(`/proc/${session}/exe`).startsWith(`${node.state}/bin/`))
-  t.deepEqual((await cgroupsOf(session)).filter(({ path: group }) => group.includes(first.id)), [], 'nothing of the pod\'s cgroup holds the session')
-  t.deepEqual(mountsBelow(node.folder).map(({ type }) => type), ['fuse.volbridge', 'fuse.volbridge'], 'the share and the pod\'s bind')
+  t.deepEqual(
+    (await cgroupsOf(session)).filter(({ path: group }) => group.includes(first.id)),
+    [],
+    'nothing of the pod\'s cgroup holds the session'
+  )
+  t.deepEqual(
+    mountsBelow(node.folder).map(({ type }) => type),
+    ['fuse.volbridge', 'fuse.volbridge'],
+    'the share and the pod\'s bind'
+  )
 
   const writer = startWriter(target)
   started.push({ kill: () => writer.kill('SIGKILL') })
@@ -104,7 +133,8 @@ check('the DaemonSet\'s pod is deleted, files and all, while a program reads and
   t.deepEqual(await sessionPids(node), [session])
 
   const reader = new Container({
-    folder: `${node.folder}-reader`, binary, own: ['pid', 'network'], command: ['/bin/sh', '-c', 'head -n 1 /data/busy; echo from-a-pod > /data/pod'],
+    folder: `${node.folder}-reader`, binary, own: ['pid', 'network'],
+    command: ['/bin/sh', '-c', 'head -n 1 /data/busy; echo from-a-pod > /data/pod'],
     hostPaths: [{ path: target, at: '/data', propagation: 'rslave' }]
   })
   const code = await reader.ended()
@@ -133,7 +163,10 @@ check('a container with a pid namespace of its own, or without the node\'s folde
   const node = new TestNode()
   t.teardown(async () => { await node.close() })
   const refusals = [
-    [{ own: ['pid'], extra: ['--host-ns', `/host${hostNs}`], hostPaths: [{ path: '/proc', at: '/host/proc', propagation: 'rprivate' }] }, /--host-ns: .*pid namespace.*hostPID: true/],
+    [{
+      own: ['pid'], extra: ['--host-ns', `/host${hostNs}`],
+      hostPaths: [{ path: '/proc', at: '/host/proc', propagation: 'rprivate' }]
+    }, /--host-ns: .*pid namespace.*hostPID: true/],
     [{ hostPaths: [] }, /--state-dir: .*hostPath/],
     [{ extra: ['--host-ns', '/proc/self/fd'] }, /--host-ns: "\/proc\/self\/fd" is not the ns folder of a process/]
   ] as const

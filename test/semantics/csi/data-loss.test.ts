@@ -1,5 +1,6 @@
 /**
- * A volume that has to go while its server is dead: what could not be saved is counted and told everywhere, and nothing of it is sent later.
+ * A volume that has to go while its server is dead: what could not be saved is counted and told everywhere, and nothing
+ * of it is sent later.
  */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, statSync } from 'node:fs'
@@ -18,7 +19,9 @@ const driver = 'csi.volbridge.io'
 const unstageMs = 10_000
 
 async function metricsOf (node: TestNode): Promise<string> {
-  const { address, port } = JSON.parse(node.agentLog.split('\n').findLast((line) => line.includes('"op":"listen"')) ?? '{}') as { address: string, port: number }
+  const { address, port } = JSON.parse(
+    node.agentLog.split('\n').findLast((line) => line.includes('"op":"listen"')) ?? '{}'
+  ) as { address: string, port: number }
   return await (await fetch(`http://${address}:${port}/metrics`)).text()
 }
 
@@ -33,7 +36,9 @@ check('unstage with a dead server drops what it cannot save, says so in log, met
   })
   await node.startAgent(['--csi-health', '--listen', '127.0.0.1:0'])
   const kubelet = new Kubelet(node.kubelet)
-  const volume = { handle: 'pv', attributes: { server: server.host, share: server.share, mountOptions: server.mountOptions } }
+  const volume = {
+    handle: 'pv', attributes: { server: server.host, share: server.share, mountOptions: server.mountOptions }
+  }
   const socket = node.csiSocket
   await kubelet.stage(socket, driver, volume)
   const target = await kubelet.publish(socket, driver, volume, 'pod', 'pv')
@@ -82,8 +87,13 @@ check('unstage with a dead server drops what it cannot save, says so in log, met
   t.regex(lost, /"level":"error"/)
   const { lostBytes } = JSON.parse(lost) as { lostBytes: number }
   t.true(lostBytes >= 1_000_000 && lostBytes + saved >= 2_000_000, `${lostBytes} lost, ${saved} saved`)
-  t.true((await metricsOf(node)).includes(`volbridge_lost_bytes{source="${server.host}:${server.share}"} ${lostBytes}\n`))
-  t.regex((await node.command(['status', ...node.places])).stdout, /data loss\n.* were lost when it was unmounted at 20/)
+  t.true(
+    (await metricsOf(node)).includes(`volbridge_lost_bytes{source="${server.host}:${server.share}"} ${lostBytes}\n`)
+  )
+  t.regex(
+    (await node.command(['status', ...node.places])).stdout,
+    /data loss\n.* were lost when it was unmounted at 20/
+  )
 
   // The next agent and the next mount of the share know it as well, until the share has been unmounted without a loss.
   await node.stopAgent()

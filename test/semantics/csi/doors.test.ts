@@ -10,13 +10,31 @@ import { CallError } from '../../../proto/csi/client.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { Kubelet, flexCall } from '../../peers/kubelet.ts'
 import type { FlexDriver } from '../../peers/kubelet.ts'
-import { RawClient, emptyMessage, frame, literals, preface, requestFields, settings } from '../../unit/agent/csi/authority/raw-client.ts'
+import {
+  RawClient,
+  emptyMessage,
+  frame,
+  literals,
+  preface,
+  requestFields,
+  settings
+} from '../../unit/agent/csi/authority/raw-client.ts'
 
 const main = path.resolve('agent/main.ts')
 const driver = 'csi.test.volbridge.io'
 const node = { file: process.execPath, args: ['--no-warnings', main] }
 
-interface Context { ganesha: Ganesha, root: string, kubelet: Kubelet, running: { agent: ChildProcess }, socket: string, flex: FlexDriver, attributes: Record<string, string>, start: () => Promise<ChildProcess>, environment: Record<string, string> }
+interface Context {
+  ganesha: Ganesha
+  root: string
+  kubelet: Kubelet
+  running: { agent: ChildProcess }
+  socket: string
+  flex: FlexDriver
+  attributes: Record<string, string>
+  start: () => Promise<ChildProcess>
+  environment: Record<string, string>
+}
 const test = anyTest as TestFn<Context>
 
 async function until (what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
@@ -26,21 +44,32 @@ async function until (what: string, condition: () => boolean | Promise<boolean>)
   }
 }
 
-const mountsUnder = (folder: string): string[] => readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((point) => point.startsWith(`${folder}/`))
-const processesOf = (folder: string): number[] => readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
-  try { return pid !== process.pid && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(folder) } catch { return false }
-})
-const sessionsOf = (folder: string): number[] => processesOf(folder).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('session'))
+const mountsUnder = (folder: string): string[] =>
+  readFileSync('/proc/self/mountinfo', 'utf8').split('\n').map((line) => line.split(' ')[4] ?? '').filter((point) =>
+    point.startsWith(`${folder}/`)
+  )
+const processesOf = (folder: string): number[] =>
+  readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
+    try {
+      return pid !== process.pid && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(folder)
+    } catch { return false }
+  })
+const sessionsOf = (folder: string): number[] =>
+  processesOf(folder).filter((pid) => readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').includes('session'))
 
 test.before(async (t) => {
   const ganesha = await Ganesha.start()
   const root = mkdtempSync('/var/tmp/vb-doors-')
   const kubelet = new Kubelet(path.join(root, 'k'))
-  const environment = { PATH: '/usr/bin:/bin', VOLBRIDGE_STATE_DIR: path.join(root, 'state'), VOLBRIDGE_RUN_DIR: path.join(root, 'run') }
+  const environment = {
+    PATH: '/usr/bin:/bin', VOLBRIDGE_STATE_DIR: path.join(root, 'state'), VOLBRIDGE_RUN_DIR: path.join(root, 'run')
+  }
   const socket = path.join(kubelet.root, 'plugins', driver, 'csi.sock')
   const start = async (): Promise<ChildProcess> => {
-    const agent = spawn(node.file, [...node.args, 'agent', '--csi-endpoint', `unix://${socket}`, '--kubelet-dir', kubelet.root, '--driver-name', driver, '--node-id', 'node-a', '--log-file', path.join(root, 'agent.log')],
-      { env: environment, stdio: 'ignore' })
+    const agent = spawn(node.file, [
+      ...node.args, 'agent', '--csi-endpoint', `unix://${socket}`, '--kubelet-dir', kubelet.root, '--driver-name',
+      driver, '--node-id', 'node-a', '--log-file', path.join(root, 'agent.log')
+    ], { env: environment, stdio: 'ignore' })
     await until('the CSI socket is there', () => existsSync(socket))
     return agent
   }
@@ -78,11 +107,18 @@ test.serial('the agent registers itself with kubelet', async (t) => {
 test.serial('kubelets before 1.26, which send the socket\'s path as authority, are served on both sockets', async (t) => {
   const { socket, kubelet } = t.context
   const registration = path.join(kubelet.root, 'plugins_registry', `${driver}-reg.sock`)
-  for (const [at, method] of [[socket, '/csi.v1.Node/NodeGetInfo'], [registration, '/pluginregistration.Registration/GetInfo']] as const) {
+  for (const [at, method] of [[socket, '/csi.v1.Node/NodeGetInfo'], [
+    registration, '/pluginregistration.Registration/GetInfo'
+  ]] as const) {
     const client = new RawClient(at)
     client.send(preface, settings)
-    for (const [stream, authority] of [[1, at], [3, ''], [5, 'localhost'], [7, encodeURIComponent(at)], [9, undefined]] as const) {
-      client.send(frame(1, 4, stream, literals(requestFields(method, authority), 0x40)), frame(0, 1, stream, emptyMessage))
+    for (const [stream, authority] of [[1, at], [3, ''], [5, 'localhost'], [7, encodeURIComponent(at)], [
+      9, undefined
+    ]] as const) {
+      client.send(
+        frame(1, 4, stream, literals(requestFields(method, authority), 0x40)),
+        frame(0, 1, stream, emptyMessage)
+      )
       t.deepEqual(await client.answer(stream), { status: '0', reset: undefined }, `${at} ${authority}`)
     }
     await client.close()
@@ -98,7 +134,9 @@ test.serial('a volume is staged, published, written to, measured, and gone again
   t.is(readFileSync(path.join(ganesha.folder, 'from-pod'), 'utf8'), 'through FUSE and NFS')
   const { usage, volumeCondition } = await kubelet.stats(socket, 'pv-1', target)
   t.deepEqual(usage.map(({ unit }) => unit), ['BYTES', 'INODES'])
-  t.true(BigInt(usage[0]!.total) > 0n && BigInt(usage[0]!.total) >= BigInt(usage[0]!.used) + BigInt(usage[0]!.available))
+  t.true(
+    BigInt(usage[0]!.total) > 0n && BigInt(usage[0]!.total) >= BigInt(usage[0]!.used) + BigInt(usage[0]!.available)
+  )
   t.deepEqual(volumeCondition, { abnormal: false, message: 'healthy' })
   await kubelet.stage(socket, driver, volume)
   await kubelet.publish(socket, driver, volume, 'pod-1', 'pv-1')
@@ -132,7 +170,10 @@ for (const [what, change, code, words] of [
 ] as const) {
   test.serial(`staging with ${what} names it, with the right code, and leaves nothing`, async (t) => {
     const { kubelet, socket, attributes, root } = t.context
-    const error = await t.throwsAsync(kubelet.stage(socket, driver, { handle: 'pv-bad', attributes: { ...attributes, ...change } }), { instanceOf: CallError })
+    const error = await t.throwsAsync(
+      kubelet.stage(socket, driver, { handle: 'pv-bad', attributes: { ...attributes, ...change } }),
+      { instanceOf: CallError }
+    )
     t.is(error?.code, code, error?.message)
     t.regex(error?.details ?? '', words)
     t.deepEqual(mountsUnder(root), [])
@@ -215,8 +256,13 @@ test.serial('statistics answer in time with the server stopped, from the last kn
   await kubelet.unstage(socket, driver, 'pv-6')
 })
 
-async function command (t: { context: Context }, args: readonly string[]): Promise<{ code: number | null, out: string, err: string }> {
-  const child = spawn(node.file, [...node.args, ...args], { env: t.context.environment, stdio: ['ignore', 'pipe', 'pipe'] })
+async function command (
+  t: { context: Context },
+  args: readonly string[]
+): Promise<{ code: number | null, out: string, err: string }> {
+  const child = spawn(node.file, [...node.args, ...args], {
+    env: t.context.environment, stdio: ['ignore', 'pipe', 'pipe']
+  })
   let [out, err] = ['', '']
   child.stdout.on('data', (chunk: Buffer) => { out += chunk.toString() })
   child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString() })
@@ -228,10 +274,16 @@ test.serial('mount, status and unmount by hand use the running agent', async (t)
   const { ganesha, root } = t.context
   const directory = path.join(root, 'by hand')
   mkdirSync(directory)
-  t.like(await command(t, ['mount', `${ganesha.host}:${ganesha.folder}`, directory, '-o', `ro,${ganesha.mountOptions}`]), { code: 0, out: '', err: '' })
+  t.like(
+    await command(t, ['mount', `${ganesha.host}:${ganesha.folder}`, directory, '-o', `ro,${ganesha.mountOptions}`]),
+    { code: 0, out: '', err: '' }
+  )
   t.throws(() => { writeFileSync(path.join(directory, 'x'), '') }, { code: 'EROFS' })
   const status = await command(t, ['status'])
-  t.true(status.out.includes(directory) && status.out.includes('healthy') && status.out.includes('read-only'), status.out)
+  t.true(
+    status.out.includes(directory) && status.out.includes('healthy') && status.out.includes('read-only'),
+    status.out
+  )
   const { volumes } = JSON.parse((await command(t, ['status', '--json'])).out) as { volumes: { source: string }[] }
   t.is(volumes[0]?.source, `${ganesha.host}:${ganesha.folder}`)
   t.like(await command(t, ['unmount', directory]), { code: 0, err: '' })
@@ -265,7 +317,9 @@ test.serial('a mount in the foreground says that nobody looks after it, and goes
   const { ganesha, root, environment } = t.context
   const directory = path.join(root, 'foreground')
   mkdirSync(directory)
-  const child = spawn(node.file, [...node.args, 'mount', `${ganesha.host}:${ganesha.folder}`, directory, '--foreground', '-o', ganesha.mountOptions], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
+  const child = spawn(node.file, [
+    ...node.args, 'mount', `${ganesha.host}:${ganesha.folder}`, directory, '--foreground', '-o', ganesha.mountOptions
+  ], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] })
   let err = ''
   child.stderr.on('data', (chunk: Buffer) => { err += chunk.toString() })
   await until('it serves', () => err.includes('nobody takes it over') || child.exitCode !== null)
@@ -273,7 +327,10 @@ test.serial('a mount in the foreground says that nobody looks after it, and goes
   writeFileSync(path.join(directory, 'fg'), 'in one process')
   t.is(readFileSync(path.join(ganesha.folder, 'fg'), 'utf8'), 'in one process')
   child.kill('SIGINT')
-  t.is(await new Promise((resolve) => { child.once('close', resolve) }), 0, err)
+  t.is(
+    await new Promise((resolve) => { child.once('close', resolve) }),
+    0,
+    err
+  )
   t.deepEqual(mountsUnder(root), [])
 })
-

@@ -18,7 +18,10 @@ testNeeding('root', 'fuse', 'ganesha')('volume and storage health follow the ser
     await node.startAgent(['--csi-health'])
     const kubelet = new Kubelet(node.kubelet)
     const socket = node.csiSocket
-    const volume = { handle: 'pv-health', attributes: { server: ganesha.host, share: ganesha.folder, mountOptions: ganesha.mountOptions } }
+    const volume = {
+      handle: 'pv-health',
+      attributes: { server: ganesha.host, share: ganesha.folder, mountOptions: ganesha.mountOptions }
+    }
     await kubelet.stage(socket, driver, volume)
     const target = await kubelet.publish(socket, driver, volume, 'pod', 'pv')
     const health = async (where: Partial<NodeGetVolumeHealthRequest> = {}): Promise<readonly VolumeHealthEntry[]> => {
@@ -26,9 +29,15 @@ testNeeding('root', 'fuse', 'ganesha')('volume and storage health follow the ser
       t.is(volumeHealth?.volumeId, volume.handle)
       return volumeHealth?.healthStatuses ?? []
     }
-    const storage = async (): Promise<readonly string[]> => (await kubelet.call(socket, 'NodeGetStorageHealth', {})).backendHealth.map((entry) => `${entry.status} ${entry.reason}`)
-    const abnormal = async (): Promise<boolean | undefined> => (await kubelet.stats(socket, volume.handle, target)).volumeCondition?.abnormal
-    const places = [{}, { volumePublishPath: target }, { stagingTargetPath: kubelet.stagingPath(driver, volume.handle) }]
+    const storage = async (): Promise<readonly string[]> =>
+      (await kubelet.call(socket, 'NodeGetStorageHealth', {})).backendHealth.map((entry) =>
+        `${entry.status} ${entry.reason}`
+      )
+    const abnormal = async (): Promise<boolean | undefined> =>
+      (await kubelet.stats(socket, volume.handle, target)).volumeCondition?.abnormal
+    const places = [{}, { volumePublishPath: target }, {
+      stagingTargetPath: kubelet.stagingPath(driver, volume.handle)
+    }]
 
     for (const where of places) t.deepEqual(await health(where), [])
     t.deepEqual(await storage(), [])

@@ -11,9 +11,18 @@ const check = testNeeding('root', 'fuse', 'ganesha')
 const driver = 'csi.volbridge.io'
 const group = 4321
 
-interface Stage { readonly node: TestNode, readonly kubelet: Kubelet, readonly ganesha: Ganesha, readonly publish: (pod: string, mountGroup: string) => Promise<string> }
+interface Stage {
+  readonly node: TestNode
+  readonly kubelet: Kubelet
+  readonly ganesha: Ganesha
+  readonly publish: (pod: string, mountGroup: string) => Promise<string>
+}
 
-async function withShare (t: ExecutionContext, squash: 'No_Root_Squash' | 'Root_Squash', work: (stage: Stage) => Promise<void>): Promise<void> {
+async function withShare (
+  t: ExecutionContext,
+  squash: 'No_Root_Squash' | 'Root_Squash',
+  work: (stage: Stage) => Promise<void>
+): Promise<void> {
   const ganesha = await Ganesha.start({ squash })
   const node = new TestNode()
   try {
@@ -23,8 +32,11 @@ async function withShare (t: ExecutionContext, squash: 'No_Root_Squash' | 'Root_
     t.true(capabilities.capabilities.some(({ rpc }) => rpc.type === 'VOLUME_MOUNT_GROUP'))
     mkdirSync(path.join(ganesha.folder, 'team'))
     chmodSync(path.join(ganesha.folder, 'team'), 0o755)
-    const volume = (mountGroup: string): CsiVolume =>
-      ({ handle: 'pv', attributes: { server: ganesha.host, share: ganesha.folder, subDir: 'team', mountOptions: ganesha.mountOptions }, mountGroup })
+    const volume = (mountGroup: string): CsiVolume => ({
+      handle: 'pv',
+      attributes: { server: ganesha.host, share: ganesha.folder, subDir: 'team', mountOptions: ganesha.mountOptions },
+      mountGroup
+    })
     const publish = async (pod: string, mountGroup: string): Promise<string> => {
       await kubelet.stage(node.csiSocket, driver, volume(mountGroup))
       return await kubelet.publish(node.csiSocket, driver, volume(mountGroup), pod, 'pv')
@@ -51,18 +63,26 @@ check('the mount group gets the root, once and with set-group-id, and what is ma
     t.is(facts(target), `${group} 2775`)
     t.is(facts(path.join(target, 'old')), '0 640')
     // As kubelet starts a container with fsGroup: its user, with the group as a supplementary one.
-    const made = await run('setpriv', ['--reuid', '1000', '--regid', '1000', '--groups', `${group}`, 'sh', '-c', 'umask 022; echo x > file; mkdir folder; cat file'], { cwd: target })
+    const made = await run('setpriv', [
+      '--reuid', '1000', '--regid', '1000', '--groups', `${group}`, 'sh', '-c',
+      'umask 022; echo x > file; mkdir folder; cat file'
+    ], { cwd: target })
     t.is(made.stdout, 'x\n', made.stderr)
     t.is(facts(path.join(team, 'file')), `${group} 664`)
     t.is(facts(path.join(team, 'folder')), `${group} 2775`)
-    const other = await run('setpriv', ['--reuid', '1001', '--regid', '1001', '--groups', `${group}`, 'sh', '-c', 'echo y >> file; cat file'], { cwd: target })
+    const other = await run('setpriv', [
+      '--reuid', '1001', '--regid', '1001', '--groups', `${group}`, 'sh', '-c', 'echo y >> file; cat file'
+    ], { cwd: target })
     t.is(other.stdout, 'x\ny\n', other.stderr)
 
     // Once: a mode that the owner sets later is not undone by the next mount of the same group.
     t.false((await node.command(['status', ...node.places])).stdout.includes('note'))
     const second = await publish('pod-2', '5555')
     t.is(facts(team), `${group} 2775`, 'a second group does not take the root from the first')
-    t.regex((await node.command(['status', ...node.places])).stdout, /note +mount group 5555: .*belongs to group 4321 with set-group-id/)
+    t.regex(
+      (await node.command(['status', ...node.places])).stdout,
+      /note +mount group 5555: .*belongs to group 4321 with set-group-id/
+    )
     await shell(`chmod 2777 ${team}`)
     await shell('echo x > of-the-other', { cwd: second })
     t.is(facts(path.join(team, 'of-the-other')), '5555 664')
@@ -80,8 +100,13 @@ check('a server that squashes root keeps its root folder: the volume is mounted 
     const target = await publish('pod-1', `${group}`)
     t.is(facts(team), '1000 755')
     const { stdout } = await node.command(['status', ...node.places])
-    t.regex(stdout, /note +mount group 4321: the volume's root was not given to it: the server refuses .*no_root_squash/)
-    const made = await run('setpriv', ['--reuid', '1000', '--regid', '1000', '--groups', `${group}`, 'sh', '-c', 'echo x > file'], { cwd: target })
+    t.regex(
+      stdout,
+      /note +mount group 4321: the volume's root was not given to it: the server refuses .*no_root_squash/
+    )
+    const made = await run('setpriv', [
+      '--reuid', '1000', '--regid', '1000', '--groups', `${group}`, 'sh', '-c', 'echo x > file'
+    ], { cwd: target })
     t.is(made.code, 0, made.stderr)
     t.is(facts(path.join(team, 'file')), `${group} 664`)
   })

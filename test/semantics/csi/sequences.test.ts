@@ -1,7 +1,7 @@
 /**
- * Random sequences of CSI calls on the packed agent with real mounts of a real server: valid, repeated, out of order, at once, the agent
- * killed in between. After every batch what was answered, what mountinfo shows and what the journal holds must agree with the reference.
- * VOLBRIDGE_SEED repeats a run, SEQUENCES_ROUNDS says how many.
+ * Random sequences of CSI calls on the packed agent with real mounts of a real server: valid, repeated, out of order,
+ * at once, the agent killed in between. After every batch what was answered, what mountinfo shows and what the journal
+ * holds must agree with the reference. VOLBRIDGE_SEED repeats a run, SEQUENCES_ROUNDS says how many.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -18,7 +18,23 @@ import { CallError, RpcClient } from '../../../proto/csi/client.ts'
 import { loadServices } from '../../../proto/csi/load.ts'
 import type { StringMap, VolumeCapability } from '../../../proto/csi/types.ts'
 import { randomOf, shrink } from '../../model/exercise.ts'
-import { explain, makeSequence, nothing, show, slots, targets, volumes, type Answer, type Batch, type Call, type Slot, type State, type Target, type Variant, type VolumeName } from '../../model/volume-calls.ts'
+import {
+  explain,
+  makeSequence,
+  nothing,
+  show,
+  slots,
+  targets,
+  volumes,
+  type Answer,
+  type Batch,
+  type Call,
+  type Slot,
+  type State,
+  type Target,
+  type Variant,
+  type VolumeName
+} from '../../model/volume-calls.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { Kubelet } from '../../peers/kubelet.ts'
 import { testNeeding } from '../../peers/testing.ts'
@@ -33,7 +49,9 @@ const batches = 9
 const shrinkTriesMax = 40
 
 const folderOf = { v0: 'shared', v1: 'shared', v2: 'own' } as const satisfies Record<VolumeName, string>
-const capability: VolumeCapability = { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags: [], volumeMountGroup: '' } }
+const capability: VolumeCapability = {
+  accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags: [], volumeMountGroup: '' }
+}
 
 /** What is to be seen of the volumes, and what is wrong with it beyond the reference's words. */
 interface Seen { readonly state: State, readonly wrong: readonly string[] }
@@ -50,23 +68,34 @@ class World {
 
   attributes (volume: VolumeName, variant: Variant): StringMap {
     const { host, folder, mountOptions } = this.#ganesha
-    return { server: host, share: folder, subDir: folderOf[volume], mountOptions: variant === 'plain' ? mountOptions : `${mountOptions},acdirmin=31` }
+    return {
+      server: host, share: folder, subDir: folderOf[volume],
+      mountOptions: variant === 'plain' ? mountOptions : `${mountOptions},acdirmin=31`
+    }
   }
 
   path (name: Slot | Target): string {
-    return name.startsWith('s') ? path.join(this.#kubelet.stagingPath('d', name)) : this.#kubelet.csiTarget(`pod-${name}`, 'pv')
+    return name.startsWith('s')
+      ? path.join(this.#kubelet.stagingPath('d', name))
+      : this.#kubelet.csiTarget(`pod-${name}`, 'pv')
   }
 
-  /** A pod of another volume has the shared export all the time: sessions come and go beside it, and it must not notice anything. */
+  /** A pod of another volume has the shared export all the time: sessions come and go beside it, and it must not notice
+   * anything. */
   async start (): Promise<() => void> {
-    for (const volume of volumes) for (const variant of ['plain', 'other'] as const) this.#keys.set(stageKeyOf(parseVolumeSpec(this.attributes(volume, variant))), variant)
+    for (const volume of volumes) {
+      for (const variant of ['plain', 'other'] as const) {
+        this.#keys.set(stageKeyOf(parseVolumeSpec(this.attributes(volume, variant))), variant)
+      }
+    }
     for (const slot of slots) mkdirSync(this.path(slot), { recursive: true })
     for (const target of targets) mkdirSync(path.dirname(this.path(target)), { recursive: true })
     await this.#node.startAgent()
     const target = this.#kubelet.csiTarget('pod-beside', 'pv')
     mkdirSync(path.dirname(target), { recursive: true })
     await this.#kubelet.call(this.#node.csiSocket, 'NodePublishVolume', {
-      volumeId: 'beside', targetPath: target, volumeCapability: capability, volumeContext: { ...this.attributes('v0', 'plain'), 'csi.storage.k8s.io/ephemeral': 'true' }
+      volumeId: 'beside', targetPath: target, volumeCapability: capability,
+      volumeContext: { ...this.attributes('v0', 'plain'), 'csi.storage.k8s.io/ephemeral': 'true' }
     })
     const pod = spawn('/bin/sh', ['-c', 'while echo line >> log; do sleep 0.1; done'], { cwd: target, stdio: 'ignore' })
     return () => {
@@ -82,20 +111,33 @@ class World {
     const { csiSocket } = this.#node
     const volume = { volumeId: call.volume }
     try {
-      if (call.do === 'stage') await this.#kubelet.call(csiSocket, 'NodeStageVolume', { ...volume, stagingTargetPath: this.path(call.slot), volumeCapability: capability, volumeContext: this.attributes(call.volume, call.variant) })
-      else if (call.do === 'unstage') await this.#kubelet.call(csiSocket, 'NodeUnstageVolume', { ...volume, stagingTargetPath: this.path(call.slot) })
-      else if (call.do === 'unpublish') await this.#kubelet.call(csiSocket, 'NodeUnpublishVolume', { ...volume, targetPath: this.path(call.target) })
-      else if (call.do === 'stats') await this.#kubelet.call(csiSocket, 'NodeGetVolumeStats', { ...volume, volumePath: this.path(call.at) })
-      else {
+      if (call.do === 'stage') {
+        await this.#kubelet.call(csiSocket, 'NodeStageVolume', {
+          ...volume, stagingTargetPath: this.path(call.slot), volumeCapability: capability,
+          volumeContext: this.attributes(call.volume, call.variant)
+        })
+      } else if (call.do === 'unstage') {
+        await this.#kubelet.call(csiSocket, 'NodeUnstageVolume', { ...volume, stagingTargetPath: this.path(call.slot) })
+      } else if (call.do === 'unpublish') {
+        await this.#kubelet.call(csiSocket, 'NodeUnpublishVolume', { ...volume, targetPath: this.path(call.target) })
+      } else if (call.do === 'stats') {
+        await this.#kubelet.call(csiSocket, 'NodeGetVolumeStats', { ...volume, volumePath: this.path(call.at) })
+      } else {
         await this.#kubelet.call(csiSocket, 'NodePublishVolume', {
-          ...volume, targetPath: this.path(call.target), stagingTargetPath: call.slot === undefined ? '' : this.path(call.slot), readonly: call.readOnly, volumeCapability: capability,
-          volumeContext: { ...this.attributes(call.volume, call.variant), ...call.slot === undefined ? { 'csi.storage.k8s.io/ephemeral': 'true' } : {} }
+          ...volume, targetPath: this.path(call.target),
+          stagingTargetPath: call.slot === undefined ? '' : this.path(call.slot), readonly: call.readOnly,
+          volumeCapability: capability,
+          volumeContext: {
+            ...this.attributes(call.volume, call.variant),
+            ...call.slot === undefined ? { 'csi.storage.k8s.io/ephemeral': 'true' } : {}
+          }
         })
       }
       return 'OK'
     } catch (error) {
       if (!(error instanceof CallError)) throw error
-      // A machine that is busy enough does not let a forked child look at a path in time: then the call is over, and what it has done is seen.
+      // A machine that is busy enough does not let a forked child look at a path in time: then the call is over, and
+      // what it has done is seen.
       const isOpen = error.agentAnswered ? error.code === status.DEADLINE_EXCEEDED : isKilled
       return isOpen ? 'lost' : status[error.code] ?? '?'
     }
@@ -117,9 +159,15 @@ class World {
     for (const [index, batch] of sequence.entries()) await this.#step(batch, `batch ${index}`)
     await this.#checkStatus()
     await this.#checkFiles()
-    for (const [target, held] of Object.entries(this.#state.published)) await this.#step({ calls: [{ do: 'unpublish', volume: held.volume, target: target as Target }] }, 'the end')
-    for (const [slot, held] of Object.entries(this.#state.staged)) await this.#step({ calls: [{ do: 'unstage', volume: held.volume, slot: slot as Slot }] }, 'the end')
-    if (this.#state !== nothing && show(this.#state) !== show(nothing)) throw new Error(`at the end there is still ${show(this.#state)}`)
+    for (const [target, held] of Object.entries(this.#state.published)) {
+      await this.#step({ calls: [{ do: 'unpublish', volume: held.volume, target: target as Target }] }, 'the end')
+    }
+    for (const [slot, held] of Object.entries(this.#state.staged)) {
+      await this.#step({ calls: [{ do: 'unstage', volume: held.volume, slot: slot as Slot }] }, 'the end')
+    }
+    if (this.#state !== nothing && show(this.#state) !== show(nothing)) {
+      throw new Error(`at the end there is still ${show(this.#state)}`)
+    }
   }
 
   get #state (): State { return this.#states[0] ?? nothing }
@@ -129,9 +177,14 @@ class World {
     const answers = await this.#batch(batch)
     const possible = explain(before, batch.calls, answers)
     const { state, wrong } = await this.#see()
-    const told = `${where}: ${JSON.stringify(batch)} answered ${answers.join(', ')}; before: ${before.map(show).join(' | ')}; seen: ${show(state)}`
+    const told =
+      `${where}: ${JSON.stringify(batch)} answered ${answers.join(', ')}; before: ${before.map(show).join(' | ')}; seen: ${show(state)}`
     if (wrong.length > 0) throw new Error(`${told}\n${wrong.join('\n')}\n${this.#node.agentLog.slice(-1500)}`)
-    if (!possible.some((one) => show(one) === show(state))) throw new Error(`${told}; possible: ${possible.map(show).join(' | ') || 'no order explains the answers'}\n${this.#node.agentLog.slice(-1500)}`)
+    if (!possible.some((one) => show(one) === show(state))) {
+      throw new Error(
+        `${told}; possible: ${possible.map(show).join(' | ') || 'no order explains the answers'}\n${this.#node.agentLog.slice(-1500)}`
+      )
+    }
     this.#states = [state]
   }
 
@@ -140,26 +193,48 @@ class World {
     const records = await peekJournal(path.join(this.#node.state, 'journal'))
     const mounts = mountsBelow(this.#node.folder)
     const binds = records.filter((record) => record.kind === 'bind')
-    const held = (record: BindRecord): { volume: VolumeName, variant: Variant } => ({ volume: record.volume as string as VolumeName, variant: (this.#keys.get(record.key) ?? '?') as Variant })
-    const at = (name: Slot | Target): BindRecord | undefined => binds.find(({ path: where }) => where as string === this.path(name))
+    const held = (record: BindRecord): { volume: VolumeName, variant: Variant } => ({
+      volume: record.volume as string as VolumeName, variant: (this.#keys.get(record.key) ?? '?') as Variant
+    })
+    const at = (name: Slot | Target): BindRecord | undefined =>
+      binds.find(({ path: where }) => where as string === this.path(name))
     const state: State = {
-      staged: Object.fromEntries(slots.flatMap((slot) => { const record = at(slot); return record === undefined ? [] : [[slot, held(record)]] })),
-      published: Object.fromEntries(targets.flatMap((target) => { const record = at(target); return record === undefined ? [] : [[target, { ...held(record), readOnly: record.readOnly }]] }))
+      staged: Object.fromEntries(slots.flatMap((slot) => {
+        const record = at(slot)
+        return record === undefined ? [] : [[slot, held(record)]]
+      })),
+      published: Object.fromEntries(targets.flatMap((target) => {
+        const record = at(target)
+        return record === undefined ? [] : [[target, { ...held(record), readOnly: record.readOnly }]]
+      }))
     }
     return { state, wrong: this.#wrong(records, binds, mounts) }
   }
 
-  #wrong (records: readonly JournalRecord[], binds: readonly BindRecord[], mounts: readonly MountEntry[]): readonly string[] {
+  #wrong (
+    records: readonly JournalRecord[],
+    binds: readonly BindRecord[],
+    mounts: readonly MountEntry[]
+  ): readonly string[] {
     const wrong: string[] = []
     const expect = (isSo: boolean, what: string): void => { if (!isSo) wrong.push(what) }
     const shared = records.filter((record) => record.kind === 'mount')
-    for (const record of records) expect(record.phase === 'attached' || record.phase === 'mounted', `the journal holds ${JSON.stringify(record)}`)
-    expect(new Set(binds.map(({ key }) => key)).size === shared.length, `${shared.length} shared mounts for ${binds.length} users`)
+    for (const record of records) {
+      expect(record.phase === 'attached' || record.phase === 'mounted', `the journal holds ${JSON.stringify(record)}`)
+    }
+    expect(
+      new Set(binds.map(({ key }) => key)).size === shared.length,
+      `${shared.length} shared mounts for ${binds.length} users`
+    )
     expect(shared.every(({ key }) => binds.some((bind) => bind.key === key)), 'a shared mount that nobody has')
     const known: string[] = []
     for (const { mountPoint, facts } of shared) {
       known.push(mountPoint)
-      expect(mounts.filter(({ point }) => point === mountPoint).map(({ device }) => device).join() === (facts.device as string | undefined), `${mountPoint} is not one mount of ${facts.device}`)
+      expect(
+        mounts.filter(({ point }) => point === mountPoint).map(({ device }) => device).join() ===
+          (facts.device as string | undefined),
+        `${mountPoint} is not one mount of ${facts.device}`
+      )
       expect(existsSync(`/proc/${facts.process?.pid}`), `the session ${facts.process?.pid} is not there`)
     }
     for (const { role, resolved, readOnly, key } of binds) {
@@ -168,11 +243,19 @@ class World {
       expect(here.length === (role === 'target' ? 1 : 0), `${here.length} mounts at ${resolved}`)
       const [mount] = here
       if (mount === undefined) continue
-      expect(mount.device === shared.find((record) => record.key === key)?.facts.device, `${resolved} shows another file system`)
+      expect(
+        mount.device === shared.find((record) => record.key === key)?.facts.device,
+        `${resolved} shows another file system`
+      )
       expect(mount.options.split(',').includes('ro') === readOnly, `${resolved} has the options ${mount.options}`)
     }
     for (const { point } of mounts) expect(known.includes(point), `nobody knows the mount at ${point}`)
-    for (const target of targets) expect(existsSync(this.path(target)) === known.includes(this.path(target)), `the folder ${this.path(target)} is there though nothing is published, or the other way round`)
+    for (const target of targets) {
+      expect(
+        existsSync(this.path(target)) === known.includes(this.path(target)),
+        `the folder ${this.path(target)} is there though nothing is published, or the other way round`
+      )
+    }
     expect(readdirSync(path.join(this.#node.state, 'mounts')).length === shared.length, 'a mount point without a mount')
     return wrong
   }
@@ -182,11 +265,23 @@ class World {
     const client = new RpcClient(this.#services, this.#node.agentSocket)
     try {
       const { volumes: told } = await client.call('Agent', 'Status', {}, { deadlineMs: 60_000 })
-      const paths = told.filter(({ volumeId }) => volumeId !== 'beside').flatMap((view) => view.targets.map(({ path: where, readOnly, problem }) => `${where}=${view.volumeId}${readOnly ? ' ro' : ''}${problem}`))
-      const expected = Object.entries(this.#state.published).map(([target, { volume, readOnly }]) => `${this.path(target as Target)}=${volume}${readOnly ? ' ro' : ''}`)
-      if (paths.sort().join() !== expected.sort().join()) throw new Error(`status tells ${paths.join()} and not ${expected.join()}`)
+      const paths = told.filter(({ volumeId }) => volumeId !== 'beside').flatMap((view) =>
+        view.targets.map(({ path: where, readOnly, problem }) =>
+          `${where}=${view.volumeId}${readOnly ? ' ro' : ''}${problem}`
+        )
+      )
+      const expected = Object.entries(this.#state.published).map(([target, { volume, readOnly }]) =>
+        `${this.path(target as Target)}=${volume}${readOnly ? ' ro' : ''}`
+      )
+      if (paths.sort().join() !== expected.sort().join()) {
+        throw new Error(`status tells ${paths.join()} and not ${expected.join()}`)
+      }
       const sick = told.filter(({ health }) => health !== 'healthy')
-      if (sick.length > 0) throw new Error(`status calls ${sick.map(({ volumeId, healthReason }) => `${volumeId}: ${healthReason}`).join()}`)
+      if (sick.length > 0) {
+        throw new Error(
+          `status calls ${sick.map(({ volumeId, healthReason }) => `${volumeId}: ${healthReason}`).join()}`
+        )
+      }
     } finally {
       client.close()
     }
@@ -198,7 +293,10 @@ class World {
       const where = this.path(target as Target)
       const found = await readFile(path.join(where, 'marker'), 'utf8')
       if (found !== folderOf[volume]) throw new Error(`${where} shows ${found}`)
-      const outcome = await open(path.join(where, `written-${target}`), 'w').then(async (file) => { await file.close(); return 'written' }, (error: NodeJS.ErrnoException) => error.code)
+      const outcome = await open(path.join(where, `written-${target}`), 'w').then(async (file) => {
+        await file.close()
+        return 'written'
+      }, (error: NodeJS.ErrnoException) => error.code)
       if (outcome !== (readOnly ? 'EROFS' : 'written')) throw new Error(`writing at ${where} ends in ${outcome}`)
     }
   }
@@ -220,7 +318,8 @@ async function withWorld<T> (ganesha: Ganesha, work: (world: World) => Promise<T
   }
 }
 
-const failureOf = async (work: Promise<unknown>): Promise<Error | undefined> => await work.then(() => undefined, (error: unknown) => error instanceof Error ? error : new Error(String(error)))
+const failureOf = async (work: Promise<unknown>): Promise<Error | undefined> =>
+  await work.then(() => undefined, (error: unknown) => error instanceof Error ? error : new Error(String(error)))
 
 testNeeding('root', 'fuse', 'ganesha')('random sequences of calls, repeated, out of order, at once, with the agent killed in between: answers, mountinfo and journal agree', async (t) => {
   t.timeout(isLong ? 7_200_000 : 290_000)
@@ -244,7 +343,12 @@ testNeeding('root', 'fuse', 'ganesha')('random sequences of calls, repeated, out
     return
   }
   let tries = 0
-  const fails = async (sequence: readonly Batch[]): Promise<boolean> => tries++ < shrinkTriesMax && await failureOf(withWorld(ganesha, async (world) => { await world.run(sequence) })) !== undefined
+  const fails = async (sequence: readonly Batch[]): Promise<boolean> =>
+    tries++ < shrinkTriesMax && await failureOf(withWorld(ganesha, async (world) => {
+        await world.run(sequence)
+      })) !== undefined
   const smallest = await shrink(sequenceOf(failed.seed), fails)
-  t.fail(`VOLBRIDGE_SEED=${failed.seed} SEQUENCES_ROUNDS=1: ${failed.error.message}\nas short as it still fails:\n${smallest.map((batch) => JSON.stringify(batch)).join('\n')}`)
+  t.fail(
+    `VOLBRIDGE_SEED=${failed.seed} SEQUENCES_ROUNDS=1: ${failed.error.message}\nas short as it still fails:\n${smallest.map((batch) => JSON.stringify(batch)).join('\n')}`
+  )
 })

@@ -1,6 +1,7 @@
 /**
- * What kubelet itself does to the folders of a volume whose server is silent: it looks at targets and at subPath binds, in its own process,
- * and must get an answer. Every look is a process of its own here, because one that got none could never be ended.
+ * What kubelet itself does to the folders of a volume whose server is silent: it looks at targets and at subPath binds,
+ * in its own process, and must get an answer. Every look is a process of its own here, because one that got none could
+ * never be ended.
  */
 import { mkdirSync } from 'node:fs'
 import path from 'node:path'
@@ -35,7 +36,9 @@ testNeeding('root', 'fuse', 'ganesha')('stat and statfs of a target and of a sub
   const subPath = path.join(node.kubelet, 'pods/pod/volume-subpaths/pv/container/0')
   mkdirSync(subPath, { recursive: true })
   await shell(`mount --bind ${target}/some/part ${subPath}`)
-  const looks = [`stat ${target}`, `stat ${subPath}`, `stat -f ${target}`, `stat -f ${subPath}`, `stat ${target}/some/part`]
+  const looks = [
+    `stat ${target}`, `stat ${subPath}`, `stat -f ${target}`, `stat -f ${subPath}`, `stat ${target}/some/part`
+  ]
   for (const look of looks) await shell(look)
   const before = await shell(`stat -c '%i %s %U %a' ${target} ${subPath}`)
 
@@ -48,7 +51,11 @@ testNeeding('root', 'fuse', 'ganesha')('stat and statfs of a target and of a sub
     t.is(code, 0, `${look}: ${stderr}`)
     if (ms > 1000) t.log(`${look.replaceAll(node.folder, '')}: ${Math.round(ms)} ms`)
   }
-  t.is(await shell(`stat -c '%i %s %U %a' ${target} ${subPath}`, { timeoutMs: hangMs }), before, 'they are the last known values')
+  t.is(
+    await shell(`stat -c '%i %s %U %a' ${target} ${subPath}`, { timeoutMs: hangMs }),
+    before,
+    'they are the last known values'
+  )
   t.true((await kubelet.stats(node.csiSocket, 'pv', target)).volumeCondition?.abnormal)
   server.resume()
   t.is((await shell(`cat ${subPath}/file`, { timeoutMs: 180_000 })).trim(), 'kept')

@@ -1,6 +1,7 @@
 /**
- * What an agent finds when it starts, and what it does when its state cannot be kept: a damaged, newer or older journal, a reboot, a full disk,
- * an end in the middle of calls. The packed agent, real mounts, a pod's program that must not notice.
+ * What an agent finds when it starts, and what it does when its state cannot be kept: a damaged, newer or older
+ * journal, a reboot, a full disk, an end in the middle of calls. The packed agent, real mounts, a pod's program that
+ * must not notice.
  */
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
@@ -37,25 +38,34 @@ test.after.always(async () => { await server?.close() })
 class Scene {
   readonly node = new TestNode()
   readonly kubelet = new Kubelet(this.node.kubelet)
-  readonly volumes: readonly CsiVolume[] = ['a', 'b'].map((subDir) => ({ handle: subDir, attributes: { server: server.host, share: server.folder, subDir, mountOptions: server.mountOptions } }))
+  readonly volumes: readonly CsiVolume[] = ['a', 'b'].map((subDir) => ({
+    handle: subDir,
+    attributes: { server: server.host, share: server.folder, subDir, mountOptions: server.mountOptions }
+  }))
 
   target (volume: CsiVolume): string { return this.kubelet.csiTarget(`pod-${volume.handle}`, 'pv') }
   get journal (): string { return path.join(this.node.state, 'journal') }
   records (): readonly string[] { return readdirSync(this.journal).filter((name) => name.endsWith('.json')).sort() }
   async sessions (): Promise<readonly number[]> {
-    return (await processesOf(this.node.runtime)).filter((line) => line.includes(' session ')).map((line) => Number(line.split(' ')[0]))
+    return (await processesOf(this.node.runtime)).filter((line) => line.includes(' session ')).map((line) =>
+      Number(line.split(' ')[0])
+    )
   }
 
   async up (): Promise<void> {
     for (const volume of this.volumes) {
       await repeating(async () => await this.kubelet.stage(this.node.csiSocket, driver, volume))
-      await repeating(async () => await this.kubelet.publish(this.node.csiSocket, driver, volume, `pod-${volume.handle}`, 'pv'))
+      await repeating(async () =>
+        await this.kubelet.publish(this.node.csiSocket, driver, volume, `pod-${volume.handle}`, 'pv')
+      )
     }
   }
 
   async down (): Promise<void> {
     for (const volume of this.volumes) {
-      await repeating(async () => { await this.kubelet.unpublish(this.node.csiSocket, volume.handle, this.target(volume)) })
+      await repeating(async () => {
+        await this.kubelet.unpublish(this.node.csiSocket, volume.handle, this.target(volume))
+      })
       await repeating(async () => { await this.kubelet.unstage(this.node.csiSocket, driver, volume.handle) })
     }
   }
@@ -70,20 +80,31 @@ class Scene {
   async isServed (t: ExecutionContext, why: string): Promise<void> {
     for (const volume of this.volumes) {
       t.is(mountsBelow(this.target(volume)).length, 1, why)
-      t.is((await shell(`cat ${this.target(volume)}/marker && echo ${why.length} > ${this.target(volume)}/written`, { timeoutMs: 60_000 })).trim(), volume.handle, why)
+      t.is(
+        (await shell(`cat ${this.target(volume)}/marker && echo ${why.length} > ${this.target(volume)}/written`, {
+          timeoutMs: 60_000
+        })).trim(),
+        volume.handle,
+        why
+      )
     }
   }
 
   async isGone (t: ExecutionContext, why: string): Promise<void> {
     t.deepEqual(mountsBelow(this.node.folder).filter(({ type }) => type !== 'tmpfs'), [], why)
     t.deepEqual([this.records(), readdirSync(path.join(this.node.state, 'mounts'))], [[], []], why)
-    for (const endMs = monotonicMs() + 90_000; (await this.sessions()).length > 0 && monotonicMs() < endMs;) await pause(100)
+    for (const endMs = monotonicMs() + 90_000; (await this.sessions()).length > 0 && monotonicMs() < endMs;) {
+      await pause(100)
+    }
     t.deepEqual(await this.sessions(), [], why)
   }
 }
 
 const sumOf = (text: string): string => createHash('sha256').update(text).digest('hex')
-const withHeader = (file: string, change: (header: Record<string, unknown>, body: string) => readonly [Record<string, unknown>, string]): void => {
+const withHeader = (
+  file: string,
+  change: (header: Record<string, unknown>, body: string) => readonly [Record<string, unknown>, string]
+): void => {
   const [head = '', text = ''] = readFileSync(file, 'utf8').split('\n')
   const [header, body] = change(JSON.parse(head) as Record<string, unknown>, text)
   writeFileSync(file, `${JSON.stringify(header)}\n${body}\n`)
@@ -94,7 +115,14 @@ const damages: Readonly<Record<string, (file: string) => void>> = {
   'a missing end': (file) => { truncateSync(file, 100) },
   'nothing in it': (file) => { truncateSync(file, 0) },
   'a newer format': (file) => { withHeader(file, (header, body) => [{ ...header, volbridge: 1000 }, body]) },
-  'another kind of record': (file) => { withHeader(file, (header) => [{ ...header, sha256: sumOf('{"kind":"odd","key":"k","phase":"p"}') }, '{"kind":"odd","key":"k","phase":"p"}']) }
+  'another kind of record': (file) => {
+    withHeader(
+      file,
+      (header) => [
+        { ...header, sha256: sumOf('{"kind":"odd","key":"k","phase":"p"}') }, '{"kind":"odd","key":"k","phase":"p"}'
+      ]
+    )
+  }
 }
 
 check('F37: a journal damaged in any record and any way is said and set aside; pods go on, repeats mount nothing twice, and everything can be taken away', async (t) => {
@@ -106,7 +134,8 @@ check('F37: a journal damaged in any record and any way is said and set aside; p
   t.is(names.length, 6, 'for each volume the shared mount, the staging and the target')
   const kinds = Object.entries(damages)
   for (let round = 0; round < 3; round++) {
-    // Two records a round, each damaged in a way of its own; after three rounds every record and every way had its turn.
+    // Two records a round, each damaged in a way of its own; after three rounds every record and every way had its
+    // turn.
     const victims = names.filter((_name, at) => at % 3 === round)
     const before = await scene.sessions()
     await scene.node.stopAgent('SIGKILL')
@@ -117,8 +146,16 @@ check('F37: a journal damaged in any record and any way is said and set aside; p
     })
     await scene.next()
     const why = told.join()
-    t.deepEqual(readdirSync(scene.journal).filter((name) => name.endsWith('.damaged')).sort(), victims.map((name) => `${name}.damaged`), why)
-    t.true(scene.node.agentLog.split('\n').filter((line) => line.includes('journal-damaged') && line.includes('set aside')).length >= victims.length, why)
+    t.deepEqual(
+      readdirSync(scene.journal).filter((name) => name.endsWith('.damaged')).sort(),
+      victims.map((name) => `${name}.damaged`),
+      why
+    )
+    t.true(
+      scene.node.agentLog.split('\n').filter((line) => line.includes('journal-damaged') && line.includes('set aside'))
+        .length >= victims.length,
+      why
+    )
     await scene.isServed(t, why)
     t.deepEqual(await scene.sessions(), before, `${why}: no session is harmed by a start`)
     await scene.up()
@@ -195,7 +232,9 @@ check('with a full state disk kubelet\'s mounts are refused with a remedy and it
   const target = await kubelet.publish(node.csiSocket, driver, a, 'pod-a', 'pv')
   const full = path.join(node.state, 'full')
   await shell(`dd if=/dev/zero of=${full} bs=4k 2>/dev/null || true`)
-  for (const refused of [kubelet.stage(node.csiSocket, driver, b), kubelet.publish(node.csiSocket, driver, a, 'pod-second', 'pv')]) {
+  for (const refused of [
+    kubelet.stage(node.csiSocket, driver, b), kubelet.publish(node.csiSocket, driver, a, 'pod-second', 'pv')
+  ]) {
     const error = await t.throwsAsync(refused, { instanceOf: CallError })
     t.is(error?.code, status.RESOURCE_EXHAUSTED, error?.message)
     t.regex(error?.details ?? '', /no space left.*make room/i)
@@ -226,14 +265,23 @@ check('F39: SIGTERM in the middle of calls: each is answered or repeated by kube
   const { node, kubelet } = scene
   await node.startAgent()
   silent.stop()
-  const waiting: CsiVolume = { handle: 'silent', attributes: { server: silent.host, share: silent.folder, mountOptions: silent.mountOptions } }
+  const waiting: CsiVolume = {
+    handle: 'silent', attributes: { server: silent.host, share: silent.folder, mountOptions: silent.mountOptions }
+  }
   for (const moment of [0, 100]) {
     const cut = kubelet.stage(node.csiSocket, driver, waiting).then(() => 'staged', () => 'cut')
-    const going = Promise.allSettled(scene.volumes.map(async (volume) => { await kubelet.stage(node.csiSocket, driver, volume) }))
+    const going = Promise.allSettled(scene.volumes.map(async (volume) => {
+      await kubelet.stage(node.csiSocket, driver, volume)
+    }))
     await pause(moment)
     await node.stopAgent('SIGTERM')
-    // Before a call has arrived there is nobody to answer it. What has arrived ends within the grace on any machine that is not overloaded.
-    for (const outcome of await going) if (outcome.status === 'rejected') t.is((outcome.reason as CallError).code, status.UNAVAILABLE, String(outcome.reason))
+    // Before a call has arrived there is nobody to answer it. What has arrived ends within the grace on any machine
+    // that is not overloaded.
+    for (const outcome of await going) {
+      if (outcome.status === 'rejected') {
+        t.is((outcome.reason as CallError).code, status.UNAVAILABLE, String(outcome.reason))
+      }
+    }
     t.is(await cut, 'cut', 'a call that waits for a dead server is not waited for')
     await scene.next()
     await scene.up()

@@ -1,6 +1,7 @@
 /**
- * stress-ng, which was made to break file systems, dbench, which repeats an office's day, programs killed in the middle of it all, and with `scripts/test --long` (VOLBRIDGE_LONG) an hour of everyday work in which the session must
- * not grow.
+ * stress-ng, which was made to break file systems, dbench, which repeats an office's day, programs killed in the middle
+ * of it all, and with `scripts/test --long` (VOLBRIDGE_LONG) an hour of everyday work in which the session must not
+ * grow.
  */
 import { spawn } from 'node:child_process'
 import { readFileSync, readdirSync } from 'node:fs'
@@ -37,7 +38,8 @@ async function sessionPid (): Promise<number> {
   return Number((await processesOf(stand.node.runtime)).find((line) => line.includes(' session '))?.split(' ')[0])
 }
 
-const kibibytesOf = (pid: number): number => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+const kibibytesOf = (pid: number): number =>
+  Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
 
 /** A folder of this test on the mount. */
 async function folder (name: string): Promise<string> {
@@ -46,14 +48,21 @@ async function folder (name: string): Promise<string> {
   return made
 }
 
-/** What they are told to do in a folder, with every check they have. flock is the kernel's own here; it must not disturb the others. */
-const stressors = ['hdd', 'dentry', 'rename', 'link', 'chmod', 'flock', ...isLong ? ['symlink', 'filename', 'utime', 'dir', 'fstat'] : []]
+/** What they are told to do in a folder, with every check they have. flock is the kernel's own here; it must not
+ * disturb the others. */
+const stressors = [
+  'hdd', 'dentry', 'rename', 'link', 'chmod', 'flock',
+  ...isLong ? ['symlink', 'filename', 'utime', 'dir', 'fstat'] : []
+]
 
 testNeeding(...needs, 'stressNg')('stress-ng finds nothing wrong', async (t) => {
   t.timeout((seconds * 20 + 240) * 1000)
   const below = await folder('stress')
   const args = stressors.flatMap((name) => [`--${name}`, '1'])
-  const ran = await run('stress-ng', [...args, '--dentries', '200', '--hdd-bytes', '16m', '--verify', '--temp-path', below, '--timeout', `${seconds}s`, '--metrics-brief'])
+  const ran = await run('stress-ng', [
+    ...args, '--dentries', '200', '--hdd-bytes', '16m', '--verify', '--temp-path', below, '--timeout', `${seconds}s`,
+    '--metrics-brief'
+  ])
   t.is(ran.code, 0, ran.stdout + ran.stderr)
   t.notRegex(ran.stdout + ran.stderr, /\bfail:/)
   t.deepEqual(readdirSync(below), [])
@@ -101,7 +110,8 @@ check('programs killed in the middle of anything leave no request, no handle and
   }
   const { gauges } = await volume()
   t.like(gauges, { handles: 0, fuseInFlight: 0, dirtyBytes: 0 })
-  const sums = async (top: string): Promise<string> => await shell(`cd ${top} && ls -A && find . -type f -print0 | sort -z | xargs -0 -r sha256sum`)
+  const sums = async (top: string): Promise<string> =>
+    await shell(`cd ${top} && ls -A && find . -type f -print0 | sort -z | xargs -0 -r sha256sum`)
   t.is(await sums(below), await sums(path.join(stand.server.folder, 'killed')))
   await shell(`rm -r ${below}`)
 })
@@ -111,9 +121,13 @@ if (isLong) {
   check('an hour of files made, read, renamed, listed and removed by four programs lets the session grow no further', async (t) => {
     t.timeout((minutes + 10) * 60_000)
     const below = await folder('churn')
-    const work = `cd ${below} && mkdir p$$ && cd p$$ && while :; do mkdir -p a/b; for i in $(seq 40); do head -c $((RANDOM % 20000)) /dev/zero > a/f$i; done; cat a/f* > a/b/all; ls -l a > /dev/null; ` +
+    const work =
+      `cd ${below} && mkdir p$$ && cd p$$ && while :; do mkdir -p a/b; for i in $(seq 40); do head -c $((RANDOM % 20000)) /dev/zero > a/f$i; done; cat a/f* > a/b/all; ls -l a > /dev/null; ` +
       'for i in $(seq 40); do mv a/f$i a/b/g$i; done; cp -r a c; exec 3< c/b/g1; rm -r a c; cat <&3 > /dev/null; exec 3<&-; done'
-    const children = Array.from({ length: 4 }, () => spawn('/bin/bash', ['-c', work], { detached: true, stdio: 'ignore' }))
+    const children = Array.from(
+      { length: 4 },
+      () => spawn('/bin/bash', ['-c', work], { detached: true, stdio: 'ignore' })
+    )
     const pid = await sessionPid()
     const samples: number[] = []
     try {
@@ -121,10 +135,16 @@ if (isLong) {
         await pause(60_000)
         samples.push(kibibytesOf(pid))
         const { gauges } = await volume()
-        t.log(`minute ${minute + 1}: ${Math.round((samples.at(-1) ?? 0) / 1024)} MiB, ${gauges['inodes']} inodes, ${gauges['names']} names, ${gauges['handles']} handles`)
+        t.log(
+          `minute ${minute + 1}: ${Math.round((samples.at(-1) ?? 0) / 1024)} MiB, ${gauges['inodes']} inodes, ${gauges['names']} names, ${gauges['handles']} handles`
+        )
       }
     } finally {
-      for (const child of children) if (child.pid !== undefined) try { process.kill(-child.pid, 'SIGKILL') } catch { /* it has ended by itself: the shell hit an error */ }
+      for (const child of children) {
+        if (child.pid !== undefined) {
+          try { process.kill(-child.pid, 'SIGKILL') } catch { /* it has ended by itself: the shell hit an error */ }
+        }
+      }
     }
     t.true(children.every(({ exitCode }) => exitCode === null), 'a program met an error')
     const mean = (part: readonly number[]): number => part.reduce((sum, value) => sum + value, 0) / part.length

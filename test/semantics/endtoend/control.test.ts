@@ -1,8 +1,18 @@
 /**
- * The control side under stress: dead sessions, dead and stopped servers, many calls at once, many rounds, a starter's cgroup that ends.
+ * The control side under stress: dead sessions, dead and stopped servers, many calls at once, many rounds, a starter's
+ * cgroup that ends.
  */
 import { execFileSync, spawn } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmdirSync,
+  writeFileSync
+} from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import test from 'ava'
@@ -33,7 +43,9 @@ test.before(async () => {
   kubelet = new Kubelet(node.kubelet)
   const folder = node.makeFolder('plugins/volbridge.io~volbridge')
   copyFileSync(binary, path.join(folder, 'volbridge'))
-  flex = { file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime } }
+  flex = {
+    file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
+  }
   options = { server: server.host, share: server.folder, mountOptions: `${server.mountOptions},timeo=20` }
   volume = { handle: 'data', attributes: options }
 })
@@ -53,7 +65,9 @@ async function volumes (): Promise<readonly StatusVolume[]> {
 }
 
 async function sessions (): Promise<readonly number[]> {
-  return (await processesOf(node.runtime)).filter((line) => line.includes(' session ')).map((line) => Number(line.split(' ')[0]))
+  return (await processesOf(node.runtime)).filter((line) => line.includes(' session ')).map((line) =>
+    Number(line.split(' ')[0])
+  )
 }
 
 check('a session killed under two pods while the server is away is said to be dead, with the reason; both come back with the server', async (t) => {
@@ -101,13 +115,19 @@ process.stdin.once('data', () => { fs.writeSync(fd, Buffer.alloc(300000)); conso
 check('with a stopped server and unsaved data, several pods leave within 10 seconds each, and what was lost is said', async (t) => {
   await kubelet.stage(node.csiSocket, driverName, volume)
   const targets: string[] = []
-  for (const pod of ['pod-1', 'pod-2', 'pod-3']) targets.push(await kubelet.publish(node.csiSocket, driverName, volume, pod, 'pv'))
+  for (const pod of ['pod-1', 'pod-2', 'pod-3']) {
+    targets.push(await kubelet.publish(node.csiSocket, driverName, volume, pod, 'pv'))
+  }
   await kubelet.stats(node.csiSocket, 'data', targets[0] ?? '')
   const flexed = flexTarget('pod-f')
   t.is((await kubelet.flexMount(flex, flexed, options))?.answer.status, 'Success')
-  const writers = targets.map((target, n) => spawn(process.execPath, ['-e', unsavedWriter, `unsaved-${n}`], { cwd: target, stdio: ['pipe', 'pipe', 'ignore'] }))
+  const writers = targets.map((target, n) =>
+    spawn(process.execPath, ['-e', unsavedWriter, `unsaved-${n}`], { cwd: target, stdio: ['pipe', 'pipe', 'ignore'] })
+  )
   t.teardown(() => { for (const writer of writers) writer.kill('SIGKILL') })
-  const said = async (n: number): Promise<void> => { await new Promise((resolve) => { writers[n]?.stdout.once('data', resolve) }) }
+  const said = async (n: number): Promise<void> => {
+    await new Promise((resolve) => { writers[n]?.stdout.once('data', resolve) })
+  }
   await Promise.all(writers.map(async (_, n) => { await said(n) }))
   server.stop()
   try {
@@ -134,7 +154,11 @@ check('with a stopped server and unsaved data, several pods leave within 10 seco
       timed('unpublish 1', async () => { await kubelet.unpublish(node.csiSocket, 'data', targets[0] ?? '') }),
       timed('Flex unmount', async () => { t.is((await kubelet.flexUnmount(flex, flexed))?.answer.status, 'Success') })
     ])
-    for (const target of targets.slice(1)) await timed(`unpublish ${path.basename(path.dirname(target))}`, async () => { await kubelet.unpublish(node.csiSocket, 'data', target) })
+    for (const target of targets.slice(1)) {
+      await timed(`unpublish ${path.basename(path.dirname(target))}`, async () => {
+        await kubelet.unpublish(node.csiSocket, 'data', target)
+      })
+    }
     await timed('unstage', async () => { await kubelet.unstage(node.csiSocket, driverName, 'data') })
     t.regex(node.agentLog, /900000 bytes written to .* could not be saved/)
   } finally {
@@ -188,15 +212,25 @@ check('a session that is stopped slows neither statistics nor status, and is not
 
 check('20 Flex mounts of different folders at once all work, and 20 unmounts at once leave nothing', async (t) => {
   const pods = Array.from({ length: 20 }, (_, n) => n)
-  const mounted = await Promise.all(pods.map(async (n) => await kubelet.flexMount(flex, flexTarget(`many-${n}`), { ...options, subDir: `dir-${n}` })))
-  t.deepEqual(mounted.map((result) => result?.answer.status), pods.map(() => 'Success'), mounted.map((result) => result?.answer.message).join())
+  const mounted = await Promise.all(
+    pods.map(async (n) => await kubelet.flexMount(flex, flexTarget(`many-${n}`), { ...options, subDir: `dir-${n}` }))
+  )
+  t.deepEqual(
+    mounted.map((result) => result?.answer.status),
+    pods.map(() => 'Success'),
+    mounted.map((result) => result?.answer.message).join()
+  )
   for (const n of pods) {
     writeFileSync(path.join(flexTarget(`many-${n}`), 'mine'), `${n}`)
     t.is(readFileSync(path.join(server.folder, `dir-${n}`, 'mine'), 'utf8'), `${n}`)
   }
   t.is((await sessions()).length, 20)
   const unmounted = await Promise.all(pods.map(async (n) => await kubelet.flexUnmount(flex, flexTarget(`many-${n}`))))
-  t.deepEqual(unmounted.map((result) => result?.answer.status), pods.map(() => 'Success'), unmounted.map((result) => result?.answer.message).join())
+  t.deepEqual(
+    unmounted.map((result) => result?.answer.status),
+    pods.map(() => 'Success'),
+    unmounted.map((result) => result?.answer.message).join()
+  )
   t.deepEqual(mountsBelow(node.folder), [])
   t.deepEqual(await sessions(), [])
 })
@@ -207,12 +241,17 @@ check('200 rounds of publish and unpublish leave no descriptor, mount, process o
   const agent = node.agentPid ?? 0
   await kubelet.stage(node.csiSocket, driverName, volume)
   const round = async (n: number): Promise<void> => {
-    await kubelet.unpublish(node.csiSocket, 'data', await kubelet.publish(node.csiSocket, driverName, volume, `round-${n}`, 'pv'))
+    await kubelet.unpublish(
+      node.csiSocket,
+      'data',
+      await kubelet.publish(node.csiSocket, driverName, volume, `round-${n}`, 'pv')
+    )
   }
   const counts = async (): Promise<object> => ({
     mounts: mountsBelow(node.folder).length, sessions: (await sessions()).length,
     children: readFileSync(`/proc/${agent}/task/${agent}/children`, 'utf8').trim().split(' ').length,
-    files: execFileSync('find', [node.state, node.runtime, '-xdev', '-type', 'f'], { encoding: 'utf8' }).split('\n').length
+    files:
+      execFileSync('find', [node.state, node.runtime, '-xdev', '-type', 'f'], { encoding: 'utf8' }).split('\n').length
   })
   for (let n = 0; n < 5; n++) await round(n)
   await pause(500)
@@ -240,7 +279,9 @@ async function hasEnded (pid: number): Promise<boolean> {
 }
 
 check('an agent and its sessions that a Flex call started survive the end of the caller\'s cgroup, and leave no group of their own', async (t) => {
-  const hierarchy = ['/sys/fs/cgroup/cgroup.procs', '/sys/fs/cgroup/unified/cgroup.procs'].find((file) => existsSync(file))
+  const hierarchy = ['/sys/fs/cgroup/cgroup.procs', '/sys/fs/cgroup/unified/cgroup.procs'].find((file) =>
+    existsSync(file)
+  )
   if (hierarchy === undefined) {
     t.log('this machine has no unified cgroup hierarchy')
     t.pass()
@@ -261,11 +302,16 @@ check('an agent and its sessions that a Flex call started survive the end of the
     const started = (await processesOf(alone.folder)).map((line) => Number(line.split(' ')[0]))
     t.is(started.length, 2)
     for (const pid of started) t.regex(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), /^0::\/volbridge(-agent)?$/m)
-    const [agent] = (await processesOf(alone.folder)).filter((line) => line.includes(' agent ')).map((line) => Number(line.split(' ')[0]))
+    const [agent] = (await processesOf(alone.folder)).filter((line) => line.includes(' agent ')).map((line) =>
+      Number(line.split(' ')[0])
+    )
     t.is((await flexCall(driver, ['unmount', target])).answer.status, 'Success')
     process.kill(agent ?? 0, 'SIGTERM')
     t.true(await hasEnded(agent ?? 0), 'the agent does not end on SIGTERM')
-    t.false(existsSync(path.join(root, 'volbridge-agent')) && readFileSync(path.join(root, 'volbridge-agent/cgroup.procs'), 'utf8') === '')
+    t.false(
+      existsSync(path.join(root, 'volbridge-agent')) &&
+        readFileSync(path.join(root, 'volbridge-agent/cgroup.procs'), 'utf8') === ''
+    )
   } finally {
     await alone.close()
     rmdirSync(callers)
@@ -278,7 +324,8 @@ check('a full state disk keeps no pod\'s volume: the mount is refused, the unmou
   await shell(`mount -t tmpfs -o size=1m,mode=755 tmpfs ${disk}`)
   const places = ['--state-dir', path.join(disk, 'state'), '--run-dir', small.runtime]
   const mounted = small.makeFolder('mounted')
-  const command = async (args: readonly string[]): Promise<Awaited<ReturnType<typeof run>>> => await small.command([...args, ...places])
+  const command = async (args: readonly string[]): Promise<Awaited<ReturnType<typeof run>>> =>
+    await small.command([...args, ...places])
   try {
     const source = `${server.host}:${server.folder}`
     const first = await command(['mount', source, mounted, '-o', options['mountOptions'] ?? ''])
@@ -304,15 +351,21 @@ check('the doctor tells root, an unprivileged user and a place without /dev/fuse
   const doctor = async (command: string): Promise<{ code: number, findings: Record<string, string> }> => {
     const ran = await run('/bin/sh', ['-c', command])
     const found = JSON.parse(ran.stdout) as readonly { check: string, verdict: string, remedy: string }[]
-    for (const { check: name, verdict, remedy } of found) if (verdict === 'warning' || verdict === 'failed') t.not(remedy, '', name)
+    for (const { check: name, verdict, remedy } of found) {
+      if (verdict === 'warning' || verdict === 'failed') t.not(remedy, '', name)
+    }
     return { code: ran.code, findings: Object.fromEntries(found.map(({ check: name, verdict }) => [name, verdict])) }
   }
   const args = `doctor --json ${node.places.join(' ')} --kubelet-dir ${node.kubelet}`
-  t.like(await doctor(`${binary} ${args}`), { code: 0, findings: { 'fuse device': 'ok', 'rights': 'ok', 'agent': 'ok' } })
+  t.like(await doctor(`${binary} ${args}`), {
+    code: 0, findings: { 'fuse device': 'ok', 'rights': 'ok', 'agent': 'ok' }
+  })
   const nobody = await doctor(`setpriv --reuid 65534 --regid 65534 --clear-groups ${binary} ${args}`)
   t.like(nobody, { code: 1, findings: { 'rights': 'failed', 'state folder': 'failed', 'agent': 'warning' } })
   const bare = await doctor(`unshare --mount /bin/sh -c 'mount -t tmpfs tmpfs /dev && exec ${binary} ${args}'`)
   t.like(bare, { code: 1, findings: { 'fuse device': 'failed', 'rights': 'ok' } })
-  const denied = await doctor(`unshare --mount /bin/sh -c 'mount -t tmpfs -o nodev tmpfs /dev && mknod /dev/fuse c 10 229 && chmod 666 /dev/fuse && exec ${binary} ${args}'`)
+  const denied = await doctor(
+    `unshare --mount /bin/sh -c 'mount -t tmpfs -o nodev tmpfs /dev && mknod /dev/fuse c 10 229 && chmod 666 /dev/fuse && exec ${binary} ${args}'`
+  )
   t.like(denied, { code: 1, findings: { 'fuse device': 'failed' } }, 'a device that is there and cannot be opened')
 })

@@ -1,5 +1,6 @@
 /**
- * Both doors of the packed binary as kubelet uses them, on one node and one share: mount, repeat, concurrency, two pods, a dead server.
+ * Both doors of the packed binary as kubelet uses them, on one node and one share: mount, repeat, concurrency, two
+ * pods, a dead server.
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -32,7 +33,9 @@ test.before(async () => {
   kubelet = new Kubelet(node.kubelet)
   const folder = node.makeFolder('plugins/volbridge.io~volbridge')
   copyFileSync(binary, path.join(folder, 'volbridge'))
-  flex = { file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime } }
+  flex = {
+    file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
+  }
   options = { server: server.host, share: server.folder, mountOptions: `${server.mountOptions},timeo=20` }
   volume = { handle: 'data', attributes: options }
 })
@@ -44,7 +47,8 @@ test.after.always(async () => {
 })
 
 const flexTarget = (pod: string): string => kubelet.flexTarget(pod, 'volbridge.io/volbridge', 'data')
-const codeOf = (outcome: PromiseSettledResult<unknown>): number => outcome.status === 'fulfilled' ? status.OK : outcome.reason instanceof CallError ? outcome.reason.code : -1
+const codeOf = (outcome: PromiseSettledResult<unknown>): number =>
+  outcome.status === 'fulfilled' ? status.OK : outcome.reason instanceof CallError ? outcome.reason.code : -1
 
 check('the same share through CSI and Flex meets in one session, and each door sees what the other wrote', async (t) => {
   await kubelet.stage(node.csiSocket, driverName, volume)
@@ -83,7 +87,8 @@ check('of two calls at once for one volume one works and the other is told to wa
   const mountsOfServer = mountsBelow(node.state).filter(({ source }) => source.endsWith(server.folder)).length
   const fresh = { handle: 'twice', attributes: { ...options, mountOptions: `${server.mountOptions},rsize=65536` } }
   const outcomes = await Promise.allSettled([
-    kubelet.stage(node.csiSocket, driverName, fresh), kubelet.stage(node.csiSocket, driverName, fresh), kubelet.stage(node.csiSocket, driverName, fresh)
+    kubelet.stage(node.csiSocket, driverName, fresh), kubelet.stage(node.csiSocket, driverName, fresh),
+    kubelet.stage(node.csiSocket, driverName, fresh)
   ])
   const codes = outcomes.map(codeOf).sort()
   t.is(codes[0], status.OK)
@@ -95,18 +100,27 @@ check('of two calls at once for one volume one works and the other is told to wa
 
 check('volume statistics have the bytes and inodes of the exported file system', async (t) => {
   const stats = await kubelet.stats(node.csiSocket, 'data', kubelet.csiTarget('pod-a', 'pv-a'))
-  const total = Number((await shell(`stat -f -c '%b %S' ${server.folder}`)).split(' ').map(Number).reduce((blocks, bytes) => blocks * bytes))
+  const total = Number(
+    (await shell(`stat -f -c '%b %S' ${server.folder}`)).split(' ').map(Number).reduce((blocks, bytes) =>
+      blocks * bytes
+    )
+  )
   const bytes = stats.usage.find((usage) => usage.unit === 'BYTES')
   t.is(Number(bytes?.total), total)
   t.true(Number(bytes?.available) > 0 && Number(bytes?.used) > 0)
-  t.is(Number(stats.usage.find((usage) => usage.unit === 'INODES')?.total), Number(await shell(`stat -f -c %c ${server.folder}`)))
+  t.is(
+    Number(stats.usage.find((usage) => usage.unit === 'INODES')?.total),
+    Number(await shell(`stat -f -c %c ${server.folder}`))
+  )
   t.false(stats.volumeCondition?.abnormal)
 })
 
 check('one of two pods is unpublished while the server is dead, and the other goes on without an error when it returns', async (t) => {
   const second = await kubelet.publish(node.csiSocket, driverName, volume, 'pod-c', 'pv-c')
   const first = kubelet.csiTarget('pod-a', 'pv-a')
-  const writing = shell(`for i in $(seq 1 60); do echo line $i >> ${second}/journal; sleep 0.05; done; sync -f ${second}/journal; wc -l < ${second}/journal`)
+  const writing = shell(
+    `for i in $(seq 1 60); do echo line $i >> ${second}/journal; sleep 0.05; done; sync -f ${second}/journal; wc -l < ${second}/journal`
+  )
   await pause(500)
   server.stop()
   const from = monotonicMs()
@@ -120,7 +134,9 @@ check('one of two pods is unpublished while the server is dead, and the other go
 
 check('the agent is killed and a pod does not notice; its successor knows every mount', async (t) => {
   const target = kubelet.csiTarget('pod-c', 'pv-c')
-  const writing = shell(`for i in $(seq 1 40); do echo line $i >> ${target}/steady; sleep 0.05; done; wc -l < ${target}/steady`)
+  const writing = shell(
+    `for i in $(seq 1 40); do echo line $i >> ${target}/steady; sleep 0.05; done; wc -l < ${target}/steady`
+  )
   await pause(300)
   await node.stopAgent('SIGKILL')
   await pause(500)
@@ -150,14 +166,18 @@ check('after the last pod nothing is left: no mount, no session, no folder', asy
   t.deepEqual(mountsBelow(node.folder), [])
   t.deepEqual((await processesOf(node.runtime)).filter((line) => line.includes(' session ')), [])
   t.deepEqual(existsSync(path.join(node.state, 'mounts')) ? readdirSync(path.join(node.state, 'mounts')) : [], [])
-  const again = await kubelet.call(node.csiSocket, 'NodeUnpublishVolume', { volumeId: 'data', targetPath: kubelet.csiTarget('pod-c', 'pv-c') })
+  const again = await kubelet.call(node.csiSocket, 'NodeUnpublishVolume', {
+    volumeId: 'data', targetPath: kubelet.csiTarget('pod-c', 'pv-c')
+  })
   t.truthy(again)
 })
 
 check('Flex alone starts an agent, mounts, and unmounts', async (t) => {
   const alone = new TestNode()
   try {
-    const own: FlexDriver = { file: flex.file, env: { VOLBRIDGE_STATE_DIR: alone.state, VOLBRIDGE_RUN_DIR: alone.runtime } }
+    const own: FlexDriver = {
+      file: flex.file, env: { VOLBRIDGE_STATE_DIR: alone.state, VOLBRIDGE_RUN_DIR: alone.runtime }
+    }
     const lonely = new Kubelet(alone.kubelet)
     const target = lonely.flexTarget('pod', 'volbridge.io/volbridge', 'data')
     const mounted = await lonely.flexMount(own, target, options, { secrets: { token: 'h1dden-value' } })

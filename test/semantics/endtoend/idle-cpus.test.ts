@@ -1,5 +1,6 @@
 /**
- * Idle CPUs stay awake while a volume is busy, where that is worth it: the kernel's own value, and what the session says of it.
+ * Idle CPUs stay awake while a volume is busy, where that is worth it: the kernel's own value, and what the session
+ * says of it.
  */
 import { closeSync, openSync, readSync } from 'node:fs'
 import path from 'node:path'
@@ -22,7 +23,8 @@ test.before(async () => {
 
 test.after.always(async () => { await server?.close() })
 
-/** Microseconds that an idle CPU may take to wake, by the strictest wish of all processes; undefined where the kernel has no such wishes. */
+/** Microseconds that an idle CPU may take to wake, by the strictest wish of all processes; undefined where the kernel
+ * has no such wishes. */
 function allowedMicroseconds (): number | undefined {
   let fd
   try {
@@ -41,14 +43,18 @@ function allowedMicroseconds (): number | undefined {
 
 async function awakeMs (node: TestNode): Promise<number> {
   const ran = await node.command(['status', '--json', ...node.places])
-  const { volumes } = JSON.parse(ran.stdout) as { volumes: ReadonlyArray<{ counters: Readonly<Record<string, number>> }> }
+  const { volumes } = JSON.parse(ran.stdout) as {
+    volumes: ReadonlyArray<{ counters: Readonly<Record<string, number>> }>
+  }
   return volumes[0]?.counters['cpusAwakeMs'] ?? Number.NaN
 }
 
 /** Small reads for two seconds; answers the strictest value that was seen meanwhile. */
 async function strictestWhileBusy (folder: string): Promise<number | undefined> {
   const seen: Array<number | undefined> = []
-  const load = shell(`fio --name=x --directory=${folder} --rw=randread --ioengine=psync --bs=4k --numjobs=2 --size=4M --time_based --runtime=2 --direct=1 > /dev/null`)
+  const load = shell(
+    `fio --name=x --directory=${folder} --rw=randread --ioengine=psync --bs=4k --numjobs=2 --size=4M --time_based --runtime=2 --direct=1 > /dev/null`
+  )
   let isOver = false
   const over = (): void => { isOver = true }
   void load.then(over, over)
@@ -60,7 +66,10 @@ async function strictestWhileBusy (folder: string): Promise<number | undefined> 
   return seen.includes(undefined) ? undefined : Math.min(...seen.map(Number))
 }
 
-async function withVolume (agentOptions: readonly string[], use: (node: TestNode, folder: string) => Promise<void>): Promise<void> {
+async function withVolume (
+  agentOptions: readonly string[],
+  use: (node: TestNode, folder: string) => Promise<void>
+): Promise<void> {
   const node = new TestNode()
   try {
     await node.startAgent(['--cpu-latency', 'auto', ...agentOptions])
@@ -114,7 +123,9 @@ check('an operator who says no is obeyed: as an option, and in the environment o
     t.is(right.code, 0, right.stderr)
     // Who finds an agent running has nothing to start, and nothing to say about it.
     const second = node.makeFolder('second')
-    const found = await node.command(['mount', source, second, '-o', server.mountOptions, ...node.places], { env: { ...process.env, VOLBRIDGE_CPU_LATENCY: 'never' } })
+    const found = await node.command(['mount', source, second, '-o', server.mountOptions, ...node.places], {
+      env: { ...process.env, VOLBRIDGE_CPU_LATENCY: 'never' }
+    })
     t.is(found.code, 0, found.stderr)
     await strictestWhileBusy(folder)
     t.is(await awakeMs(node), 0)

@@ -1,5 +1,6 @@
 /**
- * Memory of a session: idle, and with as many large requests under way as the kernel hands over, in a cgroup that allows 256 MiB.
+ * Memory of a session: idle, and with as many large requests under way as the kernel hands over, in a cgroup that
+ * allows 256 MiB.
  */
 import { createHash } from 'node:crypto'
 import { createReadStream, existsSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
@@ -50,7 +51,12 @@ function makeGroup (): Group | string {
   const v1 = '/sys/fs/cgroup/memory'
   const v2 = '/sys/fs/cgroup'
   try {
-    if (existsSync(`${v1}/memory.limit_in_bytes`)) return { folder: mkdtempSync(`${v1}/volbridge-test-`), limitFile: 'memory.limit_in_bytes', killedFile: 'memory.oom_control' }
+    if (existsSync(`${v1}/memory.limit_in_bytes`)) {
+      return {
+        folder: mkdtempSync(`${v1}/volbridge-test-`), limitFile: 'memory.limit_in_bytes',
+        killedFile: 'memory.oom_control'
+      }
+    }
     if (!existsSync(`${v2}/cgroup.controllers`)) return 'this machine has no memory cgroups'
     writeFileSync(`${v2}/cgroup.subtree_control`, '+memory')
     return { folder: mkdtempSync(`${v2}/volbridge-test-`), limitFile: 'memory.max', killedFile: 'memory.events' }
@@ -60,8 +66,8 @@ function makeGroup (): Group | string {
 }
 
 /**
- * What the process has already is on its former group's account: that much less is allowed here. Pages that it gives back and takes again
- * count twice then, so this is stricter than a session born in the group.
+ * What the process has already is on its former group's account: that much less is allowed here. Pages that it gives
+ * back and takes again count twice then, so this is stricter than a session born in the group.
  */
 function confine (t: ExecutionContext, pid: number): Group | undefined {
   const group = makeGroup()
@@ -74,7 +80,8 @@ function confine (t: ExecutionContext, pid: number): Group | undefined {
   return group
 }
 
-const killsIn = (group: Group): number => Number(/^oom_kill (\d+)$/m.exec(readFileSync(path.join(group.folder, group.killedFile), 'utf8'))?.[1])
+const killsIn = (group: Group): number =>
+  Number(/^oom_kill (\d+)$/m.exec(readFileSync(path.join(group.folder, group.killedFile), 'utf8'))?.[1])
 
 async function digestOf (file: string): Promise<string> {
   const hash = createHash('sha256')
@@ -89,8 +96,12 @@ check('128 requests of 1 MiB under way, readers’ and writers’, fit into 256 
   await shell(`cd ${server.folder}; head -c 256M /dev/urandom > large; head -c 256M /dev/zero > written`)
   const group = confine(t, pid)
   try {
-    const fio = (rw: string): Promise<{ code: number, stdout: string, stderr: string }> => run('fio', ['--name=x', `--rw=${rw}`, '--ioengine=libaio', '--direct=1', '--bs=1m', '--iodepth=64',
-      '--size=256m', `--filename=${mounted}/${rw === 'read' ? 'large' : 'written'}`, ...rw === 'write' ? ['--verify=md5', '--verify_state_save=0', '--end_fsync=1', '--overwrite=1'] : []])
+    const fio = (rw: string): Promise<{ code: number, stdout: string, stderr: string }> =>
+      run('fio', [
+        '--name=x', `--rw=${rw}`, '--ioengine=libaio', '--direct=1', '--bs=1m', '--iodepth=64',
+        '--size=256m', `--filename=${mounted}/${rw === 'read' ? 'large' : 'written'}`,
+        ...rw === 'write' ? ['--verify=md5', '--verify_state_save=0', '--end_fsync=1', '--overwrite=1'] : []
+      ])
     const both = [fio('read'), fio('write')]
     // Everything that can be under way is, when the server does not answer for a while.
     for (let round = 0; round < 3; round++) {

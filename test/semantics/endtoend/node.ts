@@ -1,8 +1,8 @@
 /**
  * One throw-away node: the packed binary, an agent with folders of its own, and what kubelet would have made.
  *
- * Owns those folders and processes and removes them all in `close()`. Everything goes through `dist/volbridge`, as a user's would.
- * Does not know which server is mounted.
+ * Owns those folders and processes and removes them all in `close()`. Everything goes through `dist/volbridge`, as a
+ * user's would. Does not know which server is mounted.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
@@ -17,7 +17,12 @@ export const binary = path.join(root, 'dist/volbridge')
 export interface Ran { readonly code: number, readonly stdout: string, readonly stderr: string }
 
 /** Runs a program to its end. A failure is an answer. `timeoutMs` means a hang and is generous. */
-export async function run (program: string, args: readonly string[], options: { cwd?: string, uid?: number, gid?: number, env?: NodeJS.ProcessEnv, timeoutMs?: number, input?: string } = {}): Promise<Ran> {
+export async function run (
+  program: string,
+  args: readonly string[],
+  options: { cwd?: string, uid?: number, gid?: number, env?: NodeJS.ProcessEnv, timeoutMs?: number, input?: string } =
+    {}
+): Promise<Ran> {
   return await new Promise((resolve) => {
     const child = execFile(program, [...args], {
       maxBuffer: 64 * 1024 * 1024,
@@ -40,11 +45,19 @@ export async function run (program: string, args: readonly string[], options: { 
 /** Runs a shell command and fails with all it printed when it fails. */
 export async function shell (command: string, options: Parameters<typeof run>[2] = {}): Promise<string> {
   const ran = await run('/bin/bash', ['-euo', 'pipefail', '-c', command], options)
-  if (ran.code !== 0) throw new Error(`${command}\nexit ${ran.code}\n${ran.stdout.slice(-2000)}\n${ran.stderr.slice(-4000)}`)
+  if (ran.code !== 0) {
+    throw new Error(`${command}\nexit ${ran.code}\n${ran.stdout.slice(-2000)}\n${ran.stderr.slice(-4000)}`)
+  }
   return ran.stdout
 }
 
-export interface MountEntry { readonly point: string, readonly source: string, readonly device: string, readonly type: string, readonly options: string }
+export interface MountEntry {
+  readonly point: string
+  readonly source: string
+  readonly device: string
+  readonly type: string
+  readonly options: string
+}
 
 /** Mounts at or below a folder, read from /proc/self/mountinfo. */
 export function mountsBelow (folder: string): readonly MountEntry[] {
@@ -99,13 +112,18 @@ export class TestNode {
 
   async startAgent (extra: readonly string[] = []): Promise<void> {
     const child = spawn(binary, [
-      'agent', ...this.places, '--kubelet-dir', this.kubelet, '--csi-endpoint', `unix://${this.csiSocket}`, '--node-id', 'test-node', ...extra
+      'agent', ...this.places, '--kubelet-dir', this.kubelet, '--csi-endpoint', `unix://${this.csiSocket}`, '--node-id',
+      'test-node', ...extra
     ], { stdio: ['ignore', 'ignore', 'pipe'] })
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => { this.#agentLog = (this.#agentLog + text).slice(-200_000) })
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#agentLog = (this.#agentLog + text).slice(-200_000)
+    })
     this.#agent = child
     const endMs = monotonicMs() + 20_000
     while (!existsSync(this.csiSocket) || !existsSync(this.agentSocket)) {
-      if (child.exitCode !== null || monotonicMs() > endMs) throw new Error(`the agent did not start: ${this.#agentLog}`)
+      if (child.exitCode !== null || monotonicMs() > endMs) {
+        throw new Error(`the agent did not start: ${this.#agentLog}`)
+      }
       await pause(20)
     }
   }
@@ -129,7 +147,9 @@ export class TestNode {
   /** `volbridge mount SOURCE DIR` on this node; throws with its words when it fails. */
   async mount (source: string, folder: string, options: string): Promise<void> {
     const ran = await this.command(['mount', source, folder, '-o', options, ...this.places])
-    if (ran.code !== 0) throw new Error(`mount failed with ${ran.code}: ${ran.stderr}${ran.stdout}\n${this.#agentLog.slice(-3000)}`)
+    if (ran.code !== 0) {
+      throw new Error(`mount failed with ${ran.code}: ${ran.stderr}${ran.stdout}\n${this.#agentLog.slice(-3000)}`)
+    }
   }
 
   async unmount (folder: string): Promise<Ran> {
@@ -138,12 +158,16 @@ export class TestNode {
 
   /** Unmounts what is left, ends every process of this node by its id, removes every file. */
   async close (): Promise<void> {
-    for (const entry of mountsBelow(this.folder).filter((mount) => !mount.point.startsWith(this.state))) await this.unmount(entry.point)
+    for (const entry of mountsBelow(this.folder).filter((mount) => !mount.point.startsWith(this.state))) {
+      await this.unmount(entry.point)
+    }
     await this.stopAgent()
     for (const entry of [...mountsBelow(this.folder)].reverse()) await run('umount', ['-l', entry.point])
     for (const line of await processesOf(this.folder)) {
       const pid = Number(line.split(' ')[0])
-      if (Number.isInteger(pid) && pid > 1 && pid !== process.pid) try { process.kill(pid, 'SIGKILL') } catch { /* already gone */ }
+      if (Number.isInteger(pid) && pid > 1 && pid !== process.pid) {
+        try { process.kill(pid, 'SIGKILL') } catch { /* already gone */ }
+      }
     }
     removeFolder(this.folder)
   }

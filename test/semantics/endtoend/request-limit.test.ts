@@ -1,6 +1,6 @@
 /**
- * The administrator's limit on FUSE requests (`fs.fuse.max_request_timeout`) with a server that falls silent: the kernel would abort the
- * mount. The setting is the machine's, and is put back.
+ * The administrator's limit on FUSE requests (`fs.fuse.max_request_timeout`) with a server that falls silent: the
+ * kernel would abort the mount. The setting is the machine's, and is put back.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -10,7 +10,8 @@ import { testNeeding } from '../../peers/testing.ts'
 import { run, shell, TestNode } from './node.ts'
 
 const sysctl = '/proc/sys/fs/fuse/max_request_timeout'
-const title = 'under a limit on requests that the node sets, programs get EIO from a silent server, and the mount lives when it is back'
+const title =
+  'under a limit on requests that the node sets, programs get EIO from a silent server, and the mount lives when it is back'
 
 if (!existsSync(sysctl)) {
   test.skip(`${title} (this kernel has no ${sysctl})`, () => undefined)
@@ -28,8 +29,13 @@ if (!existsSync(sysctl)) {
       await shell(`echo kept > ${point}/file`)
       server.stop()
       // The kernel looks every 15 seconds: this is silence enough for it to end the mount twice.
-      const tries = await Promise.all(['cat file', 'echo new > other', 'ls -U .', 'stat missing'].map(async (command) =>
-        await run('/bin/sh', ['-c', `cd ${point}; for i in 1 2 3; do ${command}; done; exit 1`], { timeoutMs: 120_000 })))
+      const tries = await Promise.all(
+        ['cat file', 'echo new > other', 'ls -U .', 'stat missing'].map(async (command) =>
+          await run('/bin/sh', ['-c', `cd ${point}; for i in 1 2 3; do ${command}; done; exit 1`], {
+            timeoutMs: 120_000
+          })
+        )
+      )
       for (const { stderr } of tries) t.regex(stderr, /Input\/output error/)
       await shell('sleep 20')
       server.resume()

@@ -17,10 +17,13 @@ async function sessionPid (): Promise<number> {
   return Number(line?.split(' ')[0])
 }
 
-const anonymousKibibytes = (pid: number): number => Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+const anonymousKibibytes = (pid: number): number =>
+  Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
 
 check('a session that has moved much data is small again when it is idle', async (t) => {
-  await shell(`dd if=/dev/zero of=${stand.mounted}/big bs=1M count=256 conv=fsync status=none; echo 1 > /proc/sys/vm/drop_caches; dd if=${stand.mounted}/big of=/dev/null bs=1M status=none`)
+  await shell(
+    `dd if=/dev/zero of=${stand.mounted}/big bs=1M count=256 conv=fsync status=none; echo 1 > /proc/sys/vm/drop_caches; dd if=${stand.mounted}/big of=/dev/null bs=1M status=none`
+  )
   const pid = await sessionPid()
   const before = anonymousKibibytes(pid)
   for (let tries = 0; anonymousKibibytes(pid) > 40 * 1024 && tries < 300; tries += 1) await pause(100)
@@ -38,7 +41,9 @@ check('a session that is told to go saves what programs had written and not yet 
     for (let tries = 0; Number.isInteger(await sessionPid()) && tries < 300; tries += 1) await pause(50)
     const there = readFileSync(path.join(stand.server.folder, 'unsynced'))
     t.is(there.length, 500_000)
-    for (let index = 0; index < 50; index += 1) t.true(there.subarray(index * 10_000, (index + 1) * 10_000).every((byte) => byte === index))
+    for (let index = 0; index < 50; index += 1) {
+      t.true(there.subarray(index * 10_000, (index + 1) * 10_000).every((byte) => byte === index))
+    }
   } finally {
     try { closeSync(fd) } catch { /* ENOTCONN: its mount is gone, which is the point */ }
   }

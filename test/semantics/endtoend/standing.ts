@@ -1,6 +1,7 @@
 /**
  * One server, one node with its agent, one mount: for all tests of a file.
- * Owns their start before the first test and their end after the last, also of a half-made one. Does not know what is tested.
+ * Owns their start before the first test and their end after the last, also of a half-made one. Does not know what is
+ * tested.
  */
 import test from 'ava'
 import { Ganesha } from '../../peers/ganesha.ts'

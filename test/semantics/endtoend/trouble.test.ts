@@ -35,21 +35,26 @@ test.after.always(async () => {
 check('a copy pauses while the server is dead, goes on when it is back, and is complete', async (t) => {
   const source = node.makeFolder('source')
   await shell('for i in $(seq 1 300); do head -c 300000 /dev/urandom > f$i; done', { cwd: source })
-  // In place, because cp makes its files with O_EXCL: a server that dies between making such a file and noting whose it is answers EEXIST
-  // to the repeated call, and guessing that it was ours would break every lock file (SEMANTICS.md).
+  // In place, because cp makes its files with O_EXCL: a server that dies between making such a file and noting whose it
+  // is answers EEXIST to the repeated call, and guessing that it was ours would break every lock file (SEMANTICS.md).
   const copy = shell(`rsync -a --inplace --whole-file ${source}/ ${mounted}/copied/ && sync -f ${mounted}/copied`)
   await pause(700)
   await server.kill9()
   await pause(1500)
   await server.restart()
   await copy
-  t.is(await shell('sha256sum *', { cwd: path.join(server.folder, 'copied') }), await shell('sha256sum *', { cwd: source }))
+  t.is(
+    await shell('sha256sum *', { cwd: path.join(server.folder, 'copied') }),
+    await shell('sha256sum *', { cwd: source })
+  )
 })
 
 check('every byte that fsync acknowledged before kill -9 of the server is there after its restart', async (t) => {
   for (let round = 0; round < 3; round += 1) {
     const name = `fsynced-${round}`
-    const writing = shell(`for i in $(seq 1 40); do head -c 100000 /dev/zero | tr '\\0' "\\\\$((i % 8 + 60))" | dd of=${mounted}/${name} bs=100000 seek=$i conv=notrunc,fsync status=none; echo $i; done`)
+    const writing = shell(
+      `for i in $(seq 1 40); do head -c 100000 /dev/zero | tr '\\0' "\\\\$((i % 8 + 60))" | dd of=${mounted}/${name} bs=100000 seek=$i conv=notrunc,fsync status=none; echo $i; done`
+    )
     await pause(150 * (round + 1))
     await server.restart()
     const acknowledged = (await writing).trim().split('\n').length
@@ -58,7 +63,10 @@ check('every byte that fsync acknowledged before kill -9 of the server is there 
     t.is(bytes.length, 41 * 100_000)
     for (let block = 1; block <= 40; block += 1) {
       const expected = Number.parseInt(String(block % 8 + 60), 8)
-      t.true(bytes.subarray(block * 100_000, (block + 1) * 100_000).every((byte) => byte === expected), `block ${block}`)
+      t.true(
+        bytes.subarray(block * 100_000, (block + 1) * 100_000).every((byte) => byte === expected),
+        `block ${block}`
+      )
     }
   }
 })
@@ -104,7 +112,9 @@ for (const name of ['alarm', 'urgent'] as const) {
     await shell(`gcc -O1 -o ${node.folder}/signalled ${source}`)
     // Too large to be read along with its OPEN.
     writeFileSync(path.join(server.folder, `slow-${name}`), 'x'.repeat(100_000))
-    const child = spawn(path.join(node.folder, 'signalled'), [path.join(mounted, `slow-${name}`), name === 'urgent' ? 'u' : 'a'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const child = spawn(path.join(node.folder, 'signalled'), [
+      path.join(mounted, `slow-${name}`), name === 'urgent' ? 'u' : 'a'
+    ], { stdio: ['pipe', 'pipe', 'inherit'] })
     const gone = new Promise((resolve) => { child.once('exit', resolve) })
     let output = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => { output += text })
@@ -123,7 +133,10 @@ check('kill -9 of a process blocked on a stopped server ends it within 2 seconds
   writeFileSync(path.join(server.folder, 'blocked'), 'x'.repeat(100_000))
   server.stop()
   try {
-    for (const command of [`cat ${mounted}/blocked`, `stat ${mounted}/never-seen-${Date.now()}`, `touch ${mounted}/new-file`, `ls ${mounted}/`]) {
+    for (const command of [
+      `cat ${mounted}/blocked`, `stat ${mounted}/never-seen-${Date.now()}`, `touch ${mounted}/new-file`,
+      `ls ${mounted}/`
+    ]) {
       const child = spawn('/bin/sh', ['-c', `exec ${command}`], { stdio: 'ignore' })
       const gone = new Promise<string>((resolve) => { child.once('exit', () => { resolve('gone') }) })
       if (await within(700, gone, () => 'blocked') === 'gone') continue
@@ -139,7 +152,9 @@ check('kill -9 of a process blocked on a stopped server ends it within 2 seconds
 })
 
 check('removing an open file keeps it readable until it is closed, and leaves nothing then', async (t) => {
-  const ran = await shell(`exec 3<>${mounted}/short-lived; echo kept >&3; rm ${mounted}/short-lived; test ! -e ${mounted}/short-lived; ls -A ${mounted} | grep -c nfs || true; cat <(exec 3<&-; true); exec 4</proc/self/fd/3 || true; exec 3<&- 4<&-; sleep 0.5; ls -A ${mounted} | grep -c '^.nfs' || true`)
+  const ran = await shell(
+    `exec 3<>${mounted}/short-lived; echo kept >&3; rm ${mounted}/short-lived; test ! -e ${mounted}/short-lived; ls -A ${mounted} | grep -c nfs || true; cat <(exec 3<&-; true); exec 4</proc/self/fd/3 || true; exec 3<&- 4<&-; sleep 0.5; ls -A ${mounted} | grep -c '^.nfs' || true`
+  )
   t.is(ran.trim().split('\n').at(-1), '0')
   const held = await shell(`exec 3<${mounted}/blocked; rm ${mounted}/blocked; wc -c <&3`)
   t.is(held.trim(), '100000')

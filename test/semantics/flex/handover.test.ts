@@ -17,7 +17,9 @@ const root = path.resolve(import.meta.dirname, '../../..')
 /** The same sources under another version. */
 async function sourcesOf (node: TestNode, version: string): Promise<readonly string[]> {
   const folder = node.makeFolder(`version-${version}`)
-  await shell(`cd ${root} && cp -r agent flex proto package.json ${folder} && mkdir ${folder}/build && cp -r build/Release ${folder}/build && ln -s ${root}/node_modules ${folder}/node_modules`)
+  await shell(
+    `cd ${root} && cp -r agent flex proto package.json ${folder} && mkdir ${folder}/build && cp -r build/Release ${folder}/build && ln -s ${root}/node_modules ${folder}/node_modules`
+  )
   const file = path.join(folder, 'package.json')
   writeFileSync(file, readFileSync(file, 'utf8').replace(/"version": "[^"]+"/, `"version": "${version}"`))
   return [process.execPath, '--no-warnings', path.join(folder, 'agent/main.ts')]
@@ -32,7 +34,9 @@ testNeeding('root', 'fuse', 'ganesha')('an agent that stays takes over from one 
     return ran.code === 0 ? JSON.parse(ran.stdout) as StatusResponse : undefined
   }
   const pidsOf = async (role: string): Promise<readonly number[]> =>
-    (await processesOf(node.state)).filter((line) => line.includes(` ${role} `)).map((line) => Number(line.split(' ')[0]))
+    (await processesOf(node.state)).filter((line) => line.includes(` ${role} `)).map((line) =>
+      Number(line.split(' ')[0])
+    )
   const becomes = async (version: string, not: number): Promise<number> => {
     for (const untilMs = monotonicMs() + 120_000; monotonicMs() < untilMs; await pause(100)) {
       const now = await status()
@@ -40,27 +44,41 @@ testNeeding('root', 'fuse', 'ganesha')('an agent that stays takes over from one 
     }
     throw new Error(`no agent ${version}: ${JSON.stringify(await status())}`)
   }
-  const start = ([program = '', ...args]: readonly string[]): void => { children.push(spawn(program, [...args, 'agent', ...node.places], { stdio: 'ignore' })) }
-  const refused = async ([program = '', ...args]: readonly string[]): Promise<Ran> => await run(program, [...args, 'agent', ...node.places])
+  const start = ([program = '', ...args]: readonly string[]): void => {
+    children.push(spawn(program, [...args, 'agent', ...node.places], { stdio: 'ignore' }))
+  }
+  const refused = async ([program = '', ...args]: readonly string[]): Promise<Ran> =>
+    await run(program, [...args, 'agent', ...node.places])
   try {
     const [newer, older] = [await sourcesOf(node, '99.0.0'), await sourcesOf(node, '0.0.1')]
     const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string }
     const folder = node.makeFolder('plugins/volbridge.io~volbridge')
     copyFileSync(binary, path.join(folder, 'volbridge'))
-    const flex: FlexDriver = { file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime } }
+    const flex: FlexDriver = {
+      file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
+    }
     const kubelet = new Kubelet(node.kubelet)
     const target = kubelet.flexTarget('pod', 'volbridge.io/volbridge', 'data')
-    const mounted = await kubelet.flexMount(flex, target, { server: server.host, share: server.folder, mountOptions: server.mountOptions })
+    const mounted = await kubelet.flexMount(flex, target, {
+      server: server.host, share: server.folder, mountOptions: server.mountOptions
+    })
     t.is(mounted?.answer.status, 'Success', mounted?.answer.message)
     const sessions = await pidsOf('session')
-    const writing = shell(`while [ ! -e ${node.folder}/enough ]; do echo line >> ${target}/journal; sleep 0.1; done; wc -l < ${target}/journal`)
+    const writing = shell(
+      `while [ ! -e ${node.folder}/enough ]; do echo line >> ${target}/journal; sleep 0.1; done; wc -l < ${target}/journal`
+    )
 
     const first = await becomes(version, 0)
     start([binary])
     const second = await becomes(version, first)
     const equal = await refused([binary])
     t.is(equal.code, 1)
-    t.regex(equal.stderr, new RegExp(`agent ${version} \\(pid ${second}\\) works with the state folder .* and goes on; this is ${version}; one agent a node`))
+    t.regex(
+      equal.stderr,
+      new RegExp(
+        `agent ${version} \\(pid ${second}\\) works with the state folder .* and goes on; this is ${version}; one agent a node`
+      )
+    )
 
     start(newer)
     const third = await becomes('99.0.0', second)

@@ -32,7 +32,9 @@ test.before(async () => {
   kubelet = new Kubelet(node.kubelet)
   const folder = node.makeFolder('plugins/volbridge.io~volbridge')
   copyFileSync(binary, path.join(folder, 'volbridge'))
-  flex = { file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime } }
+  flex = {
+    file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
+  }
   options = { server: server.host, share: server.folder, mountOptions: `${server.mountOptions},timeo=20` }
 })
 
@@ -63,7 +65,9 @@ async function volumes (): Promise<readonly StatusVolume[]> {
 }
 
 async function pidsOf (role: string): Promise<readonly number[]> {
-  return (await processesOf(node.folder)).filter((line) => line.includes(` ${role} `)).map((line) => Number(line.split(' ')[0]))
+  return (await processesOf(node.folder)).filter((line) => line.includes(` ${role} `)).map((line) =>
+    Number(line.split(' ')[0])
+  )
 }
 
 async function killSession (): Promise<void> {
@@ -71,7 +75,8 @@ async function killSession (): Promise<void> {
   for (const pid of pids) process.kill(pid, 'SIGKILL')
 }
 
-/** True once it holds; false when it does not within a minute: seconds are the promise, a loaded machine gets ten times as many. */
+/** True once it holds; false when it does not within a minute: seconds are the promise, a loaded machine gets ten times
+ * as many. */
 async function soon (holds: () => boolean | Promise<boolean>): Promise<boolean> {
   for (const untilMs = monotonicMs() + 60_000; monotonicMs() < untilMs; await pause(50)) if (await holds()) return true
   return false
@@ -107,10 +112,22 @@ check('a session is killed under three pods: without any call all their folders 
 })
 
 /** A mount namespace such as a container's, with the pod's folder bound to /mnt, until its input ends. */
-async function container (propagation: string, folder: string): Promise<{ child: ChildProcess, look: () => Promise<string> }> {
-  const child = spawn('unshare', ['--mount', '--propagation', propagation, '/bin/sh', '-c', `mount --bind ${folder} /mnt && mount --make-${propagation} /mnt && echo up && exec cat`], { stdio: ['pipe', 'pipe', 'inherit'] })
+async function container (
+  propagation: string,
+  folder: string
+): Promise<{ child: ChildProcess, look: () => Promise<string> }> {
+  const child = spawn('unshare', [
+    '--mount', '--propagation', propagation, '/bin/sh', '-c',
+    `mount --bind ${folder} /mnt && mount --make-${propagation} /mnt && echo up && exec cat`
+  ], { stdio: ['pipe', 'pipe', 'inherit'] })
   await new Promise((resolve) => { child.stdout?.once('data', resolve) })
-  return { child, look: async () => { const ran = await run('nsenter', ['-t', `${child.pid ?? 0}`, '-m', 'cat', '/mnt/from-server']); return ran.code === 0 ? ran.stdout : ran.stderr } }
+  return {
+    child,
+    look: async () => {
+      const ran = await run('nsenter', ['-t', `${child.pid ?? 0}`, '-m', 'cat', '/mnt/from-server'])
+      return ran.code === 0 ? ran.stdout : ran.stderr
+    }
+  }
 }
 
 check('a running container with HostToContainer propagation sees the new mount; one without keeps the dead one until it is restarted', async (t) => {
@@ -149,7 +166,12 @@ check('while the server is away a dead mount stays dead and says why, unmounting
   server.stop()
   try {
     await killSession()
-    t.true(await soon(async () => (await volumes()).some(({ healthReason }) => /tries to mount it anew have failed/.test(healthReason))), JSON.stringify(await volumes()))
+    t.true(
+      await soon(async () =>
+        (await volumes()).some(({ healthReason }) => /tries to mount it anew have failed/.test(healthReason))
+      ),
+      JSON.stringify(await volumes())
+    )
     t.like((await volumes())[0], { health: 'dead', heals: 0 })
     const fromMs = monotonicMs()
     await unmount('leaving')

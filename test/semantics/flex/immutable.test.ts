@@ -1,5 +1,6 @@
 /**
- * The bare folder under a Flex mount cannot be written, and is kubelet's again whenever the driver has answered, whoever dies in between.
+ * The bare folder under a Flex mount cannot be written, and is kubelet's again whenever the driver has answered,
+ * whoever dies in between.
  */
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -28,7 +29,9 @@ test.before(async () => {
   kubelet = new Kubelet(node.kubelet)
   const folder = node.makeFolder('plugins/volbridge.io~volbridge')
   copyFileSync(binary, path.join(folder, 'volbridge'))
-  flex = { file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime } }
+  flex = {
+    file: path.join(folder, 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
+  }
   options = { server: server.host, share: server.folder, mountOptions: server.mountOptions }
 })
 
@@ -66,10 +69,13 @@ check('a mount that fails leaves a folder that kubelet can remove', async (t) =>
 })
 
 async function agents (): Promise<readonly number[]> {
-  return (await processesOf(node.folder)).filter((line) => line.includes(' agent ')).map((line) => Number(line.split(' ')[0]))
+  return (await processesOf(node.folder)).filter((line) => line.includes(' agent ')).map((line) =>
+    Number(line.split(' ')[0])
+  )
 }
 
-/** After the start of the call. Every step of the engine has its turn in test/semantics/volumes/killed-engine.test.ts. */
+/** After the start of the call. Every step of the engine has its turn in
+ * test/semantics/volumes/killed-engine.test.ts. */
 const moments = process.env['VOLBRIDGE_LONG'] === '1' ? Array.from({ length: 40 }, (_, n) => 10 + 10 * n) : [60, 160]
 
 check('the agent is killed at any moment of mount and unmount: after the next unmount nothing is left, and no bare folder stays immutable', async (t) => {
@@ -113,7 +119,9 @@ check('where the file system has no such flag the mount works, and status says t
 
 check('flex-uninstall makes the folders plain beneath mounts that live on', async (t) => {
   const pod = await mount('uninstalled')
-  const removed = await run(binary, ['flex-uninstall', '--plugin-dir', path.dirname(path.dirname(flex.file)), '--state-dir', node.state])
+  const removed = await run(binary, [
+    'flex-uninstall', '--plugin-dir', path.dirname(path.dirname(flex.file)), '--state-dir', node.state
+  ])
   t.is(removed.code, 0, removed.stderr)
   t.is(readFileSync(path.join(pod, 'through'), 'utf8'), 'x')
   await shell(`umount ${pod}`)

@@ -1,8 +1,23 @@
 /**
- * The packed binary installs itself as kubelet's driver: on the node, from a container, over a live mount, and where it cannot.
+ * The packed binary installs itself as kubelet's driver: on the node, from a container, over a live mount, and where it
+ * cannot.
  */
 import { spawn } from 'node:child_process'
-import { appendFileSync, chmodSync, copyFileSync, existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, watch, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  watch,
+  writeFileSync
+} from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
 import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
@@ -21,14 +36,18 @@ test.afterEach.always(() => { rmSync(folder, { recursive: true, force: true }) }
 
 const plugins = (): string => path.join(folder, 'plugins')
 const driver = (name = 'volbridge.io~volbridge/volbridge'): string => path.join(plugins(), name)
-const install = async (...args: readonly string[]): Promise<Ran> => await run(binary, ['flex-install', '--plugin-dir', plugins(), ...args])
-const uninstall = async (...args: readonly string[]): Promise<Ran> => await run(binary, ['flex-uninstall', '--plugin-dir', plugins(), '--state-dir', path.join(folder, 'state'), ...args])
+const install = async (...args: readonly string[]): Promise<Ran> =>
+  await run(binary, ['flex-install', '--plugin-dir', plugins(), ...args])
+const uninstall = async (...args: readonly string[]): Promise<Ran> =>
+  await run(binary, ['flex-uninstall', '--plugin-dir', plugins(), '--state-dir', path.join(folder, 'state'), ...args])
 
 check('flex-install makes one file that answers init, a second time leaves it alone, flex-uninstall leaves nothing', async (t) => {
   const first = await install()
   t.is(first.code, 0, first.stderr)
   t.regex(first.stdout, /installed \((copy|reflink)\)/)
-  t.deepEqual(readdirSync(plugins(), { recursive: true }), ['volbridge.io~volbridge', 'volbridge.io~volbridge/volbridge'])
+  t.deepEqual(readdirSync(plugins(), { recursive: true }), [
+    'volbridge.io~volbridge', 'volbridge.io~volbridge/volbridge'
+  ])
   const facts = lstatSync(driver())
   t.deepEqual([facts.mode & 0o7777, facts.uid, facts.gid, facts.nlink], [0o755, 0, 0, 1])
   t.is((await flexCall({ file: driver(), env: {} }, ['init'])).answer.status, 'Success')
@@ -55,10 +74,13 @@ check('several names share one file on disk, and each is a driver', async (t) =>
 check('--kernel adds the driver for client=kernel; kubelet is not to ask its mounts for statistics; flex-uninstall takes both away', async (t) => {
   const ran = await install('--kernel')
   t.is(ran.code, 0, ran.stderr)
-  const initOf = async (name: string): Promise<unknown> => (await flexCall({ file: driver(name), env: {} }, ['init'])).answer.capabilities?.['supportsMetrics']
+  const initOf = async (name: string): Promise<unknown> =>
+    (await flexCall({ file: driver(name), env: {} }, ['init'])).answer.capabilities?.['supportsMetrics']
   t.is(await initOf('volbridge.io~volbridge/volbridge'), true)
   t.is(await initOf('volbridge.io~volbridge-kernel/volbridge-kernel'), false)
-  const { answer } = await flexCall({ file: driver('volbridge.io~volbridge-kernel/volbridge-kernel'), env: {} }, ['mount', '/none', '{"client":"fuse"}'])
+  const { answer } = await flexCall({ file: driver('volbridge.io~volbridge-kernel/volbridge-kernel'), env: {} }, [
+    'mount', '/none', '{"client":"fuse"}'
+  ])
   t.regex(answer.message ?? '', /contradicts this driver/)
   mkdirSync(path.join(plugins(), 'example.org~nfs-kernel'))
   t.is((await uninstall()).code, 0)
@@ -135,18 +157,27 @@ check('a read-only plugin folder, a full one and one without exec are errors wit
 
 check('from a container the node\'s folder is filled, through the node\'s own links; --watch puts back what somebody removed and leaves it at its end', async (t) => {
   const root = path.join(folder, 'node')
-  for (const name of ['etc', 'var/lib', 'data/kubelet/plugins', 'proc/1', 'proc/42', 'lib64']) mkdirSync(path.join(root, name), { recursive: true })
+  for (const name of ['etc', 'var/lib', 'data/kubelet/plugins', 'proc/1', 'proc/42', 'lib64']) {
+    mkdirSync(path.join(root, name), { recursive: true })
+  }
   symlinkSync('/data/kubelet', path.join(root, 'var/lib/kubelet'))
   writeFileSync(path.join(root, 'proc/42/cmdline'), 'kubelet\0--volume-plugin-dir=/var/lib/kubelet/plugins\0')
   writeFileSync(path.join(root, 'proc/1/mountinfo'), '')
   writeFileSync(path.join(root, 'lib64/libc.so.6'), '\0GLIBC_2.28\0')
   writeFileSync(path.join(root, 'lib64/libstdc++.so.6'), '\0GLIBCXX_3.4.21\0')
   const made = path.join(root, 'data/kubelet/plugins/volbridge.io~volbridge/volbridge')
-  const watching = spawn(binary, ['flex-install', '--host-root', root, '--watch', '1'], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const watching = spawn(binary, ['flex-install', '--host-root', root, '--watch', '1'], {
+    stdio: ['ignore', 'pipe', 'inherit']
+  })
   const ended = new Promise((resolve) => { watching.once('exit', resolve) })
   try {
-    const said: string = await new Promise((resolve) => { watching.stdout.once('data', (text: Buffer) => { resolve(text.toString()) }) })
-    t.regex(said, /plugin folder \/var\/lib\/kubelet\/plugins \(--volume-plugin-dir of process 42\)\n.*installed.*: \/var\/lib\/kubelet\/plugins\/volbridge\.io~volbridge\/volbridge/)
+    const said: string = await new Promise((resolve) => {
+      watching.stdout.once('data', (text: Buffer) => { resolve(text.toString()) })
+    })
+    t.regex(
+      said,
+      /plugin folder \/var\/lib\/kubelet\/plugins \(--volume-plugin-dir of process 42\)\n.*installed.*: \/var\/lib\/kubelet\/plugins\/volbridge\.io~volbridge\/volbridge/
+    )
     rmSync(path.dirname(made), { recursive: true })
     for (const untilMs = monotonicMs() + 60_000; !existsSync(made) && monotonicMs() < untilMs;) await pause(50)
   } finally {
@@ -157,7 +188,10 @@ check('from a container the node\'s folder is filled, through the node\'s own li
   t.is((await run(binary, ['flex-uninstall', '--host-root', root])).code, 0)
   t.deepEqual(readdirSync(path.join(root, 'data/kubelet/plugins')), [])
   writeFileSync(path.join(root, 'lib64/libc.so.6'), '\0GLIBC_2.17\0')
-  t.regex((await run(binary, ['flex-install', '--host-root', root])).stderr, /below what volbridge needs.*older than glibc 2\.28/)
+  t.regex(
+    (await run(binary, ['flex-install', '--host-root', root])).stderr,
+    /below what volbridge needs.*older than glibc 2\.28/
+  )
 })
 
 checkMounts('an upgrade while a pod has its mount leaves the mount alone, and the next mount works; flex-uninstall says what still lives', async (t) => {
@@ -166,10 +200,17 @@ checkMounts('an upgrade while a pod has its mount leaves the mount alone, and th
   try {
     for (const name of ['one', 'two']) mkdirSync(path.join(server.folder, name))
     t.is((await install()).code, 0)
-    const flex: FlexDriver = { file: driver(), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime } }
+    const flex: FlexDriver = {
+      file: driver(), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
+    }
     const kubelet = new Kubelet(node.kubelet)
-    const options = (subDir: string): Record<string, string> => ({ server: server.host, share: server.folder, subDir, mountOptions: server.mountOptions })
-    const [one, two] = ['one', 'two'].map((name) => kubelet.flexTarget(name, 'volbridge.io/volbridge', name)) as [string, string]
+    const options = (subDir: string): Record<string, string> => ({
+      server: server.host, share: server.folder, subDir, mountOptions: server.mountOptions
+    })
+    const [one, two] = ['one', 'two'].map((name) => kubelet.flexTarget(name, 'volbridge.io/volbridge', name)) as [
+      string,
+      string
+    ]
     t.is((await kubelet.flexMount(flex, one, options('one')))?.answer.status, 'Success')
     const newer = path.join(folder, 'newer')
     copyFileSync(binary, newer)
@@ -182,7 +223,10 @@ checkMounts('an upgrade while a pod has its mount leaves the mount alone, and th
     t.is(mounted?.answer.status, 'Success', mounted?.answer.message)
     const removed = await run(binary, ['flex-uninstall', '--plugin-dir', plugins(), ...node.places.slice(0, 2)])
     t.is(removed.code, 0, removed.stderr)
-    t.true(removed.stdout.includes('2 still mounted') && removed.stdout.includes(one) && removed.stdout.includes(two), removed.stdout)
+    t.true(
+      removed.stdout.includes('2 still mounted') && removed.stdout.includes(one) && removed.stdout.includes(two),
+      removed.stdout
+    )
     t.is(readFileSync(path.join(one, 'after'), 'utf8'), 'upgrade')
     t.is((await install()).code, 0)
     for (const target of [one, two]) t.is((await kubelet.flexUnmount(flex, target))?.answer.status, 'Success')

@@ -1,5 +1,6 @@
 /**
- * The Flex door in numbers: many rounds, many pods at once, many bad option objects, all through the packed binary in the plugin folder.
+ * The Flex door in numbers: many rounds, many pods at once, many bad option objects, all through the packed binary in
+ * the plugin folder.
  */
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -31,7 +32,10 @@ test.before(async () => {
   server = await Ganesha.start()
   node = new TestNode()
   kubelet = new Kubelet(node.kubelet)
-  flex = { file: path.join(node.makeFolder('plugins/volbridge.io~volbridge'), 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime } }
+  flex = {
+    file: path.join(node.makeFolder('plugins/volbridge.io~volbridge'), 'volbridge'),
+    env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
+  }
   copyFileSync(binary, flex.file)
   options = { server: server.host, share: server.folder, mountOptions: server.mountOptions }
 })
@@ -53,8 +57,10 @@ const pidsOf = async (role: string): Promise<readonly number[]> =>
 async function traces (): Promise<object> {
   const [agent = 0] = await pidsOf('agent')
   return {
-    mounts: mountsBelow(node.folder).length, sessions: (await pidsOf('session')).length, agents: (await pidsOf('agent')).length,
-    files: (await shell(`find ${node.folder} -xdev ! -name '*.log*' | wc -l`)).trim(), descriptors: readdirSync(`/proc/${agent}/fd`).length
+    mounts: mountsBelow(node.folder).length, sessions: (await pidsOf('session')).length,
+    agents: (await pidsOf('agent')).length,
+    files: (await shell(`find ${node.folder} -xdev ! -name '*.log*' | wc -l`)).trim(),
+    descriptors: readdirSync(`/proc/${agent}/fd`).length
   }
 }
 
@@ -71,7 +77,9 @@ check(`${rounds} rounds of mount and unmount leave no process, mount, descriptor
     if (mounted?.answer.status !== 'Success') throw new Error(`round ${n}: ${mounted?.answer.message ?? 'not called'}`)
     writeFileSync(path.join(pod, 'file'), `${n}`)
     const unmounted = await kubelet.flexUnmount(flex, pod)
-    if (unmounted?.answer.status !== 'Success') throw new Error(`round ${n}: ${unmounted?.answer.message ?? 'not called'}`)
+    if (unmounted?.answer.status !== 'Success') {
+      throw new Error(`round ${n}: ${unmounted?.answer.message ?? 'not called'}`)
+    }
   }
   for (let n = 0; n < 10; n++) await round(n)
   await pause(1000)
@@ -85,14 +93,19 @@ check(`${rounds} rounds of mount and unmount leave no process, mount, descriptor
   }
   t.deepEqual(after, before)
   t.is((await kubelet.flexUnmount(flex, target('stays')))?.answer.status, 'Success')
-  t.deepEqual([mountsBelow(node.folder), await pidsOf('session'), readdirSync(path.join(node.state, 'journal')), readdirSync(path.join(node.runtime, 'sessions'))], [[], [], [], []])
+  t.deepEqual([
+    mountsBelow(node.folder), await pidsOf('session'), readdirSync(path.join(node.state, 'journal')),
+    readdirSync(path.join(node.runtime, 'sessions'))
+  ], [[], [], [], []])
 })
 
 const long = isLong ? check : skipped
 long('100 pods with different shares are mounted at once, and unmounted at once', async (t) => {
   t.timeout(1_200_000)
   const pods = Array.from({ length: 100 }, (_, n) => n)
-  const mounted = await Promise.all(pods.map(async (n) => await kubelet.flexMount(flex, target(`many-${n}`), inFolder(`dir-${n}`))))
+  const mounted = await Promise.all(
+    pods.map(async (n) => await kubelet.flexMount(flex, target(`many-${n}`), inFolder(`dir-${n}`)))
+  )
   t.deepEqual(mounted.map((result) => result?.answer), pods.map(() => ({ status: 'Success' })))
   for (const n of pods) {
     writeFileSync(path.join(target(`many-${n}`), 'mine'), `${n}`)
@@ -100,7 +113,9 @@ long('100 pods with different shares are mounted at once, and unmounted at once'
   }
   const unmounted = await Promise.all(pods.map(async (n) => await kubelet.flexUnmount(flex, target(`many-${n}`))))
   t.deepEqual(unmounted.map((result) => result?.answer), pods.map(() => ({ status: 'Success' })))
-  t.log(`mount ${Math.round(Math.max(...mounted.map((result) => result?.ms ?? 0)))} ms, unmount ${Math.round(Math.max(...unmounted.map((result) => result?.ms ?? 0)))} ms for the slowest`)
+  t.log(
+    `mount ${Math.round(Math.max(...mounted.map((result) => result?.ms ?? 0)))} ms, unmount ${Math.round(Math.max(...unmounted.map((result) => result?.ms ?? 0)))} ms for the slowest`
+  )
   t.deepEqual([mountsBelow(node.folder), await pidsOf('session')], [[], []])
 })
 
@@ -111,13 +126,19 @@ check(`${objects} option objects changed at random: one JSON each, and a mount o
   const seed = chooseSeed((line) => { t.log(line) })
   const random = randomOf(seed)
   // A share of another name is not there, and a wrong port refuses at once.
-  const good = { 'kubernetes.io/readwrite': 'rw', ...inFolder('changed'), mountOptions: `${server.mountOptions},soft,timeo=10,retrans=1,retry=0` }
+  const good = {
+    'kubernetes.io/readwrite': 'rw', ...inFolder('changed'),
+    mountOptions: `${server.mountOptions},soft,timeo=10,retrans=1,retry=0`
+  }
   const pod = target('changed')
   mkdirSync(pod, { recursive: true })
   for (let n = 0; n < objects;) {
     const json = mutate(good, random)
     // No argument of a program can hold that. A name that asks the network for an address is another test's.
-    if (json.includes('\0') || JSON.stringify(json).includes('"server\\":\\"') && !json.includes(`"server":"${server.host}"`)) continue
+    if (
+      json.includes('\0') ||
+      JSON.stringify(json).includes('"server\\":\\"') && !json.includes(`"server":"${server.host}"`)
+    ) continue
     n++
     const { exitCode, answer } = await flexCall(flex, ['mount', pod, json])
     t.is(exitCode, 0)
@@ -137,7 +158,8 @@ check('the longest options that a program can be given are answered; longer ones
   const pod = target('long')
   mkdirSync(pod, { recursive: true })
   // MAX_ARG_STRLEN of binfmts.h: 32 pages with the NUL at the end.
-  const fill = (length: number): string => JSON.stringify({ ...options, filler: 'x'.repeat(length - JSON.stringify({ ...options, filler: '' }).length) })
+  const fill = (length: number): string =>
+    JSON.stringify({ ...options, filler: 'x'.repeat(length - JSON.stringify({ ...options, filler: '' }).length) })
   const { exitCode, answer } = await flexCall(flex, ['mount', pod, fill(131_071)])
   t.deepEqual([exitCode, answer.status], [0, 'Failure'])
   t.regex(answer.message ?? '', /filler/)
@@ -156,7 +178,9 @@ check('whoever else listens on the agent\'s socket, the answer is one JSON that 
   try {
     const pod = target('stranger')
     mkdirSync(pod, { recursive: true })
-    const { exitCode, answer, ms } = await flexCall({ ...flex, env: { VOLBRIDGE_RUN_DIR: folder, VOLBRIDGE_STATE_DIR: path.join(folder, 'state') } }, ['mount', pod, JSON.stringify(options)])
+    const { exitCode, answer, ms } = await flexCall({
+      ...flex, env: { VOLBRIDGE_RUN_DIR: folder, VOLBRIDGE_STATE_DIR: path.join(folder, 'state') }
+    }, ['mount', pod, JSON.stringify(options)])
     t.deepEqual([exitCode, answer.status], [0, 'Failure'])
     t.regex(answer.message ?? '', /agent/i, answer.message)
     t.true(ms < 130_000)

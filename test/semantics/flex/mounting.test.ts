@@ -24,7 +24,10 @@ test.before(async () => {
   server = await Ganesha.start()
   node = new TestNode()
   kubelet = new Kubelet(node.kubelet)
-  flex = { file: path.join(node.makeFolder('plugins/volbridge.io~volbridge'), 'volbridge'), env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime } }
+  flex = {
+    file: path.join(node.makeFolder('plugins/volbridge.io~volbridge'), 'volbridge'),
+    env: { VOLBRIDGE_STATE_DIR: node.state, VOLBRIDGE_RUN_DIR: node.runtime }
+  }
   copyFileSync(binary, flex.file)
 })
 
@@ -36,7 +39,10 @@ test.after.always(async () => {
 const target = (pod: string): string => kubelet.flexTarget(pod, 'volbridge.io/volbridge', 'data')
 
 async function mount (pod: string, more: Record<string, string>, mountOptions = '', readOnly = false): Promise<string> {
-  const options = { server: server.host, share: server.folder, mountOptions: [server.mountOptions, mountOptions].filter((part) => part !== '').join(), ...more }
+  const options = {
+    server: server.host, share: server.folder,
+    mountOptions: [server.mountOptions, mountOptions].filter((part) => part !== '').join(), ...more
+  }
   const mounted = await kubelet.flexMount(flex, target(pod), options, { readOnly })
   if (mounted?.answer.status !== 'Success') throw new Error(mounted?.answer.message ?? 'not called')
   return target(pod)
@@ -61,18 +67,28 @@ check('a pod with an fsGroup writes as its user into a folder of root, what it m
   const folder = folderOnServer('group', 0o755)
   writeFileSync(path.join(folder, 'before'), 'x', { mode: 0o600 })
   const pod = await mount('group', { subDir: 'group', 'kubernetes.io/mounterArgs.FsGroup': '2222' })
-  // As kubelet starts a container with fsGroup: its user, with the group as a supplementary one. kubelet's folders above are closed to it.
-  await shell(`setpriv --reuid 1500 --regid 1500 --groups 2222 /bin/sh -c 'echo mine > file && mkdir made && echo too > made/file'`, { cwd: pod })
-  for (const name of ['file', 'made', 'made/file']) t.like(statSync(path.join(folder, name)), { uid: 1500, gid: 2222 }, name)
+  // As kubelet starts a container with fsGroup: its user, with the group as a supplementary one. kubelet's folders
+  // above are closed to it.
+  await shell(
+    `setpriv --reuid 1500 --regid 1500 --groups 2222 /bin/sh -c 'echo mine > file && mkdir made && echo too > made/file'`,
+    { cwd: pod }
+  )
+  for (const name of ['file', 'made', 'made/file']) {
+    t.like(statSync(path.join(folder, name)), { uid: 1500, gid: 2222 }, name)
+  }
   t.like(statSync(path.join(folder, 'before')), { uid: 0, gid: 0 })
-  const stranger = await run('setpriv', ['--reuid', '1600', '--regid', '1600', '--clear-groups', '/bin/sh', '-c', 'echo no > stranger'], { cwd: pod })
+  const stranger = await run('setpriv', [
+    '--reuid', '1600', '--regid', '1600', '--clear-groups', '/bin/sh', '-c', 'echo no > stranger'
+  ], { cwd: pod })
   t.not(stranger.code, 0)
   await unmount(pod)
 })
 
 check('ro and rw pods of one share: the first cannot write, the second can, and one session serves both', async (t) => {
   folderOnServer('modes', 0o777)
-  const [asked, writer] = [await mount('asked', { subDir: 'modes' }, '', true), await mount('writer', { subDir: 'modes' })]
+  const [asked, writer] = [
+    await mount('asked', { subDir: 'modes' }, '', true), await mount('writer', { subDir: 'modes' })
+  ]
   const byOption = await mount('by-option', { subDir: 'modes' }, 'ro')
   writeFileSync(path.join(writer, 'file'), 'x')
   for (const pod of [asked, byOption]) {
@@ -99,7 +115,8 @@ check('mountOptions of a Flex volume are nfs(5) options: flags are on the pod\'s
   t.is((await run(path.join(plain, 'program'), [])).code, 0)
   t.regex((await run(path.join(strict, 'program'), [])).stderr, /EACCES/)
   const { volumes } = JSON.parse((await node.command(['status', '--json', ...node.places])).stdout) as StatusResponse
-  const keyOf = (pod: string): string | undefined => volumes.find(({ targets }) => targets.some((each) => each.path === pod))?.key
+  const keyOf = (pod: string): string | undefined =>
+    volumes.find(({ targets }) => targets.some((each) => each.path === pod))?.key
   t.not(keyOf(plain), keyOf(small))
   await unmount(plain, strict, small)
 })

@@ -16,7 +16,10 @@ import type { Mounted } from './mounted.ts'
 
 const test = testNeeding('root', 'fuse')
 
-async function mounted (t: ExecutionContext, options: MemoryOptions = {}): Promise<{ memory: MemoryFilesystem, mount: Mounted }> {
+async function mounted (
+  t: ExecutionContext,
+  options: MemoryOptions = {}
+): Promise<{ memory: MemoryFilesystem, mount: Mounted }> {
   const memory = new MemoryFilesystem(options)
   memory.plant('hello', Buffer.from('hello\n'))
   const mount = await mountMemory(memory)
@@ -34,7 +37,9 @@ async function until (condition: () => boolean | Promise<boolean>, what: string)
 }
 
 async function output (program: string, args: readonly string[]): Promise<string> {
-  const { stdout } = await run(program, [...args], { maxBuffer: 64 * 1024 * 1024, env: { ...process.env, LC_ALL: 'C' } })
+  const { stdout } = await run(program, [...args], {
+    maxBuffer: 64 * 1024 * 1024, env: { ...process.env, LC_ALL: 'C' }
+  })
   return stdout
 }
 
@@ -97,7 +102,12 @@ test('every call has the outcome it has on a local file system', async (t) => {
   const ours = await output('python3', ['-c', everyCall, mount.path])
   const theirs = await output('python3', ['-c', everyCall, local])
   // What a user's xattr gives is the local file system's own matter; ours has none.
-  t.deepEqual(ours.split('\n').map((line) => line.replace('xattr EOPNOTSUPP', 'xattr None').replace('xattr ENOTSUP', 'xattr None')), theirs.split('\n').map((line) => line.replace(/^xattr .*/, 'xattr None')))
+  t.deepEqual(
+    ours.split('\n').map((line) =>
+      line.replace('xattr EOPNOTSUPP', 'xattr None').replace('xattr ENOTSUP', 'xattr None')
+    ),
+    theirs.split('\n').map((line) => line.replace(/^xattr .*/, 'xattr None'))
+  )
   t.deepEqual(mount.logged, [])
 })
 
@@ -105,7 +115,9 @@ test('a folder of 5000 entries is listed whole, with and without attributes', as
   const { memory, mount } = await mounted(t)
   const names = Array.from({ length: 5000 }, (_, index) => `entry-${index}-${'x'.repeat(index % 200)}`)
   for (const name of names) memory.plant(name, Buffer.alloc(0))
-  const listed = await output('python3', ['-c', 'import os, sys; print("\\n".join(os.listdir(sys.argv[1])))', mount.path])
+  const listed = await output('python3', [
+    '-c', 'import os, sys; print("\\n".join(os.listdir(sys.argv[1])))', mount.path
+  ])
   t.deepEqual(listed.trim().split('\n').sort(), [...names, 'hello'].sort())
   const long = await output('ls', ['-lU', mount.path])
   t.is(long.trim().split('\n').length, 5002)
@@ -115,7 +127,8 @@ test('a folder of 5000 entries is listed whole, with and without attributes', as
 test('data of many megabytes comes back unchanged, in requests of 1 MiB', async (t) => {
   const { memory, mount } = await mounted(t, { ttlMs: 60_000 })
   t.is(await setReadAhead(mount.device, 4096), undefined)
-  const script = 'set -e; head -c 20000003 /dev/urandom > "$1/source"; dd if="$1/source" of="$1/big" bs=1M status=none; sha256sum < "$1/source"; sha256sum < "$1/big"; dd if="$1/big" iflag=direct bs=1M status=none | sha256sum; dd if="$1/source" of="$1/direct" oflag=direct bs=1M status=none; sha256sum < "$1/direct"'
+  const script =
+    'set -e; head -c 20000003 /dev/urandom > "$1/source"; dd if="$1/source" of="$1/big" bs=1M status=none; sha256sum < "$1/source"; sha256sum < "$1/big"; dd if="$1/big" iflag=direct bs=1M status=none | sha256sum; dd if="$1/source" of="$1/direct" oflag=direct bs=1M status=none; sha256sum < "$1/direct"'
   const sums = (await output('sh', ['-c', script, 'sh', mount.path])).trim().split('\n')
   t.is(sums.length, 4)
   t.is(new Set(sums).size, 1)
@@ -166,7 +179,8 @@ test('a program that gets SIGALRM during a slow call sees neither EINTR nor its 
 })
 
 for (const [title, call, name] of [
-  ['a lookup', 'lookup', 'nothing'], ['an open', 'open', 'hello'], ['a read that bypasses the page cache', 'read', 'hello']
+  ['a lookup', 'lookup', 'nothing'], ['an open', 'open', 'hello'],
+  ['a read that bypasses the page cache', 'read', 'hello']
 ] as const) {
   test(`kill -9 ends a process blocked in ${title}, also when another signal came first`, async (t) => {
     const { memory, mount } = await mounted(t)
@@ -192,14 +206,17 @@ os.preadv(fd, [mmap.mmap(-1, 4096)], 0)
     await until(() => mount.connection.gauges()['fuseInFlight'] === 0, 'the late result')
     await until(() => memory.handles.size === 0, 'handles released')
     t.is(memory.unreleasedReads, 0)
-    t.is((await output('cat', [join(mount.path, 'hello')])), 'hello\n')
+    t.is(await output('cat', [join(mount.path, 'hello')]), 'hello\n')
   })
 }
 
 test('references given out come back when the kernel drops its caches', async (t) => {
   const { memory, mount } = await mounted(t, { ttlMs: 60_000 })
   for (let index = 0; index < 300; index++) memory.plant(`file-${index}`, Buffer.from('x'))
-  await output('sh', ['-c', 'cd "$1"; ls -l; cat file-*; mkdir d; touch d/new; mv d/new d/newer; ln hello d/hard; rm d/newer', 'sh', mount.path])
+  await output('sh', [
+    '-c', 'cd "$1"; ls -l; cat file-*; mkdir d; touch d/new; mv d/new d/newer; ln hello d/hard; rm d/newer', 'sh',
+    mount.path
+  ])
   t.true(memory.remembered.size > 300)
   await until(async () => {
     await writeFile('/proc/sys/vm/drop_caches', '2')
@@ -211,7 +228,8 @@ test('references given out come back when the kernel drops its caches', async (t
 test('invalidation reaches attributes, pages and names that may still be believed', async (t) => {
   const { memory, mount } = await mounted(t, { ttlMs: 3_600_000, negativeTtlMs: 3_600_000, keepCache: true })
   const inode = memory.plant('shared', Buffer.from('before'))
-  const see = async (): Promise<string> => output('sh', ['-c', 'cat "$1/shared"; stat -c %s "$1/shared"; cat "$1/late" 2>&1 || true', 'sh', mount.path])
+  const see = async (): Promise<string> =>
+    output('sh', ['-c', 'cat "$1/shared"; stat -c %s "$1/shared"; cat "$1/late" 2>&1 || true', 'sh', mount.path])
   // Twice: a READ makes the kernel ask for the attributes once more, because of the access time.
   for (let round = 0; round < 2; round++) t.regex(await see(), /^before6\n.*No such file/)
   memory.overwrite(inode, Buffer.from('afterwards'))
@@ -235,7 +253,9 @@ test('who works in a folder whose name is called back stays there, and the name 
     t.pass('this kernel has no FUSE_EXPIRE_ONLY (Linux 6.2): such names are left to their time')
     return
   }
-  const inside = spawn('sh', ['-c', 'mkdir "$1/folder" && cd "$1/folder" && echo there && read -r line && /bin/pwd', 'sh', mount.path], { stdio: ['pipe', 'pipe', 'inherit'] })
+  const inside = spawn('sh', [
+    '-c', 'mkdir "$1/folder" && cd "$1/folder" && echo there && read -r line && /bin/pwd', 'sh', mount.path
+  ], { stdio: ['pipe', 'pipe', 'inherit'] })
   let said = ''
   inside.stdout.setEncoding('utf8').on('data', (text: string) => { said += text })
   await until(() => said === 'there\n', 'a working directory')
@@ -269,7 +289,8 @@ test('invalidating a page that a pending READ holds blocks nobody else, and ends
 
 test('a folder whose listing the kernel keeps is listed anew when the core says that it changed', async (t) => {
   const { memory, mount } = await mounted(t, { ttlMs: 3_600_000, keepCache: true })
-  const list = async (): Promise<string> => output('python3', ['-c', 'import os, sys; print(sorted(os.listdir(sys.argv[1])))', mount.path])
+  const list = async (): Promise<string> =>
+    output('python3', ['-c', 'import os, sys; print(sorted(os.listdir(sys.argv[1])))', mount.path])
   const listings = (): number => memory.calls.filter((call) => call.startsWith('readdir')).length
   t.is(await list(), "['hello']\n")
   const first = listings()
@@ -288,7 +309,9 @@ test('close(2) of a descriptor that only reads asks nobody; of one that may writ
   if (major > 5 || (major === 5 && minor >= 16)) t.false(memory.calls.includes('flush'))
   const open = memory.gate('flush')
   const before = memory.calls.filter((call) => call === 'flush').length
-  const writer = output('python3', ['-c', 'import os, sys; fd = os.open(sys.argv[1], os.O_RDWR); os.close(fd)', join(mount.path, 'hello')])
+  const writer = output('python3', [
+    '-c', 'import os, sys; fd = os.open(sys.argv[1], os.O_RDWR); os.close(fd)', join(mount.path, 'hello')
+  ])
   await until(() => memory.calls.filter((call) => call === 'flush').length > before, 'a FLUSH')
   open()
   await writer

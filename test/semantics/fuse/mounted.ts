@@ -1,8 +1,8 @@
 /**
  * A real FUSE mount served by this very process from a `MemoryFilesystem`.
  *
- * Owns mounting, and taking everything away again. The tests touch the mount only from child processes or from Node's thread pool: the
- * loop that would wait is the one that serves.
+ * Owns mounting, and taking everything away again. The tests touch the mount only from child processes or from Node's
+ * thread pool: the loop that would wait is the one that serves.
  */
 import { execFile } from 'node:child_process'
 import { mkdtemp, rmdir } from 'node:fs/promises'
@@ -37,7 +37,11 @@ export interface Mounted {
 }
 
 /** `tap` sees every batch of requests before it is served. */
-export async function mountMemory (operations: FilesystemOperations, wishes?: InitWishes, tap?: (device: FuseDevice, count: number) => void): Promise<Mounted> {
+export async function mountMemory (
+  operations: FilesystemOperations,
+  wishes?: InitWishes,
+  tap?: (device: FuseDevice, count: number) => void
+): Promise<Mounted> {
   const path = await mkdtemp(join(tmpdir(), 'volbridge-fuse-'))
   const mounts = new Mounts(new HostCalls())
   const { fd } = openFuseDevice()
@@ -50,7 +54,10 @@ export async function mountMemory (operations: FilesystemOperations, wishes?: In
     log: (level, fields, message) => { logged.push(`${level} ${message ?? ''} ${JSON.stringify(fields)}`) },
     ...(wishes === undefined ? undefined : { wishes })
   })
-  await mounts.mount({ source: 'memory', target: path, type: fuseType, data: fuseMountData(fd, 1024 * 1024), flags: 0 }, { keep: [fd] })
+  await mounts.mount(
+    { source: 'memory', target: path, type: fuseType, data: fuseMountData(fd, 1024 * 1024), flags: 0 },
+    { keep: [fd] }
+  )
   const negotiated = await connection.serve(operations)
   const mount = topMountAt(await readMountinfo(), path)
   if (mount === undefined) throw new Error(`${path} is not in mountinfo`)

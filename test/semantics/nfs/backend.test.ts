@@ -1,5 +1,6 @@
 /*
- * Every method of the back end on a real nfs-ganesha; the exported folder itself and libnfs (nfs-cp) say whether it is true.
+ * Every method of the back end on a real nfs-ganesha; the exported folder itself and libnfs (nfs-cp) say whether it is
+ * true.
  */
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
@@ -39,7 +40,9 @@ test('the root is the exported folder', async (t) => {
 
 test('a file written in parts is the same in the folder and through libnfs', async (t) => {
   const { backend } = client
-  const made = good(await backend.create(backend.root.handle, name('written'), { kind: 'guarded' }, { mode: 0o640 }, root))
+  const made = good(
+    await backend.create(backend.root.handle, name('written'), { kind: 'guarded' }, { mode: 0o640 }, root)
+  )
   const state = good(await backend.open(made.handle, root, { read: true, write: true }))
   const bytes = randomBytes(300_001)
   const parts = [bytes.subarray(0, 7), bytes.subarray(7, 4096), bytes.subarray(4096)]
@@ -60,7 +63,9 @@ test('reads give the data, shorter at the end, with its end told', async (t) => 
   const { backend } = client
   const found = good(await backend.lookup(backend.root.handle, name('read'), root))
   const state = good(await backend.open(found.handle, root, { read: true, write: false }))
-  for (const [offset, count] of [[0, 100_000], [0, 1], [99_000, 4096], [31_000, 33_000], [100_000, 10], [200_000, 10]] as const) {
+  for (const [offset, count] of [[0, 100_000], [0, 1], [99_000, 4096], [31_000, 33_000], [100_000, 10], [
+    200_000, 10
+  ]] as const) {
     const answer = good(await backend.read(state, offset, count))
     t.deepEqual(Buffer.from(answer.data), bytes.subarray(offset, offset + count))
     t.is(answer.eof, offset + count >= bytes.length)
@@ -75,7 +80,10 @@ test('many large reads at once arrive whole', async (t) => {
   const { backend } = client
   const found = good(await backend.lookup(backend.root.handle, name('large'), root))
   const state = good(await backend.open(found.handle, root, { read: true, write: false }))
-  const sizes = Array.from({ length: 48 }, (_, index) => ({ offset: index * 512 * 1024, count: index % 2 === 0 ? 512 * 1024 : 1024 * 1024 }))
+  const sizes = Array.from(
+    { length: 48 },
+    (_, index) => ({ offset: index * 512 * 1024, count: index % 2 === 0 ? 512 * 1024 : 1024 * 1024 })
+  )
   await Promise.all(sizes.map(async ({ offset, count }) => {
     const answer = good(await backend.read(state, offset, count))
     t.true(Buffer.from(answer.data).equals(bytes.subarray(offset, offset + count)))
@@ -87,19 +95,35 @@ test('names keep every byte', async (t) => {
   const { backend } = client
   const directory = good(await backend.mkdir(backend.root.handle, name('bytes'), { mode: 0o755 }, root))
   const names = [Buffer.from([0x80, 0xff, 0xfe, 0x20]), Buffer.alloc(255, 0xe9), Buffer.from('日本'), Buffer.from('a\nb')]
-  for (const bytes of names) good(await backend.create(directory.handle, name(bytes), { kind: 'exclusive' }, { mode: 0o600 }, root))
-  const truth = (await files.readdir(at('bytes'), { encoding: 'buffer' })).map((entry) => entry.toString('latin1')).sort()
+  for (const bytes of names) {
+    good(await backend.create(directory.handle, name(bytes), { kind: 'exclusive' }, { mode: 0o600 }, root))
+  }
+  const truth = (await files.readdir(at('bytes'), { encoding: 'buffer' })).map((entry) => entry.toString('latin1'))
+    .sort()
   t.deepEqual(truth, names.map((bytes) => bytes.toString('latin1')).sort())
-  const page = good(await backend.readdir(directory.handle, { cookie: 0n, cookieVerifier: '', replyBytes: 65536, withAttributes: true }, root))
+  const page = good(
+    await backend.readdir(
+      directory.handle,
+      { cookie: 0n, cookieVerifier: '', replyBytes: 65536, withAttributes: true },
+      root
+    )
+  )
   if (page === badCookie) throw new Error('bad cookie')
-  const listed: string[] = page.entries.map((entry) => entry.name).filter((entry) => entry !== name('.') && entry !== name('..')).sort()
+  const listed: string[] = page.entries.map((entry) => entry.name).filter((entry) =>
+    entry !== name('.') && entry !== name('..')
+  ).sort()
   t.deepEqual(listed, truth)
-  t.is(await backend.create(directory.handle, name(Buffer.alloc(256, 97)), { kind: 'unchecked' }, {}, root), Errno.ENAMETOOLONG)
+  t.is(
+    await backend.create(directory.handle, name(Buffer.alloc(256, 97)), { kind: 'unchecked' }, {}, root),
+    Errno.ENAMETOOLONG
+  )
 })
 
 test('exclusive create makes the file once, with the attributes asked for', async (t) => {
   const { backend } = client
-  const made = good(await backend.create(backend.root.handle, name('exclusive'), { kind: 'exclusive' }, { mode: 0o604 }, root))
+  const made = good(
+    await backend.create(backend.root.handle, name('exclusive'), { kind: 'exclusive' }, { mode: 0o604 }, root)
+  )
   const truth = await files.stat(at('exclusive'))
   t.is(truth.mode & 0o7777, 0o604)
   t.true(Math.abs(truth.mtimeMs - Date.now()) < 600_000, 'times are not the verifier')
@@ -116,7 +140,9 @@ test('setattr changes what it names and nothing else', async (t) => {
   const before = good(await backend.getattr(handle, root))
   good(await backend.setattr(handle, { uid: 1234, gid: 2345 }, root))
   // Apart from the owner, because changing that clears set-id bits.
-  const change = good(await backend.setattr(handle, { mode: 0o4711, mtime: { seconds: 1_000_000_000, nanoseconds: 123_456_789 } }, root))
+  const change = good(
+    await backend.setattr(handle, { mode: 0o4711, mtime: { seconds: 1_000_000_000, nanoseconds: 123_456_789 } }, root)
+  )
   t.not(change.after?.change, before.change)
   const truth = await files.stat(at('attributes'), { bigint: true })
   t.is(Number(truth.mode & 0o7777n), 0o4711)
@@ -156,8 +182,12 @@ test('links, renames and removals do in the folder what they say', async (t) => 
 
 test('special files keep kind and numbers', async (t) => {
   const { backend } = client
-  for (const [kind, is] of [['fifo', 'isFIFO'], ['socket', 'isSocket'], ['character', 'isCharacterDevice'], ['block', 'isBlockDevice']] as const) {
-    const made = good(await backend.mknod(backend.root.handle, name(kind), { kind, major: 7, minor: 300 }, { mode: 0o600 }, root))
+  for (const [kind, is] of [['fifo', 'isFIFO'], ['socket', 'isSocket'], ['character', 'isCharacterDevice'], [
+    'block', 'isBlockDevice'
+  ]] as const) {
+    const made = good(
+      await backend.mknod(backend.root.handle, name(kind), { kind, major: 7, minor: 300 }, { mode: 0o600 }, root)
+    )
     t.is(made.attributes?.kind, kind)
     t.true((await files.stat(at(kind)))[is]())
     if (kind === 'block') t.deepEqual([made.attributes?.rdevMajor, made.attributes?.rdevMinor], [7, 300])
@@ -191,7 +221,9 @@ test('a folder of 5000 names is listed once each, in pages, with and without att
     let position = { cookie: 0n, cookieVerifier: '' }
     let pages = 0
     for (let isEnd = false; !isEnd;) {
-      const page = good(await backend.readdir(directory.handle, { ...position, replyBytes: 32 * 1024, withAttributes }, root))
+      const page = good(
+        await backend.readdir(directory.handle, { ...position, replyBytes: 32 * 1024, withAttributes }, root)
+      )
       if (page === badCookie) throw new Error('bad cookie')
       for (const entry of page.entries) {
         seen.push(entry.name)
@@ -218,11 +250,15 @@ test('statistics are those of the file system, and last values are told as such'
 test('four connections carry the same as one', async (t) => {
   const second = await mounted(server, { options: { nconnect: 4 } })
   const { backend } = second
-  const made = good(await backend.create(backend.root.handle, name('spread'), { kind: 'unchecked' }, { mode: 0o644 }, root))
+  const made = good(
+    await backend.create(backend.root.handle, name('spread'), { kind: 'unchecked' }, { mode: 0o644 }, root)
+  )
   const state = good(await backend.open(made.handle, root, { read: true, write: true }))
   const bytes = randomBytes(4 * 1024 * 1024)
   await Promise.all(Array.from({ length: 64 }, async (_, index) => {
-    good(await backend.write(state, index * 65536, [bytes.subarray(index * 65536, (index + 1) * 65536)], Stability.file))
+    good(
+      await backend.write(state, index * 65536, [bytes.subarray(index * 65536, (index + 1) * 65536)], Stability.file)
+    )
   }))
   t.true((await files.readFile(at('spread'))).equals(bytes))
   t.is(second.transport.gauges()['connections'], 4)
@@ -236,7 +272,8 @@ test('subDir leads to a folder below the share, and errors name it', async (t) =
   const below = await mounted(server, { subDir: [name('a'), name('b')] })
   t.is(below.backend.root.attributes?.fileid, (await files.stat(at('a/b'), { bigint: true })).ino)
   await below.close()
-  const failing = async (subDir: string[]): Promise<unknown> => await mounted(server, { subDir: subDir.map(name) }).then(() => undefined, (error: unknown) => error)
+  const failing = async (subDir: string[]): Promise<unknown> =>
+    await mounted(server, { subDir: subDir.map(name) }).then(() => undefined, (error: unknown) => error)
   t.like(await failing(['a', 'none']), { code: 'NOT_FOUND', field: 'subDir' })
   t.like(await failing(['a', 'link']), { code: 'INVALID', field: 'subDir' })
   t.like(await failing(['a', 'file']), { code: 'INVALID', field: 'subDir' })

@@ -23,7 +23,9 @@ async function stopped (server: Ganesha): Promise<void> {
   server.stop()
   for (;;) {
     const threads = await files.readdir(`/proc/${server.pid}/task`)
-    const states = await Promise.all(threads.map((thread) => files.readFile(`/proc/${server.pid}/task/${thread}/stat`, 'latin1')))
+    const states = await Promise.all(
+      threads.map((thread) => files.readFile(`/proc/${server.pid}/task/${thread}/stat`, 'latin1'))
+    )
     if (states.every((stat) => / T /.test(stat.slice(stat.lastIndexOf(')'))))) return
     await pause(5)
   }
@@ -39,14 +41,29 @@ test('calls pending when the server is killed are answered by the restarted one'
   const server = await started(t)
   const client = await mount(t, server, { options: { nconnect: 2 } })
   const { backend } = client
-  const made = good(await backend.create(backend.root.handle, name('file'), { kind: 'unchecked' }, { mode: 0o644 }, root))
+  const made = good(
+    await backend.create(backend.root.handle, name('file'), { kind: 'unchecked' }, { mode: 0o644 }, root)
+  )
   const state = good(await backend.open(made.handle, root, { read: true, write: true }))
   const bytes = randomBytes(32 * 1024 * 1024)
   const blockBytes = 256 * 1024
-  const writes = Array.from({ length: bytes.length / blockBytes }, async (_, index) =>
-    good(await backend.write(state, index * blockBytes, [bytes.subarray(index * blockBytes, (index + 1) * blockBytes)], Stability.file)))
-  const names = Array.from({ length: 300 }, async (_, index) =>
-    await backend.create(backend.root.handle, name(`made-${index}`), { kind: 'unchecked' }, { mode: 0o644 }, root))
+  const writes = Array.from(
+    { length: bytes.length / blockBytes },
+    async (_, index) =>
+      good(
+        await backend.write(
+          state,
+          index * blockBytes,
+          [bytes.subarray(index * blockBytes, (index + 1) * blockBytes)],
+          Stability.file
+        )
+      )
+  )
+  const names = Array.from(
+    { length: 300 },
+    async (_, index) =>
+      await backend.create(backend.root.handle, name(`made-${index}`), { kind: 'unchecked' }, { mode: 0o644 }, root)
+  )
   await Promise.race(writes)
   await server.kill9()
   await pause(300)

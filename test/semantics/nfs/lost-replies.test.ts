@@ -1,6 +1,6 @@
 /*
- * The reply to one call is lost and its connection reset, once per operation: the server did what was asked, the client asks again from
- * another port, so no duplicate-request cache helps. What does the caller hear?
+ * The reply to one call is lost and its connection reset, once per operation: the server did what was asked, the client
+ * asks again from another port, so no duplicate-request cache helps. What does the caller hear?
  */
 import * as files from 'node:fs/promises'
 import path from 'node:path'
@@ -26,8 +26,12 @@ test.before(async () => {
   proxy = await FaultProxy.start({
     port: server.nfsPort,
     decide: (record) => {
-      // By what the call is about: after a reconnect the client looks at its root, and that reply is none of the test's.
-      if (record.direction === 'call' && record.program === NFS_PROGRAM && record.procedure === losing?.procedure && record.bytes.includes(losing.handle)) {
+      // By what the call is about: after a reconnect the client looks at its root, and that reply is none of the
+      // test's.
+      if (
+        record.direction === 'call' && record.program === NFS_PROGRAM && record.procedure === losing?.procedure &&
+        record.bytes.includes(losing.handle)
+      ) {
         chosen = record.xid
         losing = undefined
       }
@@ -47,7 +51,12 @@ test.after.always(async () => {
 const at = (entry: string): string => path.join(server.folder, entry)
 
 /** Runs `work` while the reply to its first `procedure` about `handle` is lost. */
-async function losingReply<T> (t: ExecutionContext, procedure: Nfs3ProcedureName, work: () => Promise<T>, handle = client.backend.root.handle): Promise<T> {
+async function losingReply<T> (
+  t: ExecutionContext,
+  procedure: Nfs3ProcedureName,
+  work: () => Promise<T>,
+  handle = client.backend.root.handle
+): Promise<T> {
   const before = client.transport.counters()['retransmissions'] ?? 0
   losing = { procedure: procedures[procedure].number, handle: Buffer.from(handle, 'latin1') }
   const answer = await work()
@@ -60,7 +69,9 @@ async function losingReply<T> (t: ExecutionContext, procedure: Nfs3ProcedureName
 test.serial('calls that may be repeated are', async (t) => {
   const { backend } = client
   await files.writeFile(at('plain'), 'content')
-  const { handle } = good(await losingReply(t, 'LOOKUP', () => backend.lookup(backend.root.handle, name('plain'), root)))
+  const { handle } = good(
+    await losingReply(t, 'LOOKUP', () => backend.lookup(backend.root.handle, name('plain'), root))
+  )
   good(await losingReply(t, 'GETATTR', () => backend.getattr(handle, root), handle))
   good(await losingReply(t, 'SETATTR', () => backend.setattr(handle, { mode: 0o600 }, root), handle))
   const state = { handle, credential: root }
@@ -74,7 +85,13 @@ test.serial('calls that may be repeated are', async (t) => {
 
 test.serial('an exclusive create is recognised by its verifier', async (t) => {
   const { backend } = client
-  const made = good(await losingReply(t, 'CREATE', () => backend.create(backend.root.handle, name('exclusive'), { kind: 'exclusive' }, { mode: 0o640 }, root)))
+  const made = good(
+    await losingReply(
+      t,
+      'CREATE',
+      () => backend.create(backend.root.handle, name('exclusive'), { kind: 'exclusive' }, { mode: 0o640 }, root)
+    )
+  )
   t.is(made.attributes?.mode, 0o640)
   t.is((await files.stat(at('exclusive'))).mode & 0o7777, 0o640)
 })
@@ -89,17 +106,29 @@ test.serial('removals, renames and links are looked at and found done', async (t
   good(await losingReply(t, 'SYMLINK', () => backend.symlink(dir, name('soft'), 'target', {}, root)))
   good(await backend.mkdir(dir, name('folder'), {}, root))
   good(await losingReply(t, 'RMDIR', () => backend.rmdir(dir, name('folder'), root)))
-  t.deepEqual((await files.readdir(server.folder)).filter((entry) => ['a', 'b', 'c', 'folder', 'soft'].includes(entry)).sort(), ['a', 'soft'])
+  t.deepEqual(
+    (await files.readdir(server.folder)).filter((entry) => ['a', 'b', 'c', 'folder', 'soft'].includes(entry)).sort(),
+    ['a', 'soft']
+  )
 })
 
 test.serial('mkdir and guarded create answer as the server does: they may be locks', async (t) => {
   const { backend } = client
   t.is(await losingReply(t, 'MKDIR', () => backend.mkdir(backend.root.handle, name('lock'), {}, root)), Errno.EEXIST)
-  t.is(await losingReply(t, 'CREATE', () => backend.create(backend.root.handle, name('guard'), { kind: 'guarded' }, {}, root)), Errno.EEXIST)
+  t.is(
+    await losingReply(
+      t,
+      'CREATE',
+      () => backend.create(backend.root.handle, name('guard'), { kind: 'guarded' }, {}, root)
+    ),
+    Errno.EEXIST
+  )
 })
 
 test.serial('a black hole in the middle of many calls costs time and nothing else', async (t) => {
-  const second = await mounted({ host: '127.0.0.1', nfsPort: proxy.port, mountPort: server.mountPort, folder: server.folder }, { options: { timeoMs: 300, nconnect: 2 } })
+  const second = await mounted({
+    host: '127.0.0.1', nfsPort: proxy.port, mountPort: server.mountPort, folder: server.folder
+  }, { options: { timeoMs: 300, nconnect: 2 } })
   const { backend } = second
   const calls = (): Promise<unknown>[] => Array.from({ length: 200 }, () => backend.getattr(backend.root.handle, root))
   const early = calls()

@@ -10,7 +10,9 @@ import type { NfsOptions, NfsTarget } from '../../../agent/base/volume-spec.ts'
 import type { Credential } from '../../../agent/fs/backend.ts'
 
 export const root: Credential = { uid: 0, gid: 0, groups: [], key: 'root' }
-export const user = (uid: number, gid: number, groups: readonly number[] = []): Credential => ({ uid, gid, groups, key: `${uid}:${gid}:${groups.join()}` })
+export const user = (uid: number, gid: number, groups: readonly number[] = []): Credential => ({
+  uid, gid, groups, key: `${uid}:${gid}:${groups.join()}`
+})
 
 export const plainOptions: NfsOptions = {
   version: '3',
@@ -35,9 +37,17 @@ export const plainOptions: NfsOptions = {
 }
 
 /** What of a server the client needs; test/peers/ganesha.ts fits. */
-export interface ServerFacts { readonly host: string, readonly nfsPort: number, readonly mountPort: number, readonly folder: string }
+export interface ServerFacts {
+  readonly host: string
+  readonly nfsPort: number
+  readonly mountPort: number
+  readonly folder: string
+}
 
-export function targetOf (server: ServerFacts, { options = {}, ...overrides }: Partial<Omit<NfsTarget, 'options'>> & { options?: Partial<NfsOptions> } = {}): NfsTarget {
+export function targetOf (
+  server: ServerFacts,
+  { options = {}, ...overrides }: Partial<Omit<NfsTarget, 'options'>> & { options?: Partial<NfsOptions> } = {}
+): NfsTarget {
   return {
     servers: [server.host],
     share: server.folder,
@@ -47,7 +57,11 @@ export function targetOf (server: ServerFacts, { options = {}, ...overrides }: P
   }
 }
 
-export async function mounted (server: ServerFacts, overrides: Parameters<typeof targetOf>[1] = {}, dependencies: ConnectDependencies = {}): Promise<NfsClient> {
+export async function mounted (
+  server: ServerFacts,
+  overrides: Parameters<typeof targetOf>[1] = {},
+  dependencies: ConnectDependencies = {}
+): Promise<NfsClient> {
   return await connectNfs(targetOf(server, overrides), dependencies)
 }
 

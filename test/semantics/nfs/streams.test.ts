@@ -1,6 +1,6 @@
 /**
- * Several requests at once: read-ahead of one reader and of several, and connections of which one carries no file data. What is under way is
- * counted by the proxy between mount and server; a long way makes it visible.
+ * Several requests at once: read-ahead of one reader and of several, and connections of which one carries no file data.
+ * What is under way is counted by the proxy between mount and server; a long way makes it visible.
  */
 import { open, writeFile } from 'node:fs/promises'
 import path from 'node:path'
@@ -55,7 +55,11 @@ class UnderWay {
 
 async function mountThrough (proxy: FaultProxy, name: string, options: string): Promise<string> {
   const point = node.makeFolder(name)
-  await node.mount(`127.0.0.1:${server.folder}`, point, `vers=3,port=${proxy.port},mountport=${server.mountPort},${options}`)
+  await node.mount(
+    `127.0.0.1:${server.folder}`,
+    point,
+    `vers=3,port=${proxy.port},mountport=${server.mountPort},${options}`
+  )
   return point
 }
 
@@ -75,7 +79,9 @@ check('a far server is read further ahead of', async (t) => {
 
 check('one sequential reader has sixteen requests of 1 MiB under way on a long way, several readers more, and all read the right bytes', async (t) => {
   const one = new UnderWay()
-  await using proxy = await FaultProxy.start({ port: server.nfsPort, host: server.host, latencyMs: 60, decide: (record) => one.see(record) })
+  await using proxy = await FaultProxy.start({
+    port: server.nfsPort, host: server.host, latencyMs: 60, decide: (record) => one.see(record)
+  })
   const point = await mountThrough(proxy, 'ahead', 'rsize=1048576')
   await shell(`cmp ${point}/a ${server.folder}/a`)
   t.true(one.most >= 16, `${one.most} at most`)

@@ -1,4 +1,5 @@
-// The packed binary where kubelet runs it: in an environment that is not ours. One JSON on stdout and stderr together, exit code 0.
+// The packed binary where kubelet runs it: in an environment that is not ours. One JSON on stdout and stderr together,
+// exit code 0.
 import { execFileSync, spawnSync, type SpawnSyncReturns } from 'node:child_process'
 import { existsSync, linkSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -13,7 +14,9 @@ function flexInit (env: Record<string, string>, file = binary, args = ['flex', '
   return spawnSync(file, args, { env, encoding: 'utf8', cwd: '/' })
 }
 
-const capabilities = { attach: false, selinuxRelabel: false, supportsMetrics: true, fsGroup: false, requiresFSResize: false }
+const capabilities = {
+  attach: false, selinuxRelabel: false, supportsMetrics: true, fsGroup: false, requiresFSResize: false
+}
 
 for (const [what, env] of Object.entries({
   'an empty environment': {},
@@ -26,7 +29,9 @@ for (const [what, env] of Object.entries({
   'NODE_EXTRA_CA_CERTS that is not there': { NODE_EXTRA_CA_CERTS: '/nowhere' },
   'OPENSSL_CONF that is no configuration': { OPENSSL_CONF: '/etc/passwd' },
   'NODE_DEBUG': { NODE_DEBUG: 'module,fs,net' },
-  'NODE_PENDING_DEPRECATION and NODE_TLS_REJECT_UNAUTHORIZED': { NODE_PENDING_DEPRECATION: '1', NODE_TLS_REJECT_UNAUTHORIZED: '0' },
+  'NODE_PENDING_DEPRECATION and NODE_TLS_REJECT_UNAUTHORIZED': {
+    NODE_PENDING_DEPRECATION: '1', NODE_TLS_REJECT_UNAUTHORIZED: '0'
+  },
   'a locale that is not there': { LANG: 'xx_XX.UTF-8', LC_ALL: 'xx_XX.UTF-8' },
   'NODE_ICU_DATA that is not there': { NODE_ICU_DATA: '/nowhere' }
 })) {
@@ -68,10 +73,16 @@ test('flex init answers with hardly a descriptor left to open', (t) => {
 })
 
 test('neither binary nor addon needs newer libraries than the floor', (t) => {
-  t.notThrows(() => execFileSync(process.execPath, ['--no-warnings', 'scripts/checks/symbols.ts', binary, 'build/Release/volbridge.node'], { encoding: 'utf8' }))
+  t.notThrows(() =>
+    execFileSync(process.execPath, [
+      '--no-warnings', 'scripts/checks/symbols.ts', binary, 'build/Release/volbridge.node'
+    ], { encoding: 'utf8' })
+  )
 })
 
 test('the licences of everything bundled lie beside the binary', (t) => {
   const text = execFileSync('cat', [path.join(path.dirname(binary), 'THIRD-PARTY-LICENCES')], { encoding: 'utf8' })
-  for (const name of ['@grpc/grpc-js', '@grpc/proto-loader', 'pino', 'prom-client', 'commander']) t.regex(text, new RegExp(`^${name} \\d+\\.\\d+\\.\\d+ \\(`, 'm'))
+  for (const name of ['@grpc/grpc-js', '@grpc/proto-loader', 'pino', 'prom-client', 'commander']) {
+    t.regex(text, new RegExp(`^${name} \\d+\\.\\d+\\.\\d+ \\(`, 'm'))
+  }
 })

@@ -44,13 +44,18 @@ for (const signal of ['SIGINT', 'SIGKILL'] as const) {
   test(`${signal} to the process that started it leaves no server`, async (t) => {
     const script = `import { Ganesha } from ${JSON.stringify(path.resolve('test/peers/ganesha.ts'))}
       const server = await Ganesha.start(); console.log(server.pid + ' ' + server.folder); setInterval(() => {}, 1000)`
-    const starter = spawn(process.execPath, ['--no-warnings', '--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] })
-    const said = await new Promise<string>((resolve) => { starter.stdout.once('data', (data: Buffer) => { resolve(data.toString()) }) })
+    const starter = spawn(process.execPath, ['--no-warnings', '--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit']
+    })
+    const said = await new Promise<string>((resolve) => {
+      starter.stdout.once('data', (data: Buffer) => { resolve(data.toString()) })
+    })
     const [pid, folder] = said.trim().split(' ')
     const gone = new Promise((resolve) => { starter.once('exit', resolve) })
     starter.kill(signal)
     await gone
-    const isRunning = (): boolean => existsSync(`/proc/${pid}/stat`) && !/\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+    const isRunning = (): boolean =>
+      existsSync(`/proc/${pid}/stat`) && !/\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
     while (isRunning()) await pause(20)
     if (signal === 'SIGINT') t.false(existsSync(folder ?? ''))
     else {

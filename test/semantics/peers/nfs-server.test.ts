@@ -53,7 +53,10 @@ test('5,000 entries are listed once each over many pages', async (t) => {
   for (const name of names) writeFileSync(path.join(root.path, name), '')
   await using server = await NfsServer.start({ folder: root.path })
   const { stdout } = await run('nfs-ls', [server.url()], { maxBuffer: 16 * 1024 * 1024 })
-  t.deepEqual(stdout.split('\n').map((line) => line.split(' ').at(-1)).filter((name) => name?.startsWith('entry-')).sort(), names.sort())
+  t.deepEqual(
+    stdout.split('\n').map((line) => line.split(' ').at(-1)).filter((name) => name?.startsWith('entry-')).sort(),
+    names.sort()
+  )
   t.true((server.calls['READDIRPLUS'] ?? 0) > 10)
 })
 
@@ -77,7 +80,10 @@ test('JUKEBOX, short reads and lost replies are survived by a client that knows 
 test('a scripted status reaches the client', async (t) => {
   using root = folder()
   writeFileSync(path.join(root.path, 'file'), '')
-  await using server = await NfsServer.start({ folder: root.path, script: ({ procedure }) => procedure === 'READDIRPLUS' || procedure === 'READDIR' ? { status: 'ACCES' } : undefined })
+  await using server = await NfsServer.start({
+    folder: root.path,
+    script: ({ procedure }) => procedure === 'READDIRPLUS' || procedure === 'READDIR' ? { status: 'ACCES' } : undefined
+  })
   const error = await t.throwsAsync<Error & { stdout: string, stderr: string }>(run('nfs-ls', [server.url()]))
   t.regex(`${error?.stdout}${error?.stderr}`, /ACCES|Permission/i)
 })

@@ -18,7 +18,10 @@ test('the demonstration copies a tree through both doors, compares it, and leave
 const phases = [
   { title: 'while the agent starts', when: /^1\. /m, signal: 'SIGINT', toGroup: true, code: 130 },
   { title: 'while the volumes are mounted', when: /^2\. /m, signal: 'SIGINT', toGroup: true, code: 130 },
-  { title: 'by SIGTERM while the tree is copied', when: /^3\. /m, signal: 'SIGTERM', toGroup: false, afterMs: 1000, code: 143 }
+  {
+    title: 'by SIGTERM while the tree is copied', when: /^3\. /m, signal: 'SIGTERM', toGroup: false, afterMs: 1000,
+    code: 143
+  }
 ] as const
 
 for (const { title, code: expected, ...interruption } of phases) {
@@ -33,7 +36,8 @@ testWithGanesha('on a server of the user\'s, Ctrl-C while a large file is writte
   const server = await Ganesha.start()
   try {
     const { code, output, left } = await runScript(
-      'demo', ['--server', `${server.host}:${server.folder}`, '-o', `port=${server.nfsPort},mountport=${server.mountPort}`],
+      'demo',
+      ['--server', `${server.host}:${server.folder}`, '-o', `port=${server.nfsPort},mountport=${server.mountPort}`],
       { when: /^4\. /m, signal: 'SIGINT', toGroup: true, afterMs: 200 }
     )
     t.deepEqual(left, [], output)

@@ -1,8 +1,8 @@
 /**
  * One of the project's scripts as a person in a terminal starts and interrupts it.
  *
- * Owns a folder that is the script's only place for files, its process group, and the look around afterwards. Does not know what the
- * script does.
+ * Owns a folder that is the script's only place for files, its process group, and the look around afterwards. Does not
+ * know what the script does.
  */
 import { spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
@@ -29,7 +29,9 @@ export interface Ended {
 }
 
 function remains (folder: string, names: ReadonlySet<string>): readonly string[] {
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(folder)).map((line) => `mount ${line}`)
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(folder)).map(
+    (line) => `mount ${line}`
+  )
   const processes = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
     try {
       const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
@@ -38,7 +40,12 @@ function remains (folder: string, names: ReadonlySet<string>): readonly string[]
       return []
     }
   })
-  const groups = ['/sys/fs/cgroup', ...readdirSync('/sys/fs/cgroup', { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => `/sys/fs/cgroup/${name}`)]
+  const groups = [
+    '/sys/fs/cgroup',
+    ...readdirSync('/sys/fs/cgroup', { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) =>
+      `/sys/fs/cgroup/${name}`
+    )
+  ]
     .flatMap((group) => readdirSync(group).filter((name) => names.has(name)).map((name) => `cgroup ${group}/${name}`))
   return [...readdirSync(folder).map((name) => `file ${name}`), ...mounts, ...processes, ...groups]
 }
@@ -48,7 +55,9 @@ export async function runScript (name: string, args: readonly string[], interrup
   const base = process.env['TMPDIR'] ?? '/var/tmp'
   mkdirSync(base, { recursive: true })
   const folder = mkdtempSync(path.join(base, 's-'))
-  const child = spawn(path.join(root, 'scripts', name), [...args], { env: { ...process.env, TMPDIR: folder }, stdio: ['ignore', 'pipe', 'pipe'], detached: true })
+  const child = spawn(path.join(root, 'scripts', name), [...args], {
+    env: { ...process.env, TMPDIR: folder }, stdio: ['ignore', 'pipe', 'pipe'], detached: true
+  })
   const hang = setTimeout(() => { process.kill(-(child.pid ?? 0), 'SIGKILL') }, 600_000)
   const names = new Set<string>()
   let output = ''
@@ -62,7 +71,9 @@ export async function runScript (name: string, args: readonly string[], interrup
     setTimeout(() => { process.kill(toGroup ? -(child.pid ?? 0) : child.pid ?? 0, signal) }, afterMs)
   }
   const looking = setInterval(look, 20)
-  for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => { output += text; look() })
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => { output += text; look() })
+  }
   const code = await new Promise<number | null>((resolve, reject) => {
     child.once('error', reject)
     child.once('close', resolve)

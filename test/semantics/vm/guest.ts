@@ -1,14 +1,23 @@
 /**
  * A Kubernetes node in a virtual machine: the packed binary, an agent with both doors, and kubelet's folders.
  *
- * Owns the guest's agent and the calls that kubelet would make, made from the host over the agent's own socket. Does not know servers.
+ * Owns the guest's agent and the calls that kubelet would make, made from the host over the agent's own socket. Does
+ * not know servers.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import path from 'node:path'
 import { RpcClient } from '../../../proto/csi/client.ts'
 import { loadServices } from '../../../proto/csi/load.ts'
-import type { MethodName, NodeGetVolumeStatsResponse, RequestOf, ResponseOf, StatusVolume, StringMap, VolumeCapability } from '../../../proto/csi/types.ts'
+import type {
+  MethodName,
+  NodeGetVolumeStatsResponse,
+  RequestOf,
+  ResponseOf,
+  StatusVolume,
+  StringMap,
+  VolumeCapability
+} from '../../../proto/csi/types.ts'
 import type { ModuleSet } from '../../peers/vm/image.ts'
 import { VirtualMachine } from '../../peers/vm/machine.ts'
 import { binary } from '../endtoend/node.ts'
@@ -45,7 +54,9 @@ export class Guest {
       const machine = await VirtualMachine.start({
         modules, ports: [csiPort, agentPort], files: { '/usr/bin/volbridge': binary, '/usr/bin/bridge': bridge }
       })
-      const guest = new Guest(machine, { csi: await machine.socketTo(csiPort), agent: await machine.socketTo(agentPort) })
+      const guest = new Guest(machine, {
+        csi: await machine.socketTo(csiPort), agent: await machine.socketTo(agentPort)
+      })
       await machine.shell(`for folder in pods plugins plugins_registry; do mkdir -p /var/lib/kubelet/$folder; done
         setsid bridge ${csiPort} ${csiSocket} > /dev/null 2>&1 &
         setsid bridge ${agentPort} ${agentSocket} > /dev/null 2>&1 &`)
@@ -64,12 +75,20 @@ export class Guest {
   }
 
   async killAgent (): Promise<void> {
-    await this.machine.shell('kill -9 $(cat /run/agent.pid); while kill -0 $(cat /run/agent.pid) 2> /dev/null; do sleep 0.1; done')
+    await this.machine.shell(
+      'kill -9 $(cat /run/agent.pid); while kill -0 $(cat /run/agent.pid) 2> /dev/null; do sleep 0.1; done'
+    )
   }
 
   async agentLog (): Promise<string> { return await this.machine.shell('cat /var/log-agent') }
 
-  async #call<S extends 'Node' | 'Agent', M extends MethodName<S>> (socket: string, service: S, method: M, request: Partial<RequestOf<S, M>>, deadlineMs = callMs): Promise<ResponseOf<S, M>> {
+  async #call<S extends 'Node' | 'Agent', M extends MethodName<S>> (
+    socket: string,
+    service: S,
+    method: M,
+    request: Partial<RequestOf<S, M>>,
+    deadlineMs = callMs
+  ): Promise<ResponseOf<S, M>> {
     const client = new RpcClient(loadServices(), socket)
     try {
       return await client.call(service, method, request, { deadlineMs })
@@ -79,17 +98,23 @@ export class Guest {
   }
 
   #capability ({ mountFlags = [], group }: GuestVolume): VolumeCapability {
-    return { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags, volumeMountGroup: group === undefined ? '' : `${group}` } }
+    return {
+      accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' },
+      mount: { fsType: '', mountFlags, volumeMountGroup: group === undefined ? '' : `${group}` }
+    }
   }
 
-  stagingOf (handle: string): string { return `/var/lib/kubelet/plugins/kubernetes.io/csi/csi.volbridge.io/${handle}/globalmount` }
+  stagingOf (handle: string): string {
+    return `/var/lib/kubelet/plugins/kubernetes.io/csi/csi.volbridge.io/${handle}/globalmount`
+  }
   targetOf (pod: string): string { return `/var/lib/kubelet/pods/${pod}/volumes/kubernetes.io~csi/pv/mount` }
 
   async stage (volume: GuestVolume): Promise<void> {
     const staging = this.stagingOf(volume.handle)
     await this.machine.shell(`mkdir -p ${staging}`)
     await this.#call(this.#csi, 'Node', 'NodeStageVolume', {
-      volumeId: volume.handle, stagingTargetPath: staging, volumeCapability: this.#capability(volume), volumeContext: volume.attributes
+      volumeId: volume.handle, stagingTargetPath: staging, volumeCapability: this.#capability(volume),
+      volumeContext: volume.attributes
     })
   }
 
@@ -104,15 +129,21 @@ export class Guest {
   }
 
   async unpublish (volume: GuestVolume, pod: string): Promise<void> {
-    await this.#call(this.#csi, 'Node', 'NodeUnpublishVolume', { volumeId: volume.handle, targetPath: this.targetOf(pod) })
+    await this.#call(this.#csi, 'Node', 'NodeUnpublishVolume', {
+      volumeId: volume.handle, targetPath: this.targetOf(pod)
+    })
   }
 
   async unstage (volume: GuestVolume): Promise<void> {
-    await this.#call(this.#csi, 'Node', 'NodeUnstageVolume', { volumeId: volume.handle, stagingTargetPath: this.stagingOf(volume.handle) })
+    await this.#call(this.#csi, 'Node', 'NodeUnstageVolume', {
+      volumeId: volume.handle, stagingTargetPath: this.stagingOf(volume.handle)
+    })
   }
 
   async stats (volume: GuestVolume, pod: string): Promise<NodeGetVolumeStatsResponse> {
-    return await this.#call(this.#csi, 'Node', 'NodeGetVolumeStats', { volumeId: volume.handle, volumePath: this.targetOf(pod) })
+    return await this.#call(this.#csi, 'Node', 'NodeGetVolumeStats', {
+      volumeId: volume.handle, volumePath: this.targetOf(pod)
+    })
   }
 
   async status (): Promise<readonly StatusVolume[]> {

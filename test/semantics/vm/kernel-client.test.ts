@@ -33,15 +33,21 @@ test.after.always(async () => {
   await server?.close()
 })
 
-const version3 = (...more: string[]): string => ['client=kernel', `port=${server.nfsPort}`, `mountport=${server.mountPort}`, 'vers=3', ...more].slice(1).join(',')
-const version4 = (version: string, ...more: string[]): string => [`port=${server.nfsPort}`, ...version === '' ? [] : [`vers=${version}`], ...more].join(',')
+const version3 = (...more: string[]): string =>
+  ['client=kernel', `port=${server.nfsPort}`, `mountport=${server.mountPort}`, 'vers=3', ...more].slice(1).join(',')
+const version4 = (version: string, ...more: string[]): string =>
+  [`port=${server.nfsPort}`, ...version === '' ? [] : [`vers=${version}`], ...more].join(',')
 
 function volume (handle: string, mountOptions: string, more: Record<string, string> = {}): GuestVolume {
   const share = mountOptions.includes('vers=3') ? server.folder : server.pseudo
   return { handle, attributes: { server: hostAddress, share, client: 'kernel', mountOptions, ...more } }
 }
 
-async function mounted (t: ExecutionContext, wanted: GuestVolume, work: (target: string) => Promise<void>): Promise<void> {
+async function mounted (
+  t: ExecutionContext,
+  wanted: GuestVolume,
+  work: (target: string) => Promise<void>
+): Promise<void> {
   await guest.stage(wanted)
   const target = await guest.publish(wanted, wanted.handle)
   try {
@@ -77,7 +83,10 @@ for (const [asked, got] of versions) {
 }
 
 check('the attributes of csi-driver-nfs\' examples mount version 4.1 without naming a client', async (t) => {
-  const wanted = { handle: 'example', attributes: { server: hostAddress, share: '/' }, mountFlags: ['nfsvers=4.1', `port=${server.nfsPort}`] }
+  const wanted = {
+    handle: 'example', attributes: { server: hostAddress, share: '/' },
+    mountFlags: ['nfsvers=4.1', `port=${server.nfsPort}`]
+  }
   await mounted(t, wanted, async (target) => {
     t.is(await guest.machine.shell(`grep -c " ${target} .* - nfs4 .*vers=4.1" /proc/self/mountinfo`), '1\n')
     await guest.machine.shell(`echo hello > ${target}/export/from-example`)
@@ -86,13 +95,23 @@ check('the attributes of csi-driver-nfs\' examples mount version 4.1 without nam
 })
 
 check('two pods of one volume share a mount, another volume of the same export has its own file system', async (t) => {
-  const [one, same, other] = [volume('one', version4('4.2')), volume('same', version4('4.2')), volume('other', version4('4.2'), { subDir: 'team' })]
+  const [one, same, other] = [
+    volume('one', version4('4.2')), volume('same', version4('4.2')),
+    volume('other', version4('4.2'), { subDir: 'team' })
+  ]
   mkdirSync(path.join(server.folder, 'team'), { recursive: true })
   for (const each of [one, same, other]) await guest.stage(each)
-  const [a, b, c] = [await guest.publish(one, 'pod-a'), await guest.publish(same, 'pod-b'), await guest.publish(other, 'pod-c')]
+  const [a, b, c] = [
+    await guest.publish(one, 'pod-a'), await guest.publish(same, 'pod-b'), await guest.publish(other, 'pod-c')
+  ]
   await guest.machine.shell(`echo all > ${a}/team/all`)
   t.is(await guest.machine.shell(`cat ${b}/team/all ${c}/all`), 'all\nall\n')
-  t.is(await guest.machine.shell('grep " - nfs4 " /proc/self/mountinfo | cut -d" " -f3 | sort | uniq -c | sed "s/ *\\([0-9]*\\) .*/\\1/" | sort -n | tr "\\n" " "'), '2 3 ')
+  t.is(
+    await guest.machine.shell(
+      'grep " - nfs4 " /proc/self/mountinfo | cut -d" " -f3 | sort | uniq -c | sed "s/ *\\([0-9]*\\) .*/\\1/" | sort -n | tr "\\n" " "'
+    ),
+    '2 3 '
+  )
   await guest.unpublish(one, 'pod-a')
   await guest.unstage(one)
   t.is(await guest.machine.shell(`cat ${b}/team/all`), 'all\n')
@@ -115,13 +134,18 @@ for (const [name, options] of [['version 3', () => version3()], ['version 4', ()
     await mounted(t, wanted, async (target) => {
       t.is(await guest.machine.shell(`ls ${target}`), 'inside\n')
       t.is(await guest.machine.shell(`ls ${target}/.. | grep -c inside || true`), '0\n')
-      t.is((await guest.mounts()).filter((point) => point.includes('/mounts/')).length, 1, 'the share itself is mounted nowhere')
+      t.is(
+        (await guest.mounts()).filter((point) => point.includes('/mounts/')).length,
+        1,
+        'the share itself is mounted nowhere'
+      )
       const { usage } = await guest.stats(wanted, 'sub')
       t.true(Number(usage.find(({ unit }) => unit === 'BYTES')?.total) > 0)
     })
     for (const [subDir, words] of [
       ['missing', /subDir: "missing" does not exist/], ['file', /subDir: "file" is not a directory/],
-      ['link/a b', /subDir: "link\/a b" leads through a symbolic link/], ['out', /subDir: "out" leads through a symbolic link/], ['up', /subDir: "up" leads through/]
+      ['link/a b', /subDir: "link\/a b" leads through a symbolic link/],
+      ['out', /subDir: "out" leads through a symbolic link/], ['up', /subDir: "up" leads through/]
     ] as const) {
       await t.throwsAsync(guest.stage(volume('sub', options(), { subDir })), { instanceOf: CallError, message: words })
       t.deepEqual(await guest.mounts(), [], subDir)
@@ -134,10 +158,16 @@ check('what is wrong with server or export is said by field, and nothing is left
     await t.throwsAsync(guest.stage(wanted), { instanceOf: CallError, message: words })
     t.deepEqual(await guest.mounts(), [])
   }
-  await refused(volume('wrong', version4('4.2'), { share: '/nowhere' }), /share: "\/nowhere" .* no such path \(ENOENT\)/)
+  await refused(
+    volume('wrong', version4('4.2'), { share: '/nowhere' }),
+    /share: "\/nowhere" .* no such path \(ENOENT\)/
+  )
   await refused(volume('wrong', version3(), { share: '/nowhere' }), /share: "\/nowhere"/)
   await refused(volume('wrong', 'vers=4.2,port=1'), /server: .*port/)
-  await refused(volume('wrong', version4('4.2'), { server: 'no-such-host.invalid' }), /server: "no-such-host\.invalid" cannot be resolved/)
+  await refused(
+    volume('wrong', version4('4.2'), { server: 'no-such-host.invalid' }),
+    /server: "no-such-host\.invalid" cannot be resolved/
+  )
 })
 
 check('the agent is killed: the mount goes on, the next agent knows it again and takes it away', async (t) => {
@@ -180,8 +210,10 @@ check('a stopped server: statistics are the last known ones, the health says so,
     await guest.machine.shell(`echo before > ${target}/${name}`)
     const before = await guest.stats(wanted, name)
     /* A writer with a file open, whose bytes no close will save: it is killed while it waits for the server. */
-    await guest.machine.shell(`mkfifo /tmp/${name}; (exec > ${target}/${name}-late; read -r go < /tmp/${name}; head -c 300000 /dev/zero) 2> /dev/null & echo $! > /tmp/${name}.pid
-      while ! [ -e ${target}/${name}-late ]; do sleep 0.1; done`)
+    await guest.machine.shell(
+      `mkfifo /tmp/${name}; (exec > ${target}/${name}-late; read -r go < /tmp/${name}; head -c 300000 /dev/zero) 2> /dev/null & echo $! > /tmp/${name}.pid
+      while ! [ -e ${target}/${name}-late ]; do sleep 0.1; done`
+    )
     server.stop()
     try {
       await guest.machine.shell(`echo go > /tmp/${name}
@@ -203,7 +235,8 @@ check('a stopped server: statistics are the last known ones, the health says so,
       }
       t.deepEqual(await guest.mounts(), [])
     } finally {
-      /* A new server: what a stopped one has received and not yet read would be done by it later, and was sent before. */
+      /* A new server: what a stopped one has received and not yet read would be done by it later, and was sent
+       * before. */
       await server.restart()
     }
     await pause(reconnectMs)

@@ -1,6 +1,7 @@
 /**
- * A node with systemd and cgroup v2 in a virtual machine. kubelet's part is played by a unit that calls the driver and is then restarted,
- * killed with all that is in its cgroup, and stopped. The agent that its first call has started, and the pod's files, must not notice.
+ * A node with systemd and cgroup v2 in a virtual machine. kubelet's part is played by a unit that calls the driver and
+ * is then restarted, killed with all that is in its cgroup, and stopped. The agent that its first call has started, and
+ * the pod's files, must not notice.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
@@ -26,7 +27,8 @@ const unitCgroup = `${cgroups}/system.slice/kubelet.service`
 /** What a driver starts without leaving the unit's cgroup: its end shows that the unit's end was one. */
 const bystander = 'sleep 100001'
 
-/** A kubelet that makes one call after the other, as kubeadm's unit would start it: KillMode is systemd's own, control-group. */
+/** A kubelet that makes one call after the other, as kubeadm's unit would start it: KillMode is systemd's own,
+ * control-group. */
 const kubeletScript = `#!/bin/sh
 setsid ${bystander} > /dev/null 2>&1 < /dev/null &
 while read -r call < /var/kubelet/calls; do
@@ -61,12 +63,15 @@ test.before(async () => {
   if (missing(...needs) !== undefined) return
   server = await Ganesha.start({ numericOwners: true })
   node = await VirtualMachine.start({ modules: ['fuse'], files: { [driver]: binary, ...systemdFiles() } })
-  const write = (file: string, text: string): string => `mkdir -p ${path.dirname(file)} && cat > ${file} <<'END'\n${text}\nEND\n`
-  await node.shell(`${write('/var/kubelet/kubelet.sh', kubeletScript)}${write('/etc/systemd/system/kubelet.service', kubeletUnit)}
+  const write = (file: string, text: string): string =>
+    `mkdir -p ${path.dirname(file)} && cat > ${file} <<'END'\n${text}\nEND\n`
+  await node.shell(
+    `${write('/var/kubelet/kubelet.sh', kubeletScript)}${write('/etc/systemd/system/kubelet.service', kubeletUnit)}
     ${write('/var/pod/pod.sh', podScript)}${write('/etc/systemd/system/pod.service', podUnit)}
     mkfifo /var/kubelet/calls /var/pod/words
     mkdir -p ${target}
-    systemctl start kubelet.service`)
+    systemctl start kubelet.service`
+  )
 })
 
 test.after.always(async () => {
@@ -86,7 +91,7 @@ async function answerOf (call: string): Promise<string> {
 }
 
 async function untilDone (call: string): Promise<string> {
-  for (let attempt = 1; ; attempt++) {
+  for (let attempt = 1;; attempt++) {
     const answer = await answerOf(call)
     if (answer === 'Success' || attempt === attempts) return answer
   }
@@ -95,20 +100,27 @@ async function untilDone (call: string): Promise<string> {
 const lines = (text: string): readonly string[] => text.split('\n').filter((line) => line !== '')
 
 /** `group pid` of session and agent: the oldest in each group, which may have forked a child for a call that blocks. */
-const ours = async (): Promise<readonly string[]> => lines(await node.shell(
-  `for group in volbridge volbridge-agent; do
+const ours = async (): Promise<readonly string[]> =>
+  lines(
+    await node.shell(
+      `for group in volbridge volbridge-agent; do
      for pid in $(sort -n ${cgroups}/$group/cgroup.procs 2> /dev/null | head -n 1); do echo $group $pid; done
-   done`))
+   done`
+    )
+  )
 
-const mainPid = async (): Promise<string> => (await node.shell('systemctl show --property MainPID --value kubelet.service')).trim()
+const mainPid = async (): Promise<string> =>
+  (await node.shell('systemctl show --property MainPID --value kubelet.service')).trim()
 
 /** Waits for it: a unit is active as soon as its shell is there. */
-const bystanderPid = async (): Promise<string> => (await node.shell(
-  `while sleep 0.1; do
+const bystanderPid = async (): Promise<string> =>
+  (await node.shell(
+    `while sleep 0.1; do
      for pid in $(cat ${unitCgroup}/cgroup.procs 2> /dev/null); do
        [ "$(cat /proc/$pid/cmdline 2> /dev/null | tr '\\0' ' ')" != '${bystander} ' ] || { echo $pid; exit; }
      done
-   done`)).trim()
+   done`
+  )).trim()
 
 /** What was open goes on, what is new arrives, both ways. */
 async function worksAs (t: ExecutionContext, word: string): Promise<void> {
@@ -122,9 +134,15 @@ async function worksAs (t: ExecutionContext, word: string): Promise<void> {
 }
 
 check('process 1 is systemd with cgroup v2, and nothing can be executed below /run', async (t) => {
-  t.is(await node.shell('cat /proc/1/comm; grep -c " /sys/fs/cgroup .* - cgroup2 " /proc/self/mountinfo'), 'systemd\n1\n')
+  t.is(
+    await node.shell('cat /proc/1/comm; grep -c " /sys/fs/cgroup .* - cgroup2 " /proc/self/mountinfo'),
+    'systemd\n1\n'
+  )
   t.is(await node.shell('grep -c " /run .*noexec" /proc/self/mountinfo'), '1\n')
-  t.is(await node.shell(`cut -d: -f3 /proc/$(systemctl show --property MainPID --value kubelet.service)/cgroup`), '/system.slice/kubelet.service\n')
+  t.is(
+    await node.shell(`cut -d: -f3 /proc/$(systemctl show --property MainPID --value kubelet.service)/cgroup`),
+    '/system.slice/kubelet.service\n'
+  )
 })
 
 check('the agent that a call of the unit has started, and its session, are in cgroups of their own', async (t) => {
@@ -161,7 +179,10 @@ for (const [name, command, comesBack] of [
 check('kubelet comes back and unmounts: nothing is mounted, and once the agent has ended no cgroup of ours is left', async (t) => {
   await node.shell('systemctl stop pod.service; systemctl start kubelet.service')
   t.is(await untilDone(`unmount ${target}`), 'Success')
-  t.is(await node.shell(`grep -cE " - fuse\\S* " /proc/self/mountinfo || true; ls ${target} 2> /dev/null | wc -l`), '0\n0\n')
+  t.is(
+    await node.shell(`grep -cE " - fuse\\S* " /proc/self/mountinfo || true; ls ${target} 2> /dev/null | wc -l`),
+    '0\n0\n'
+  )
   t.true(readFileSync(path.join(server.folder, 'held'), 'utf8').startsWith('held-first\n'))
   await node.shell(`pid=$(sort -n ${cgroups}/volbridge-agent/cgroup.procs | head -n 1)
     kill $pid

@@ -1,6 +1,7 @@
 /**
  * One deed of a real engine in a process of its own, which is killed before its Nth step.
- * Owns what counts as a step: each journal write and each call that changes the node. Tells the names of those that were done.
+ * Owns what counts as a step: each journal write and each call that changes the node. Tells the names of those that
+ * were done.
  *
  *   node doomed-engine.ts ROOT DEED N
  */

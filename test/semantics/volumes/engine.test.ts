@@ -54,9 +54,13 @@ system('a server\'s refusal is the caller\'s error and leaves nothing', async (t
   t.teardown(() => { node.cleanUp() })
   const { service } = await node.start()
   const target = node.path('pods/refused')
-  const error = await t.throwsAsync(service.publish({
-    volume: volume('v'), spec: specOf('/refused'), target, staging: undefined, readOnly: false, door: 'csi', owner: undefined
-  }), { code: 'NOT_FOUND' })
+  const error = await t.throwsAsync(
+    service.publish({
+      volume: volume('v'), spec: specOf('/refused'), target, staging: undefined, readOnly: false, door: 'csi',
+      owner: undefined
+    }),
+    { code: 'NOT_FOUND' }
+  )
   t.is(error?.message, 'the server has no export "/refused"; export it')
   t.deepEqual([node.mounts(), node.sessions()], [[], []])
   t.throws(() => statSync(target), { code: 'ENOENT' })
@@ -74,15 +78,26 @@ system('what stands at a target decides: file, symlink, full folder, foreign mou
   symlinkSync('full', join(root, 'link'))
   mkdirSync(join(root, 'foreign'))
   execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', join(root, 'foreign')])
-  const expected = { file: 'INVALID', full: 'INVALID', link: 'INVALID', foreign: 'CONFLICT', missing: 'NOT_FOUND', 'no/parent': 'NOT_FOUND' }
+  const expected = {
+    file: 'INVALID', full: 'INVALID', link: 'INVALID', foreign: 'CONFLICT', missing: 'NOT_FOUND',
+    'no/parent': 'NOT_FOUND'
+  }
   for (const [name, code] of Object.entries(expected)) {
     const target = node.path(`pods/odd/${name}`)
-    const error = await t.throwsAsync(service.publish({
-      volume: volume(name), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined
-    }), { code }, name)
+    const error = await t.throwsAsync(
+      service.publish({
+        volume: volume(name), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex',
+        owner: undefined
+      }),
+      { code },
+      name
+    )
     t.true(error?.message.includes(target), error?.message)
   }
-  await t.throwsAsync(service.unpublish({ volume: volume('foreign'), target: node.path('pods/odd/foreign'), door: 'flex' }), { code: 'CONFLICT' })
+  await t.throwsAsync(
+    service.unpublish({ volume: volume('foreign'), target: node.path('pods/odd/foreign'), door: 'flex' }),
+    { code: 'CONFLICT' }
+  )
   t.is(node.mounts().length, 1, 'the foreign mount is untouched')
 })
 
@@ -91,7 +106,9 @@ system('a successor finds live sessions again and goes on; a dead one is said to
   t.teardown(() => { node.cleanUp() })
   const first = await node.start()
   const target = node.folder('pods/flex')
-  const publish = { volume: volume('f'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined } as const
+  const publish = {
+    volume: volume('f'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined
+  } as const
   await first.service.publish(publish)
   await t.throwsAsync(node.start(), { code: 'CONFLICT', message: /another agent \(pid \d+\)/ })
   first.close()
@@ -120,7 +137,9 @@ system('a successor takes on a session that is too busy to answer, and does not 
   t.teardown(() => { node.cleanUp() })
   const first = await node.start()
   const target = node.folder('pods/busy')
-  const publish = { volume: volume('b'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined } as const
+  const publish = {
+    volume: volume('b'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined
+  } as const
   await first.service.publish(publish)
   first.close()
   const [pid = 0] = node.sessions()
@@ -140,14 +159,20 @@ system('a shared mount unmounted by hand is bound back writable from a read-only
   t.teardown(() => { node.cleanUp() })
   const { service } = await node.start()
   const [a, b] = [node.folder('pods/a'), node.folder('pods/b')]
-  const publish = (target: typeof a, readOnly: boolean) => service.publish({ volume: volume(target), spec: specOf(), target, staging: undefined, readOnly, door: 'flex', owner: undefined })
+  const publish = (target: typeof a, readOnly: boolean) =>
+    service.publish({
+      volume: volume(target), spec: specOf(), target, staging: undefined, readOnly, door: 'flex', owner: undefined
+    })
   await publish(a, true)
   const sessions = node.sessions()
   const shared = node.mounts().find((mount) => mount.mountPoint.startsWith(join(node.root, 'state')))?.mountPoint ?? ''
   execFileSync('umount', [shared])
   await publish(b, false)
   t.deepEqual(node.sessions(), sessions)
-  t.deepEqual(node.mounts().map((mount) => [mount.mountPoint, mount.options.includes('ro'), mount.options.includes('nosuid')]), [[a, true, true], [shared, false, true], [b, false, true]])
+  t.deepEqual(
+    node.mounts().map((mount) => [mount.mountPoint, mount.options.includes('ro'), mount.options.includes('nosuid')]),
+    [[a, true, true], [shared, false, true], [b, false, true]]
+  )
 })
 
 system('two pods share one session; taking one away leaves the other unharmed, also while files are open in both', async (t) => {
@@ -155,7 +180,11 @@ system('two pods share one session; taking one away leaves the other unharmed, a
   t.teardown(() => { node.cleanUp() })
   const { service } = await node.start()
   const [a, b] = [node.folder('pods/a'), node.folder('pods/b')]
-  const publish = (target: typeof a) => service.publish({ volume: volume(target), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined })
+  const publish = (target: typeof a) =>
+    service.publish({
+      volume: volume(target), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex',
+      owner: undefined
+    })
   await Promise.all([publish(a), publish(b)])
   t.is(node.sessions().length, 1)
   const pods = [a, b].map((cwd) => spawn('/bin/sleep', ['60'], { cwd }))
@@ -173,12 +202,19 @@ system('a session that answers nothing is unmounted all the same, and lost bytes
   t.teardown(() => { node.cleanUp() })
   const { service } = await node.start()
   const [deaf, dirty] = [node.folder('pods/deaf'), node.folder('pods/dirty')]
-  const publish = (target: typeof deaf, share: string) => service.publish({ volume: volume(share), spec: specOf(share), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined })
+  const publish = (target: typeof deaf, share: string) =>
+    service.publish({
+      volume: volume(share), spec: specOf(share), target, staging: undefined, readOnly: false, door: 'flex',
+      owner: undefined
+    })
   await publish(deaf, '/deaf')
   await publish(dirty, '/dirty')
   const blocked = spawn('/bin/ls', [deaf], { stdio: 'ignore' })
   t.teardown(() => { blocked.kill('SIGKILL') })
-  await service.publish({ volume: volume('/deaf'), spec: specOf('/deaf'), target: deaf, staging: undefined, readOnly: false, door: 'flex', owner: undefined })
+  await service.publish({
+    volume: volume('/deaf'), spec: specOf('/deaf'), target: deaf, staging: undefined, readOnly: false, door: 'flex',
+    owner: undefined
+  })
   for (const pid of node.sessions()) process.kill(pid, 'SIGSTOP')
   t.like(await service.unpublish({ volume: volume('/deaf'), target: deaf, door: 'flex' }), { lostBytes: 0 })
   for (const pid of node.sessions()) process.kill(pid, 'SIGCONT')
@@ -192,7 +228,10 @@ system('two calls for one volume: one works, the other is told that it is in pro
   t.teardown(() => { node.cleanUp() })
   const { service } = await node.start()
   const target = node.folder('pods/twice')
-  const publish = () => service.publish({ volume: volume('v'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined })
+  const publish = () =>
+    service.publish({
+      volume: volume('v'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined
+    })
   const outcomes = await Promise.allSettled([publish(), publish()])
   t.deepEqual(outcomes.map((outcome) => outcome.status).sort(), ['fulfilled', 'rejected'])
   const rejected = outcomes.find((outcome) => outcome.status === 'rejected')
@@ -203,7 +242,11 @@ system('logs of sessions that are no more do not pile up, those of living ones s
   const node = new TestNode()
   t.teardown(() => { node.cleanUp() })
   const { service } = await node.start()
-  const publish = (share: string) => service.publish({ volume: volume(share), spec: specOf(share), target: node.folder(`pods${share}`), staging: undefined, readOnly: false, door: 'flex', owner: undefined })
+  const publish = (share: string) =>
+    service.publish({
+      volume: volume(share), spec: specOf(share), target: node.folder(`pods${share}`), staging: undefined,
+      readOnly: false, door: 'flex', owner: undefined
+    })
   await publish('/old')
   const logs = join(node.root, 'state', 'log')
   const [living] = readdirSync(logs)
@@ -219,6 +262,9 @@ system('mountPermissions reaches the root of the volume', async (t) => {
   t.teardown(() => { node.cleanUp() })
   const { service } = await node.start()
   const target = node.folder('pods/mode')
-  await service.publish({ volume: volume('v'), spec: specOf('/export', { mountPermissions: '0770' }), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined })
+  await service.publish({
+    volume: volume('v'), spec: specOf('/export', { mountPermissions: '0770' }), target, staging: undefined,
+    readOnly: false, door: 'flex', owner: undefined
+  })
   t.is(statSync(target).mode & 0o7777, 0o770)
 })

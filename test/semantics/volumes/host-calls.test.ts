@@ -23,14 +23,18 @@ system('a mount nobody serves: stat and statfs end at their deadline, looking at
   const path = join(folder, 'unserved')
   mkdirSync(path)
   const device = openFuseDevice()
-  await mounts.mount({ source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID, data: fuseMountData(device.fd, 1 << 20) }, { keep: [device.fd] })
+  await mounts.mount({
+    source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID, data: fuseMountData(device.fd, 1 << 20)
+  }, { keep: [device.fd] })
   t.teardown(() => { device.close() })
   const late = { instanceOf: HostError, message: /within 200 ms/ }
   await t.throwsAsync(calls.run([{ op: 'stat', path }], { deadlineMs: 200, key: 'x' }), late)
   await t.throwsAsync(mounts.statfs(path, { deadlineMs: 200, key: 'x' }), late)
   t.deepEqual(await mounts.inspect(path, { deadlineMs: 1000 }), { kind: 'folder', path })
   t.is(topMountAt(await readMountinfo(), path)?.type, 'fuse.volbridge')
-  await mounts.unmount(path, {}, { deadlineMs: 1000 }).catch(async () => { await mounts.unmount(path, { detach: true }) })
+  await mounts.unmount(path, {}, { deadlineMs: 1000 }).catch(async () => {
+    await mounts.unmount(path, { detach: true })
+  })
   t.is(topMountAt(await readMountinfo(), path), undefined)
 })
 
@@ -44,7 +48,9 @@ system('a bind is read-only by itself, and a symlink is never followed', async (
   const options = topMountAt(await readMountinfo(), target)?.options ?? []
   t.true(['ro', 'nosuid', 'nodev'].every((option) => options.includes(option)), options.join(','))
   execFileSync('ln', ['-s', 'target', join(folder, 'link')])
-  await t.throwsAsync(mounts.bind({ source, target: join(folder, 'link'), flags: 0, readOnly: false }), { instanceOf: HostError, message: /ENOTDIR|ELOOP/ })
+  await t.throwsAsync(mounts.bind({ source, target: join(folder, 'link'), flags: 0, readOnly: false }), {
+    instanceOf: HostError, message: /ENOTDIR|ELOOP/
+  })
   await t.throwsAsync(mounts.unmount(join(folder, 'link')), { instanceOf: HostError, message: /EINVAL/ })
   t.true(statSync(target).isDirectory())
 })
@@ -55,7 +61,9 @@ system('a read-only bind is never seen writable, not even while it is made', asy
   mkdirSync(source)
   mkdirSync(target)
   // Somebody who tries all the time, as a running container might while its dead mount is replaced.
-  const writer = spawn('/bin/bash', ['-c', 'while :; do : > "$1/written"; done 2> /dev/null', 'bash', target], { stdio: 'ignore' })
+  const writer = spawn('/bin/bash', ['-c', 'while :; do : > "$1/written"; done 2> /dev/null', 'bash', target], {
+    stdio: 'ignore'
+  })
   try {
     for (let round = 0; round < 60; round++) {
       await mounts.bind({ source, target, flags: MS.NOSUID | MS.NODEV, readOnly: true })
@@ -75,7 +83,9 @@ system('one folder of a file system is mounted, and neither the rest of it nor a
   const mounts = new Mounts(calls)
   const [source, target] = [join(folder, 'whole'), join(folder, 'part')]
   for (const path of [join(source, 'team/a'), target]) mkdirSync(path, { recursive: true })
-  for (const [link, to] of [['up', '..'], ['out', '/etc'], ['inner', 'team']] as const) execFileSync('ln', ['-s', to, join(source, link)])
+  for (const [link, to] of [['up', '..'], ['out', '/etc'], ['inner', 'team']] as const) {
+    execFileSync('ln', ['-s', to, join(source, link)])
+  }
   execFileSync('touch', [join(source, 'file'), join(source, 'team/a/seen')])
   const mount = { source, target, type: '', data: '', flags: MS.BIND }
   const depth = async (): Promise<number> => mountsAt(await readMountinfo(), target).length
@@ -86,7 +96,9 @@ system('one folder of a file system is mounted, and neither the rest of it nor a
   t.is(topMountAt(await readMountinfo(), target)?.root.endsWith('/whole/team/a'), true)
   await mounts.unmount(target)
 
-  for (const [beneath, code] of [['up', 'ELOOP'], ['out', 'ELOOP'], ['inner/a', 'ELOOP'], ['file', 'ENOTDIR'], ['gone', 'ENOENT'], ['../part', 'EXDEV']] as const) {
+  for (const [beneath, code] of [['up', 'ELOOP'], ['out', 'ELOOP'], ['inner/a', 'ELOOP'], ['file', 'ENOTDIR'], [
+    'gone', 'ENOENT'
+  ], ['../part', 'EXDEV']] as const) {
     const error = await t.throwsAsync(mounts.mountFolder({ ...mount, beneath }), { instanceOf: HostError })
     t.is(error?.code, code, beneath)
     t.true(mounts.isAboutFolder(error as HostError))
@@ -94,7 +106,8 @@ system('one folder of a file system is mounted, and neither the rest of it nor a
   }
 
   /* The way of kernels without open_tree: the folder is bound over the rest. */
-  const old = async (path: string): Promise<unknown> => await calls.run([{ op: 'mountAt', ...mount }, { op: 'beneath', base: target, path, flags: 1 }])
+  const old = async (path: string): Promise<unknown> =>
+    await calls.run([{ op: 'mountAt', ...mount }, { op: 'beneath', base: target, path, flags: 1 }])
   await old('team/a')
   t.deepEqual(readdirSync(target), ['seen'])
   t.is(await depth(), 2)
@@ -102,7 +115,8 @@ system('one folder of a file system is mounted, and neither the rest of it nor a
   await mounts.unmount(target)
 })
 
-const isImmutable = (path: string): boolean => execFileSync('lsattr', ['-d', path], { encoding: 'utf8' }).split(' ')[0]?.includes('i') === true
+const isImmutable = (path: string): boolean =>
+  execFileSync('lsattr', ['-d', path], { encoding: 'utf8' }).split(' ')[0]?.includes('i') === true
 
 system('a folder is made immutable and plain again beneath a mount, also one that nobody serves; a symlink is not followed', async (t) => {
   const mounts = new Mounts(new HostCalls())
@@ -112,7 +126,9 @@ system('a folder is made immutable and plain again beneath a mount, also one tha
   t.teardown(() => { execFileSync('chattr', ['-i', path]) })
   const device = openFuseDevice()
   t.teardown(() => { device.close() })
-  await mounts.mount({ source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID, data: fuseMountData(device.fd, 1 << 20) }, { keep: [device.fd] })
+  await mounts.mount({
+    source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID, data: fuseMountData(device.fd, 1 << 20)
+  }, { keep: [device.fd] })
   await mounts.setImmutable(path, true, { deadlineMs: 2000 })
   await mounts.unmount(path, { detach: true })
   t.true(isImmutable(path))
@@ -124,7 +140,9 @@ system('a folder is made immutable and plain again beneath a mount, also one tha
   execFileSync('umount', [path])
   t.false(isImmutable(path))
   await mounts.setImmutable(path, false)
-  await t.throwsAsync(mounts.setImmutable(join(folder, 'beneath-link'), true), { instanceOf: HostError, message: /ELOOP|ENOTDIR/ })
+  await t.throwsAsync(mounts.setImmutable(join(folder, 'beneath-link'), true), {
+    instanceOf: HostError, message: /ELOOP|ENOTDIR/
+  })
   await t.throwsAsync(mounts.setImmutable('/proc/self', true), { instanceOf: HostError })
   await t.throwsAsync(mounts.setImmutable(join(folder, 'none'), true), { instanceOf: HostError, message: /ENOENT/ })
 })
@@ -132,12 +150,20 @@ system('a folder is made immutable and plain again beneath a mount, also one tha
 system('a call can run in another mount namespace', async (t) => {
   const inside = join(folder, 'inside')
   mkdirSync(inside)
-  const other = spawn('unshare', ['--mount', '/bin/sh', '-c', `mount -t tmpfs tmpfs ${inside} && mkdir ${inside}/only-there && echo ready && exec sleep 60`])
+  const other = spawn('unshare', [
+    '--mount', '/bin/sh', '-c',
+    `mount -t tmpfs tmpfs ${inside} && mkdir ${inside}/only-there && echo ready && exec sleep 60`
+  ])
   t.teardown(() => { other.kill('SIGKILL') })
   await once(other.stdout, 'data')
   const calls = new HostCalls()
   t.is((await new Mounts(calls).inspect(join(inside, 'only-there'))).kind, 'missing')
-  t.is((await new Mounts(calls, { enter: [`/proc/${other.pid ?? 0}/ns/mnt`], mountinfo: `/proc/${other.pid ?? 0}/mountinfo` }).inspect(join(inside, 'only-there'))).kind, 'folder')
+  t.is(
+    (await new Mounts(calls, {
+      enter: [`/proc/${other.pid ?? 0}/ns/mnt`], mountinfo: `/proc/${other.pid ?? 0}/mountinfo`
+    }).inspect(join(inside, 'only-there'))).kind,
+    'folder'
+  )
 })
 
 system('a process is moved to a cgroup of its own, which goes when it is empty', async (t) => {

@@ -1,4 +1,5 @@
-/** A real engine in throw-away folders for tests with real mounts. Owns its folders and cleans up everything it made. */
+/** A real engine in throw-away folders for tests with real mounts. Owns its folders and cleans up everything it
+ * made. */
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, realpathSync } from 'node:fs'
 import { execFileSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
@@ -25,7 +26,9 @@ export class TestNode {
     this.engine = await startEngine({
       stateDir: join(this.root, 'state'),
       runDir: join(this.root, 'run'),
-      sessionCommand: { file: process.execPath, args: ['--no-warnings', fileURLToPath(new URL('stand-in-session.ts', import.meta.url))] },
+      sessionCommand: {
+        file: process.execPath, args: ['--no-warnings', fileURLToPath(new URL('stand-in-session.ts', import.meta.url))]
+      },
       cgroup: false,
       events: (event) => { this.events.push(event) }
     })
@@ -59,7 +62,9 @@ export class TestNode {
 
   cleanUp (): void {
     for (const { mountPoint } of [...this.mounts()].reverse()) {
-      try { execFileSync('umount', ['-l', mountPoint], { stdio: 'ignore' }) } catch { /* Gone with the one above it. */ }
+      try {
+        execFileSync('umount', ['-l', mountPoint], { stdio: 'ignore' })
+      } catch { /* Gone with the one above it. */ }
     }
     for (const pid of this.sessions()) {
       try { process.kill(pid, 'SIGKILL') } catch { /* Gone. */ }
@@ -70,4 +75,5 @@ export class TestNode {
 }
 
 export const volume = (id: string): VolumeId => toVolumeId(id)
-export const specOf = (share = '/export', extra: Record<string, string> = {}): VolumeSpec => parseVolumeSpec({ server: '127.0.0.1', share, ...extra })
+export const specOf = (share = '/export', extra: Record<string, string> = {}): VolumeSpec =>
+  parseVolumeSpec({ server: '127.0.0.1', share, ...extra })

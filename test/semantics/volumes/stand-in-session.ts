@@ -1,7 +1,8 @@
 /**
  * A session process for engine tests: speaks the control protocol and serves an almost empty FUSE root, without NFS.
- * The share's name scripts it: `/refused` fails to configure, `/mute` never answers configure, `/deaf` serves nothing after INIT,
- * `/dirty` loses 4096 bytes when drained. Structures are written from linux/fuse.h, apart from proto/fuse on purpose.
+ * The share's name scripts it: `/refused` fails to configure, `/mute` never answers configure, `/deaf` serves nothing
+ * after INIT, `/dirty` loses 4096 bytes when drained. Structures are written from linux/fuse.h, apart from proto/fuse
+ * on purpose.
  */
 import { read, writeSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -15,7 +16,10 @@ let phase = 'new'
 let served: (minor: number) => void = () => undefined
 const serving = new Promise<number>((resolve) => { served = resolve })
 
-const FUSE = { LOOKUP: 1, FORGET: 2, GETATTR: 3, SETATTR: 4, STATFS: 17, INIT: 26, OPENDIR: 27, READDIR: 28, RELEASEDIR: 29, ACCESS: 34, INTERRUPT: 36, BATCH_FORGET: 42 }
+const FUSE = {
+  LOOKUP: 1, FORGET: 2, GETATTR: 3, SETATTR: 4, STATFS: 17, INIT: 26, OPENDIR: 27, READDIR: 28, RELEASEDIR: 29,
+  ACCESS: 34, INTERRUPT: 36, BATCH_FORGET: 42
+}
 let mode = 0o40755
 
 function reply (unique: bigint, error: number, body: Buffer = Buffer.alloc(0)): void {
@@ -86,7 +90,8 @@ function pump (): void {
 }
 
 const report = (): object => ({
-  key, pid: process.pid, version: 'stand-in', phase, health: 'healthy', healthReason: '', serverAddress: '127.0.0.1', sinceLastReplyMs: 0,
+  key, pid: process.pid, version: 'stand-in', phase, health: 'healthy', healthReason: '', serverAddress: '127.0.0.1',
+  sinceLastReplyMs: 0,
   locks: 'node-local', counters: { calls: 1 }, gauges: {}, latency: {}
 })
 
@@ -95,7 +100,11 @@ const answers: Record<string, (body: Record<string, unknown>) => unknown> = {
   configure: (body) => {
     key = String(body['key'])
     share = (body['spec'] as { target: { share: string } }).target.share
-    if (share === '/refused') throw Object.assign(new Error('the server has no export "/refused"'), { code: 'NOT_FOUND', field: 'share', remedy: 'export it' })
+    if (share === '/refused') {
+      throw Object.assign(new Error('the server has no export "/refused"'), {
+        code: 'NOT_FOUND', field: 'share', remedy: 'export it'
+      })
+    }
     if (share === '/mute') return undefined
     phase = 'configured'
     return { serverAddress: '127.0.0.1', rootMode: 0o755, maxReadBytes: 1 << 20, readAheadBytes: 8 << 20 }
@@ -107,7 +116,10 @@ const answers: Record<string, (body: Record<string, unknown>) => unknown> = {
     return { minor }
   },
   report: () => report(),
-  statistics: () => ({ totalBytes: '4096000', usedBytes: '1638400', availableBytes: '2457600', totalInodes: '100', usedInodes: '10', availableInodes: '90', stale: false, ageMs: 0 }),
+  statistics: () => ({
+    totalBytes: '4096000', usedBytes: '1638400', availableBytes: '2457600', totalInodes: '100', usedInodes: '10',
+    availableInodes: '90', stale: false, ageMs: 0
+  }),
   probe: () => ({ health: 'healthy', reason: '', ms: 1 }),
   drain: () => ({ lostBytes: share === '/dirty' ? 4096 : 0, files: [] }),
   stop: () => {
@@ -124,7 +136,12 @@ createServer((socket) => {
     void Promise.resolve()
       .then(async () => await answers[call]?.(body))
       .then((result) => { if (result !== undefined) say({ id, body: result }) }, (error: Error & { code?: string }) => {
-        say({ id, error: { code: error.code ?? 'INTERNAL', message: error.message, ...Object.fromEntries(Object.entries(error)) } })
+        say({
+          id,
+          error: {
+            code: error.code ?? 'INTERNAL', message: error.message, ...Object.fromEntries(Object.entries(error))
+          }
+        })
       })
   })
 }).listen(socketPath)

@@ -13,18 +13,26 @@ const root = path.resolve(import.meta.dirname, '../../..')
 const folder = path.join(root, 'deploy/examples')
 const driver = 'csi.volbridge.io'
 
-interface KubernetesObject { apiVersion: string, kind: string, metadata: { name: string }, spec: Record<string, unknown> }
+interface KubernetesObject {
+  apiVersion: string
+  kind: string
+  metadata: { name: string }
+  spec: Record<string, unknown>
+}
 const objectsOf = (text: string): KubernetesObject[] => yaml.safeLoadAll(text) as KubernetesObject[]
 const files = readdirSync(folder)
 const objects = [
-  ...files.filter((name) => name.endsWith('.yaml')).map((name) => path.join(folder, name)), path.join(root, 'deploy/csi/csidriver.yaml')
+  ...files.filter((name) => name.endsWith('.yaml')).map((name) => path.join(folder, name)),
+  path.join(root, 'deploy/csi/csidriver.yaml')
 ].flatMap((file) => objectsOf(readFileSync(file, 'utf8')))
 const ofKind = (kind: string): KubernetesObject[] => objects.filter((object) => object.kind === kind)
 
 interface InstallerPod {
   readonly hostPID: boolean
   readonly tolerations: readonly object[]
-  readonly containers: ReadonlyArray<{ image: string, command: string[], volumeMounts: ReadonlyArray<{ name: string, mountPath: string }> }>
+  readonly containers: ReadonlyArray<
+    { image: string, command: string[], volumeMounts: ReadonlyArray<{ name: string, mountPath: string }> }
+  >
   readonly volumes: ReadonlyArray<{ name: string, hostPath: { path: string } }>
 }
 
@@ -47,12 +55,15 @@ test('every example is a whole Kubernetes object', (t) => {
     t.is(typeof spec, 'object')
   }
   t.deepEqual(objects.map(({ kind }) => kind).sort(), [
-    'CSIDriver', ...Array<string>(3).fill('PersistentVolume'), ...Array<string>(3).fill('PersistentVolumeClaim'), ...Array<string>(6).fill('Pod')
+    'CSIDriver', ...Array<string>(3).fill('PersistentVolume'), ...Array<string>(3).fill('PersistentVolumeClaim'),
+    ...Array<string>(6).fill('Pod')
   ])
 })
 
 test('the FlexVolume example names the driver by its folder, and its options are accepted', (t) => {
-  const volumes = ofKind('Pod').flatMap(({ spec }) => spec['volumes'] as Array<{ flexVolume?: { driver: string, options: Attributes } }>)
+  const volumes = ofKind('Pod').flatMap(({ spec }) =>
+    spec['volumes'] as Array<{ flexVolume?: { driver: string, options: Attributes } }>
+  )
   const flex = volumes.map(({ flexVolume }) => flexVolume).find((volume) => volume !== undefined)
   t.is(flex?.driver, 'volbridge.io/volbridge')
   t.notThrows(() => parseVolumeSpec(flex?.options ?? {}))
@@ -64,7 +75,9 @@ function claimed (t: ExecutionContext, source: 'csi' | 'flexVolume'): Kubernetes
   const volume = ofKind('PersistentVolume').find(({ spec }) => spec[source] !== undefined)
   const claim = ofKind('PersistentVolumeClaim').find(({ spec }) => spec['volumeName'] === volume?.metadata.name)
   t.truthy(claim)
-  const volumes = ofKind('Pod').flatMap(({ spec }) => spec['volumes'] as Array<{ persistentVolumeClaim?: { claimName: string } }>)
+  const volumes = ofKind('Pod').flatMap(({ spec }) =>
+    spec['volumes'] as Array<{ persistentVolumeClaim?: { claimName: string } }>
+  )
   t.true(volumes.some(({ persistentVolumeClaim }) => persistentVolumeClaim?.claimName === claim?.metadata.name))
   return volume
 }
@@ -88,7 +101,9 @@ test('the Flex volume belongs to its claim and pod, its options are accepted, an
 
 test('the Flex installer runs a command that exists, on every Linux node, with the node\'s root where the command looks for it', async (t) => {
   const [installer] = objectsOf(readFileSync(path.join(root, 'deploy/flex/installer.yaml'), 'utf8'))
-  const [kustomization] = objectsOf(readFileSync(path.join(root, 'deploy/flex/kustomization.yaml'), 'utf8')) as unknown as Array<{ resources: string[], images: Array<{ name: string }> }>
+  const [kustomization] = objectsOf(
+    readFileSync(path.join(root, 'deploy/flex/kustomization.yaml'), 'utf8')
+  ) as unknown as Array<{ resources: string[], images: Array<{ name: string }> }>
   t.deepEqual(kustomization?.resources, ['installer.yaml'])
   t.is(installer?.kind, 'DaemonSet')
   const { spec: pod, metadata } = installer?.spec['template'] as { metadata: { labels: object }, spec: InstallerPod }
@@ -100,16 +115,31 @@ test('the Flex installer runs a command that exists, on every Linux node, with t
   const [program, ...args] = container?.command ?? []
   t.is(program, 'volbridge')
   let asked: FlexInstallOptions | undefined
-  const flexInstall = async (options: FlexInstallOptions): Promise<number> => { asked = options; return await Promise.resolve(0) }
-  t.is(await runCommandLine(args, '0', { flexInstall } as unknown as Commands, { out: () => undefined, err: (text) => { t.log(text) } }), 0)
+  const flexInstall = async (options: FlexInstallOptions): Promise<number> => {
+    asked = options
+    return await Promise.resolve(0)
+  }
+  t.is(
+    await runCommandLine(args, '0', { flexInstall } as unknown as Commands, {
+      out: () => undefined, err: (text) => { t.log(text) }
+    }),
+    0
+  )
   t.is(asked?.watch, 30)
   const mount = container?.volumeMounts.find(({ mountPath }) => mountPath === asked?.hostRoot)
   t.is(pod.volumes.find(({ name }) => name === mount?.name)?.hostPath.path, '/')
 })
 
 test('every CSI example names the driver, and its attributes are accepted', (t) => {
-  const inline = ofKind('Pod').flatMap(({ spec }) => spec['volumes'] as Array<{ csi?: { driver: string, volumeAttributes: Attributes } }>)
-  const sources = [...inline.map(({ csi }) => csi), ...ofKind('PersistentVolume').map(({ spec }) => spec['csi'] as { driver: string, volumeAttributes: Attributes } | undefined)]
+  const inline = ofKind('Pod').flatMap(({ spec }) =>
+    spec['volumes'] as Array<{ csi?: { driver: string, volumeAttributes: Attributes } }>
+  )
+  const sources = [
+    ...inline.map(({ csi }) => csi),
+    ...ofKind('PersistentVolume').map(({ spec }) =>
+      spec['csi'] as { driver: string, volumeAttributes: Attributes } | undefined
+    )
+  ]
     .filter((csi) => csi !== undefined)
   t.is(sources.length, 3)
   for (const csi of sources) {
@@ -120,20 +150,35 @@ test('every CSI example names the driver, and its attributes are accepted', (t) 
 
 test('the agent\'s DaemonSet runs a command that exists, in the node\'s namespaces, with the node\'s folders under their own paths', async (t) => {
   const [set] = objectsOf(readFileSync(path.join(root, 'deploy/csi/agent.yaml'), 'utf8'))
-  const [kustomization] = objectsOf(readFileSync(path.join(root, 'deploy/csi/kustomization.yaml'), 'utf8')) as unknown as Array<{ resources: string[], images: Array<{ name: string, newName: string, newTag: string }> }>
+  const [kustomization] = objectsOf(
+    readFileSync(path.join(root, 'deploy/csi/kustomization.yaml'), 'utf8')
+  ) as unknown as Array<{ resources: string[], images: Array<{ name: string, newName: string, newTag: string }> }>
   t.deepEqual(kustomization?.resources, ['csidriver.yaml', 'agent.yaml'])
   const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string }
   t.like(kustomization?.images[0], { newName: 'volbridge/volbridge', newTag: version })
   const { spec: pod, metadata } = set?.spec['template'] as { metadata: { labels: object }, spec: AgentPod }
   t.deepEqual((set?.spec['selector'] as { matchLabels: object }).matchLabels, metadata.labels)
-  t.like(pod, { hostPID: true, hostNetwork: true, priorityClassName: 'system-node-critical', automountServiceAccountToken: false, tolerations: [{ operator: 'Exists' }] })
+  t.like(pod, {
+    hostPID: true, hostNetwork: true, priorityClassName: 'system-node-critical', automountServiceAccountToken: false,
+    tolerations: [{ operator: 'Exists' }]
+  })
   const [container] = pod.containers
   t.is(container?.image, kustomization?.images[0]?.name)
   let asked: AgentOptions | undefined
   const agent = async (options: AgentOptions): Promise<number> => { asked = options; return await Promise.resolve(0) }
-  t.is(await runCommandLine(container?.args ?? [], '0', { agent } as unknown as Commands, { out: () => undefined, err: (text) => { t.log(text) } }), 0)
-  t.like(asked, { hostNs: '/proc/1/ns', kubeletDir: '/var/lib/kubelet', driverName: driver, csiEndpoint: `unix:///var/lib/kubelet/plugins/${driver}/csi.sock` })
-  for (const { name, mountPath } of container?.volumeMounts ?? []) t.is(pod.volumes.find((volume) => volume.name === name)?.hostPath.path, mountPath)
+  t.is(
+    await runCommandLine(container?.args ?? [], '0', { agent } as unknown as Commands, {
+      out: () => undefined, err: (text) => { t.log(text) }
+    }),
+    0
+  )
+  t.like(asked, {
+    hostNs: '/proc/1/ns', kubeletDir: '/var/lib/kubelet', driverName: driver,
+    csiEndpoint: `unix:///var/lib/kubelet/plugins/${driver}/csi.sock`
+  })
+  for (const { name, mountPath } of container?.volumeMounts ?? []) {
+    t.is(pod.volumes.find((volume) => volume.name === name)?.hostPath.path, mountPath)
+  }
   t.is(asked?.listen, `${container?.livenessProbe.httpGet.host}:${container?.livenessProbe.httpGet.port}`)
 })
 
@@ -141,12 +186,23 @@ test('README shows the examples as they are', (t) => {
   const page = readFileSync(path.join(root, 'README.md'), 'utf8')
   const shown = [...page.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].flatMap(([, text]) => objectsOf(text ?? ''))
   t.true(shown.length > 0)
-  for (const object of shown) t.true(objects.some((example) => JSON.stringify(example) === JSON.stringify(object)), `${object.kind} ${object.metadata.name}`)
+  for (const object of shown) {
+    t.true(
+      objects.some((example) => JSON.stringify(example) === JSON.stringify(object)),
+      `${object.kind} ${object.metadata.name}`
+    )
+  }
 })
 
 test('the systemd unit ends the agent alone and gives it no mount namespace of its own', (t) => {
   const unit = readFileSync(path.join(folder, 'volbridge-agent.service'), 'utf8')
   t.regex(unit, /^KillMode=process$/m)
-  t.notRegex(unit, /^(Private|Protect|ReadOnlyPaths|ReadWritePaths|InaccessiblePaths|TemporaryFileSystem|BindPaths|MountFlags)/m)
-  t.regex(unit, /^ExecStart=\/usr\/local\/bin\/volbridge agent --csi-endpoint unix:\/\/\/var\/lib\/kubelet\/plugins\/csi\.volbridge\.io\/csi\.sock/m)
+  t.notRegex(
+    unit,
+    /^(Private|Protect|ReadOnlyPaths|ReadWritePaths|InaccessiblePaths|TemporaryFileSystem|BindPaths|MountFlags)/m
+  )
+  t.regex(
+    unit,
+    /^ExecStart=\/usr\/local\/bin\/volbridge agent --csi-endpoint unix:\/\/\/var\/lib\/kubelet\/plugins\/csi\.volbridge\.io\/csi\.sock/m
+  )
 })

@@ -12,15 +12,21 @@ import { mutate, whyNever, type FlexOptions } from '../../model/flex-options.ts'
 import { chooseSeed } from '../../model/seed.ts'
 
 const good: FlexOptions = {
-  'kubernetes.io/fsType': '', 'kubernetes.io/readwrite': 'rw', 'kubernetes.io/pvOrVolumeName': 'data', 'kubernetes.io/pod.name': 'web', 'kubernetes.io/pod.namespace': 'shop',
-  'kubernetes.io/secret/token': Buffer.from('s3cret').toString('base64'), server: 'nas', share: '/export', subDir: 'team/a', mountOptions: 'hard,timeo=600'
+  'kubernetes.io/fsType': '', 'kubernetes.io/readwrite': 'rw', 'kubernetes.io/pvOrVolumeName': 'data',
+  'kubernetes.io/pod.name': 'web', 'kubernetes.io/pod.namespace': 'shop',
+  'kubernetes.io/secret/token': Buffer.from('s3cret').toString('base64'), server: 'nas', share: '/export',
+  subDir: 'team/a', mountOptions: 'hard,timeo=600'
 }
 
 /** The agent's end of the call, up to where it would mount. */
 const agent: NodeDoor = {
   call: async (_service, method, request) => {
     try {
-      decodePublish({ stagingTargetPath: '', publishContext: {}, ...request } as unknown as NodePublishVolumeRequest, 'flex', parseVolumeSpec)
+      decodePublish(
+        { stagingTargetPath: '', publishContext: {}, ...request } as unknown as NodePublishVolumeRequest,
+        'flex',
+        parseVolumeSpec
+      )
     } catch (error) {
       const { code, details } = statusOf(error)
       throw new CallError(method, code, details, { agentAnswered: true })
@@ -44,7 +50,10 @@ test('10,000 option objects changed at random: one JSON each, a message for each
     if (status === 'Success') {
       taken++
       if (never !== undefined) t.fail(`taken in spite of ${never}: ${json}`)
-    } else if (status !== 'Failure' || message === undefined || message === '' || /internal error|is not a function/.test(message)) {
+    } else if (
+      status !== 'Failure' || message === undefined || message === '' ||
+      /internal error|is not a function/.test(message)
+    ) {
       t.fail(`${text} for ${json}`)
     } else if (message.includes(Buffer.from('s3cret').toString('base64')) || message.includes('s3cret')) {
       t.fail(`the message tells the secret: ${message}`)

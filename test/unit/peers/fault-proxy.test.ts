@@ -9,7 +9,10 @@ import { RpcClient } from './rpc-client.ts'
 const [PORTMAP, GETPORT, NULL] = [100000, 3, 0]
 
 /** A client of a server through a proxy; GETPORT answers with a number, so that replies can be told apart. */
-async function through (t: ExecutionContext, options: Omit<FaultProxyOptions, 'port'>): Promise<{ client: RpcClient, proxy: FaultProxy, server: NfsServer }> {
+async function through (
+  t: ExecutionContext,
+  options: Omit<FaultProxyOptions, 'port'>
+): Promise<{ client: RpcClient, proxy: FaultProxy, server: NfsServer }> {
   const folder = mkdtempSync(path.join(tmpdir(), 'volbridge-proxy-'))
   const server = await NfsServer.start({ folder })
   const proxy = await FaultProxy.start({ ...options, port: server.port })
@@ -23,7 +26,9 @@ async function through (t: ExecutionContext, options: Omit<FaultProxyOptions, 'p
   return { client, proxy, server }
 }
 
-const ask = (client: RpcClient, ...xids: number[]): void => { for (const xid of xids) client.send(xid, PORTMAP, 2, NULL) }
+const ask = (client: RpcClient, ...xids: number[]): void => {
+  for (const xid of xids) client.send(xid, PORTMAP, 2, NULL)
+}
 
 test('records pass unchanged in both directions', async (t) => {
   const { client, server } = await through(t, {})
@@ -32,7 +37,9 @@ test('records pass unchanged in both directions', async (t) => {
 })
 
 test('a reply is dropped by procedure, a call before it reaches the server', async (t) => {
-  const { client, server } = await through(t, { decide: ({ direction, xid }) => ({ drop: direction === 'reply' ? xid === 1 : xid === 2 }) })
+  const { client, server } = await through(t, {
+    decide: ({ direction, xid }) => ({ drop: direction === 'reply' ? xid === 1 : xid === 2 })
+  })
   ask(client, 1, 2, 3)
   t.is((await client.next())?.xid, 3)
   t.is(server.calls['NULL'], 2)
@@ -40,7 +47,9 @@ test('a reply is dropped by procedure, a call before it reaches the server', asy
 
 test('a reply is duplicated, delayed, kept behind others, cut into fragments', async (t) => {
   const verdicts = [{ copies: 2 }, { delayMs: 30 }, { behind: 2 }, { fragmentBytes: 3 }, {}]
-  const { client } = await through(t, { decide: ({ direction, xid }) => direction === 'reply' ? verdicts[xid - 1] : undefined })
+  const { client } = await through(t, {
+    decide: ({ direction, xid }) => direction === 'reply' ? verdicts[xid - 1] : undefined
+  })
   const order: (number | undefined)[] = []
   for (const xid of [1, 2, 3, 4, 5]) ask(client, xid)
   while (order.length < 6) order.push((await client.next())?.xid)
@@ -50,7 +59,9 @@ test('a reply is duplicated, delayed, kept behind others, cut into fragments', a
 })
 
 test('a connection is reset in the middle of a record, the next one works', async (t) => {
-  const { client, proxy } = await through(t, { decide: ({ direction, nth }) => direction === 'reply' && nth === 0 ? { resetAfterBytes: 10 } : undefined })
+  const { client, proxy } = await through(t, {
+    decide: ({ direction, nth }) => direction === 'reply' && nth === 0 ? { resetAfterBytes: 10 } : undefined
+  })
   ask(client, 1)
   t.is(await client.next(), undefined)
   const second = await RpcClient.connect(proxy.port)
@@ -61,7 +72,9 @@ test('a connection is reset in the middle of a record, the next one works', asyn
 })
 
 test('a truncated reply keeps a correct marker', async (t) => {
-  const { client } = await through(t, { decide: ({ direction, xid }) => direction === 'reply' && xid === 1 ? { truncateBytes: 20 } : undefined })
+  const { client } = await through(t, {
+    decide: ({ direction, xid }) => direction === 'reply' && xid === 1 ? { truncateBytes: 20 } : undefined
+  })
   ask(client, 1, 2)
   t.deepEqual(await client.next().then((reply) => reply?.bytes.length), 0)
   t.is((await client.next())?.xid, 2)

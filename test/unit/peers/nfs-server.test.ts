@@ -1,4 +1,5 @@
-// The server's manners that libnfs never asks for: handles after renames, what a restart loses, the reply cache, verdicts of a script.
+// The server's manners that libnfs never asks for: handles after renames, what a restart loses, the reply cache,
+// verdicts of a script.
 import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -21,7 +22,10 @@ class Nfs {
     this.client = client
   }
 
-  static async start (t: ExecutionContext, options: Partial<NfsServerOptions> = {}): Promise<{ nfs: Nfs, folder: string, root: Buffer }> {
+  static async start (
+    t: ExecutionContext,
+    options: Partial<NfsServerOptions> = {}
+  ): Promise<{ nfs: Nfs, folder: string, root: Buffer }> {
     const folder = mkdtempSync(path.join(tmpdir(), 'volbridge-nfs-'))
     const server = await NfsServer.start({ folder, ...options })
     const nfs = new Nfs(server, await RpcClient.connect(server.port))
@@ -35,7 +39,11 @@ class Nfs {
     return { nfs, folder, root: Buffer.from(reply?.bytes.subarray(8, 28) ?? []) }
   }
 
-  async call (procedure: keyof typeof procedures, encode: (out: XdrWriter) => void, xid = this.#xid++): Promise<{ status: number, bytes: Buffer }> {
+  async call (
+    procedure: keyof typeof procedures,
+    encode: (out: XdrWriter) => void,
+    xid = this.#xid++
+  ): Promise<{ status: number, bytes: Buffer }> {
     this.client.send(xid, NFS, 3, procedures[procedure], encode)
     const reply = await this.client.next()
     return { status: reply?.words[1] ?? -1, bytes: reply?.bytes.subarray(4) ?? Buffer.alloc(0) }
@@ -46,9 +54,16 @@ class Nfs {
     return Buffer.from(bytes.subarray(4, 24))
   }
 
-  async getattr (handle: Buffer): Promise<number> { return (await this.call('GETATTR', (out) => { out.opaque(handle, 64) })).status }
+  async getattr (handle: Buffer): Promise<number> {
+    return (await this.call('GETATTR', (out) => { out.opaque(handle, 64) })).status
+  }
 
-  async write (handle: Buffer, offset: number, data: string, stable: number): Promise<{ count: number, committed: number, verifier: string }> {
+  async write (
+    handle: Buffer,
+    offset: number,
+    data: string,
+    stable: number
+  ): Promise<{ count: number, committed: number, verifier: string }> {
     const { bytes } = await this.call('WRITE', (out) => {
       out.opaque(handle, 64)
       out.size64(offset)
@@ -57,7 +72,9 @@ class Nfs {
       out.opaque(Buffer.from(data), 1024 * 1024)
     })
     // wcc_data with both halves present is 4 + 24 + 4 + 84 bytes.
-    return { count: bytes.readUInt32BE(116), committed: bytes.readUInt32BE(120), verifier: bytes.toString('hex', 124, 132) }
+    return {
+      count: bytes.readUInt32BE(116), committed: bytes.readUInt32BE(120), verifier: bytes.toString('hex', 124, 132)
+    }
   }
 }
 
@@ -67,7 +84,10 @@ test('a handle follows its object through renames, also of a folder above it', a
   writeFileSync(path.join(folder, 'a', 'file'), '')
   const handle = await nfs.lookup(await nfs.lookup(root, 'a'), 'file')
   const { status: renamed } = await nfs.call('RENAME', (out) => {
-    out.opaque(root, 64); out.latin1('a', 255); out.opaque(root, 64); out.latin1('b', 255)
+    out.opaque(root, 64)
+    out.latin1('a', 255)
+    out.opaque(root, 64)
+    out.latin1('b', 255)
   })
   t.is(renamed, status.OK)
   t.is(await nfs.getattr(handle), status.OK)
@@ -106,10 +126,12 @@ test('a restart loses what was not committed, keeps what was, and changes the ve
 test('a repeated MKDIR with the same xid gets the first answer, without a reply cache it fails', async (t) => {
   for (const [replyCacheMax, again] of [[256, status.OK], [0, status.EXIST]] as const) {
     const { nfs, root } = await Nfs.start(t, { replyCacheMax })
-    const mkdir = async (xid: number): Promise<number> => (await nfs.call('MKDIR', (out) => {
-      out.opaque(root, 64); out.latin1('new', 255)
-      for (let word = 0; word < 6; word++) out.uint32(0)
-    }, xid)).status
+    const mkdir = async (xid: number): Promise<number> =>
+      (await nfs.call('MKDIR', (out) => {
+        out.opaque(root, 64)
+        out.latin1('new', 255)
+        for (let word = 0; word < 6; word++) out.uint32(0)
+      }, xid)).status
     t.is(await mkdir(55), status.OK)
     t.is(await mkdir(55), again)
     t.is(await mkdir(56), status.EXIST)
@@ -119,7 +141,11 @@ test('a repeated MKDIR with the same xid gets the first answer, without a reply 
 test('a script shortens writes, claims stability, answers JUKEBOX once and rolls the verifier', async (t) => {
   const { nfs, folder, root } = await Nfs.start(t, {
     script: ({ procedure, nth }) => {
-      if (procedure === 'WRITE') return nth === 0 ? { bytesMax: 2 } : { committed: 1, verifier: Buffer.from('verifier') }
+      if (procedure === 'WRITE') {
+        return nth === 0
+          ? { bytesMax: 2 }
+          : { committed: 1, verifier: Buffer.from('verifier') }
+      }
       return procedure === 'GETATTR' && nth === 0 ? { status: 'JUKEBOX' } : undefined
     }
   })
@@ -129,7 +155,9 @@ test('a script shortens writes, claims stability, answers JUKEBOX once and rolls
   t.is(await nfs.getattr(handle), status.OK)
   t.is((await nfs.write(handle, 0, 'abcdef', 0)).count, 2)
   t.is(readFileSync(path.join(folder, 'file'), 'utf8'), 'ab')
-  t.deepEqual(await nfs.write(handle, 2, 'cd', 0), { count: 2, committed: 1, verifier: Buffer.from('verifier').toString('hex') })
+  t.deepEqual(await nfs.write(handle, 2, 'cd', 0), {
+    count: 2, committed: 1, verifier: Buffer.from('verifier').toString('hex')
+  })
 })
 
 test('cookies stay good while entries come and go, and use bits beyond 2^53', async (t) => {
@@ -140,7 +168,10 @@ test('cookies stay good while entries come and go, and use bits beyond 2^53', as
   let cookie = 0n
   for (let isEnd = false; !isEnd;) {
     const { bytes } = await nfs.call('READDIR', (out) => {
-      out.opaque(root, 64); out.uint64(cookie); out.fixed(Buffer.alloc(8)); out.uint32(512)
+      out.opaque(root, 64)
+      out.uint64(cookie)
+      out.fixed(Buffer.alloc(8))
+      out.uint32(512)
     })
     let at = 4 + 84 + 8
     while (bytes.readUInt32BE(at) === 1) {

@@ -1,5 +1,6 @@
 /**
- * The smallest RPC client: sends calls as bytes and collects records. It checks the peers without the product's own client.
+ * The smallest RPC client: sends calls as bytes and collects records. It checks the peers without the product's own
+ * client.
  */
 import net from 'node:net'
 import { XdrWriter } from '../../../proto/xdr/writer.ts'
@@ -63,7 +64,13 @@ export class RpcClient {
     }
   }
 
-  send (xid: number, program: number, version: number, procedure: number, encode: (out: XdrWriter) => void = () => {}): void {
+  send (
+    xid: number,
+    program: number,
+    version: number,
+    procedure: number,
+    encode: (out: XdrWriter) => void = () => {}
+  ): void {
     const out = new XdrWriter()
     for (const value of [xid, 0, 2, program, version, procedure]) out.uint32(value)
     const credential = new XdrWriter()

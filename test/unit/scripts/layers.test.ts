@@ -21,13 +21,25 @@ test('every form of an import is seen, and types are told apart', (t) => {
 })
 
 for (const [file, text, accused] of [
-  ['agent/fs/pages.ts', "import { READ } from '../../proto/nfs3/read.ts'", 'agent/fs may not import proto/nfs3/read.ts'],
+  [
+    'agent/fs/pages.ts', "import { READ } from '../../proto/nfs3/read.ts'",
+    'agent/fs may not import proto/nfs3/read.ts'
+  ],
   ['agent/fs/pages.ts', "import net from 'node:net'", 'agent/fs may not import node:net'],
-  ['agent/nfs/backend.ts', "import { Inodes } from '../fs/inodes.ts'", 'agent/nfs may import only types from agent/fs/inodes.ts'],
-  ['agent/volumes/service.ts', "const x = await import('../session/process.ts')", 'agent/volumes may import only types from agent/session/process.ts'],
+  [
+    'agent/nfs/backend.ts', "import { Inodes } from '../fs/inodes.ts'",
+    'agent/nfs may import only types from agent/fs/inodes.ts'
+  ],
+  [
+    'agent/volumes/service.ts', "const x = await import('../session/process.ts')",
+    'agent/volumes may import only types from agent/session/process.ts'
+  ],
   ['proto/nfs3/read.ts', "import fs from 'node:fs'", 'proto may not import node:fs'],
   ['agent/csi/node.ts', 'await import(somewhere)', 'imports a module whose name is computed'],
-  ['agent/host/mounts.ts', "import { x } from '../../test/peers/ganesha.ts'", 'agent/host may not import test/peers/ganesha.ts'],
+  [
+    'agent/host/mounts.ts', "import { x } from '../../test/peers/ganesha.ts'",
+    'agent/host may not import test/peers/ganesha.ts'
+  ],
   ['somewhere/else.ts', "import fs from 'node:fs'", 'lies in no folder that the table knows']
 ] as const) {
   test(`${file}: ${text} is refused`, (t) => {
@@ -47,6 +59,8 @@ test('what the architecture allows is allowed', (t) => {
 })
 
 test('nobody but the composition may import everything in the product', (t) => {
-  const open = Object.entries(layers).filter(([, rule]) => (rule.use as readonly string[]).includes('test')).map(([name]) => name)
+  const open = Object.entries(layers).filter(([, rule]) => (rule.use as readonly string[]).includes('test')).map(
+    ([name]) => name
+  )
   t.deepEqual(open, ['agent/main.ts', 'agent/roles', 'scripts', 'test'])
 })

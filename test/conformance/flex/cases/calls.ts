@@ -3,7 +3,15 @@
  */
 import { mkdirSync, readFileSync, rmdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
-import { require, requireBare, requireFailure, requireMannered, requireSuccess, type Bench, type Case } from '../judge.ts'
+import {
+  require,
+  requireBare,
+  requireFailure,
+  requireMannered,
+  requireSuccess,
+  type Bench,
+  type Case
+} from '../judge.ts'
 
 const capabilityNames = ['attach', 'selinuxRelabel', 'supportsMetrics', 'fsGroup', 'requiresFSResize']
 
@@ -11,16 +19,23 @@ const environments: Readonly<Record<string, Readonly<Record<string, string>>>> =
   'an empty environment': {},
   'an empty PATH and HOME': { PATH: '', HOME: '' },
   'a hostile NODE_OPTIONS': { NODE_OPTIONS: '--require /nowhere --inspect' },
-  'a debugger\'s environment': { NODE_DEBUG: 'fs,net,module', GRPC_TRACE: 'all', GRPC_VERBOSITY: 'DEBUG', DEBUG: '*', PYTHONVERBOSE: '1', GODEBUG: 'gctrace=1' },
-  'certificates and configuration that are not there': { NODE_EXTRA_CA_CERTS: '/nowhere', OPENSSL_CONF: '/nowhere', SSL_CERT_FILE: '/nowhere' },
+  'a debugger\'s environment': {
+    NODE_DEBUG: 'fs,net,module', GRPC_TRACE: 'all', GRPC_VERBOSITY: 'DEBUG', DEBUG: '*', PYTHONVERBOSE: '1',
+    GODEBUG: 'gctrace=1'
+  },
+  'certificates and configuration that are not there': {
+    NODE_EXTRA_CA_CERTS: '/nowhere', OPENSSL_CONF: '/nowhere', SSL_CERT_FILE: '/nowhere'
+  },
   'an unknown locale': { LANG: 'xx_XX.UTF-8', LC_ALL: 'xx_XX.UTF-8' },
   'a proxy': { http_proxy: 'http://127.0.0.1:1', https_proxy: 'http://127.0.0.1:1', HTTP_PROXY: 'http://127.0.0.1:1' }
 }
 
 /** With `attach: false` kubelet makes none of these, but a controller may. */
 const optionalCalls: readonly (readonly string[])[] = [
-  ['getvolumename', '{}'], ['attach', '{}', 'node'], ['waitforattach', '/dev/null', '{}'], ['isattached', '{}', 'node'], ['mountdevice', '/nowhere', '/dev/null', '{}'],
-  ['unmountdevice', '/nowhere'], ['detach', 'volume', 'node'], ['expandvolume', '{}', '/dev/null', '2', '1'], ['expandfs', '{}', '/dev/null', '/nowhere', '2', '1']
+  ['getvolumename', '{}'], ['attach', '{}', 'node'], ['waitforattach', '/dev/null', '{}'], ['isattached', '{}', 'node'],
+  ['mountdevice', '/nowhere', '/dev/null', '{}'],
+  ['unmountdevice', '/nowhere'], ['detach', 'volume', 'node'], ['expandvolume', '{}', '/dev/null', '2', '1'],
+  ['expandfs', '{}', '/dev/null', '/nowhere', '2', '1']
 ]
 
 const canary = 'Y2FuYXJ5LXZhbHVl-not-base64'
@@ -38,7 +53,9 @@ const badOptions: Readonly<Record<string, readonly string[]>> = {
   'two objects': ['{}{}'],
   'control characters': ['{"server":"\\u0000\\u001b[31m","share":"/\\u0007"}'],
   'a prototype': ['{"__proto__":"x","constructor":"y"}'],
-  'a secret that is not base64': [JSON.stringify({ server: '127.0.0.1', share: '/x', 'kubernetes.io/secret/token': canary })],
+  'a secret that is not base64': [
+    JSON.stringify({ server: '127.0.0.1', share: '/x', 'kubernetes.io/secret/token': canary })
+  ],
   'a forged access mode': [JSON.stringify({ server: '127.0.0.1', share: '/x', 'kubernetes.io/readwrite': 'maybe' })],
   '120 KiB of options': [JSON.stringify({ server: '127.0.0.1', share: '/x', filler: 'x'.repeat(120 * 1024) })]
 }
@@ -49,7 +66,10 @@ async function refuseOptions ({ plugin, scratch }: Bench): Promise<void> {
   for (const [what, args] of Object.entries(badOptions)) {
     const outcome = await plugin.run('mount', [target, ...args])
     requireFailure(outcome, what)
-    require(!outcome.output.includes(canary), `${what}: the message holds the secret's text, and kubelet puts messages into events`)
+    require(
+      !outcome.output.includes(canary),
+      `${what}: the message holds the secret's text, and kubelet puts messages into events`
+    )
     requireBare(target, what)
   }
   rmdirSync(target)
@@ -63,10 +83,15 @@ async function refuseTargets ({ plugin, scratch }: Bench): Promise<void> {
   mkdirSync(folder)
   symlinkSync(folder, link)
   const options = JSON.stringify({ server: '127.0.0.1', share: '/x', mountOptions: 'soft,port=1,mountport=1' })
-  for (const [what, target] of Object.entries({ 'a file': file, 'a symbolic link': link, 'the root folder': '/', 'a relative path': 'a/b', 'an empty path': '', 'a path with ..': `${scratch}/x/../a-folder` })) {
+  for (const [what, target] of Object.entries({
+    'a file': file, 'a symbolic link': link, 'the root folder': '/', 'a relative path': 'a/b', 'an empty path': '',
+    'a path with ..': `${scratch}/x/../a-folder`
+  })) {
     requireFailure(await plugin.run('mount', [target, options]), `mount at ${what}`)
   }
-  for (const target of ['/', '', 'a/b']) requireFailure(await plugin.run('unmount', [target]), `unmount of ${JSON.stringify(target)}`)
+  for (const target of ['/', '', 'a/b']) {
+    requireFailure(await plugin.run('unmount', [target]), `unmount of ${JSON.stringify(target)}`)
+  }
   requireFailure(await plugin.run('unmount', []), 'unmount without a path')
   require(readFileSync(file, 'utf8') === 'mine', 'the file at the target was changed')
   requireBare(folder, 'mount at a link to it')
@@ -85,7 +110,9 @@ async function keepFiles ({ plugin, scratch }: Bench): Promise<void> {
   unlinkSync(path.join(target, 'deep/file'))
   rmdirSync(path.join(target, 'deep'))
   rmdirSync(target)
-  for (const missing of [target, path.join(target, 'deeper')]) requireSuccess(await plugin.run('unmount', [missing]), 'unmount of what is not there')
+  for (const missing of [target, path.join(target, 'deeper')]) {
+    requireSuccess(await plugin.run('unmount', [missing]), 'unmount of what is not there')
+  }
 }
 
 export const cases: readonly Case[] = [
@@ -95,7 +122,12 @@ export const cases: readonly Case[] = [
     run: async ({ plugin }) => {
       const outcome = await plugin.init()
       requireSuccess(outcome, 'init')
-      for (const name of capabilityNames) require(typeof outcome.answer?.capabilities?.[name] === 'boolean', `capability ${name} is not stated: kubelet's own default would count`)
+      for (const name of capabilityNames) {
+        require(
+          typeof outcome.answer?.capabilities?.[name] === 'boolean',
+          `capability ${name} is not stated: kubelet's own default would count`
+        )
+      }
     }
   },
   ...Object.entries(environments).map(([what, env]): Case => ({
@@ -104,7 +136,8 @@ export const cases: readonly Case[] = [
     run: async ({ plugin }) => { requireSuccess(await plugin.run('init', [], { env }), 'init') }
   })),
   {
-    title: 'a call that the driver does not have is "Not supported", is not made again, and is made again after a probe',
+    title:
+      'a call that the driver does not have is "Not supported", is not made again, and is made again after a probe',
     needs: [],
     run: async ({ plugin }) => {
       for (const command of ['frobnicate', 'constructor', '--help', '']) {
@@ -113,16 +146,27 @@ export const cases: readonly Case[] = [
       }
       require((await plugin.run('frobnicate', [])).exitCode === null, 'kubelet would have called again')
       await plugin.init()
-      require((await plugin.run('frobnicate', [])).kind === 'unsupported', 'after a probe the call is not "Not supported"')
-      require(!plugin.isUnsupported('mount') && !plugin.isUnsupported('unmount'), 'mount or unmount are remembered as not supported')
+      require(
+        (await plugin.run('frobnicate', [])).kind === 'unsupported',
+        'after a probe the call is not "Not supported"'
+      )
+      require(
+        !plugin.isUnsupported('mount') && !plugin.isUnsupported('unmount'),
+        'mount or unmount are remembered as not supported'
+      )
     }
   },
   {
     title: 'every call that kubelet has beside init, mount and unmount gets one JSON and exit code 0',
     needs: [],
-    run: async ({ plugin }) => { for (const [command = '', ...args] of optionalCalls) requireMannered(await plugin.run(command, args), command) }
+    run: async ({ plugin }) => {
+      for (const [command = '', ...args] of optionalCalls) requireMannered(await plugin.run(command, args), command)
+    }
   },
-  { title: 'options that cannot be are refused with a message, without the secret in it, and leave the folder bare', needs: [], run: refuseOptions },
+  {
+    title: 'options that cannot be are refused with a message, without the secret in it, and leave the folder bare',
+    needs: [], run: refuseOptions
+  },
   { title: 'a target that cannot be is refused and left as it was', needs: [], run: refuseTargets },
   { title: 'unmount of what is not mounted or not there succeeds and deletes nothing', needs: [], run: keepFiles }
 ]

@@ -1,17 +1,41 @@
 /**
  * Mount and unmount on a real share.
  */
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmdirSync,
+  statSync,
+  unlinkSync,
+  writeFileSync
+} from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { deviceAt, encodeOptions, mountsAt, type PodVolume } from '../kubelet.ts'
-import { require, requireBare, requireFailure, requireMannered, requireSuccess, type Bench, type Case } from '../judge.ts'
+import {
+  require,
+  requireBare,
+  requireFailure,
+  requireMannered,
+  requireSuccess,
+  type Bench,
+  type Case
+} from '../judge.ts'
 
-const volumeOf = ({ options = {} }: Bench, pod: string, more: Partial<PodVolume> = {}): PodVolume => ({ pod, name: 'data', options, ...more })
+const volumeOf = ({ options = {} }: Bench, pod: string, more: Partial<PodVolume> = {}): PodVolume => ({
+  pod, name: 'data', options, ...more
+})
 
 /** Set up, used, taken down: whatever `use` does, the pod is gone afterwards. */
-async function withPod (bench: Bench, pod: string, more: Partial<PodVolume>, use: (target: string) => Promise<void> | void): Promise<void> {
+async function withPod (
+  bench: Bench,
+  pod: string,
+  more: Partial<PodVolume>,
+  use: (target: string) => Promise<void> | void
+): Promise<void> {
   const { plugin } = bench
   requireSuccess(await plugin.setUp(volumeOf(bench, pod, more)), `mount for ${pod}`)
   const target = plugin.target(pod, 'data')
@@ -89,7 +113,9 @@ async function endBySignal (bench: Bench): Promise<void> {
   for (const ms of [20, 60, 120, 250, 500]) {
     mkdirSync(target, { recursive: true, mode: 0o750 })
     const outcome = await plugin.run('mount', [target, encodeOptions(volumeOf(bench, 'signal'))], {
-      started: (pid) => { void sleep(ms).then(() => { try { process.kill(pid, 'SIGTERM') } catch { /* It was quicker. */ } }) }
+      started: (pid) => {
+        void sleep(ms).then(() => { try { process.kill(pid, 'SIGTERM') } catch { /* It was quicker. */ } })
+      }
     })
     // Before it has run a line of its own a program cannot answer; after that it must.
     if (outcome.signal === null) requireMannered(outcome, `SIGTERM after ${ms} ms`)
@@ -119,11 +145,19 @@ async function manyAtOnce (bench: Bench): Promise<void> {
 async function failClean (bench: Bench): Promise<void> {
   const target = bench.plugin.target('failing', 'data')
   mkdirSync(target, { recursive: true, mode: 0o750 })
-  requireFailure(await bench.plugin.run('mount', [target, encodeOptions(volumeOf(bench, 'failing', { options: bench.failing ?? {} }))]), 'a mount that cannot work')
+  requireFailure(
+    await bench.plugin.run('mount', [
+      target, encodeOptions(volumeOf(bench, 'failing', { options: bench.failing ?? {} }))
+    ]),
+    'a mount that cannot work'
+  )
   requireBare(target, 'a mount that cannot work')
   // What kubelet does next: it must be allowed.
   rmdirSync(target)
-  require(!bench.plugin.isUnsupported('mount'), 'a failing mount was answered "Not supported": kubelet would never call mount again')
+  require(
+    !bench.plugin.isUnsupported('mount'),
+    'a failing mount was answered "Not supported": kubelet would never call mount again'
+  )
 }
 
 /** The connection of a FUSE mount, ended as a crash of its server ends it. Other file systems have none. */
@@ -138,7 +172,7 @@ async function replaceDead (bench: Bench): Promise<void> {
   const volume = volumeOf(bench, 'dead')
   await withPod(bench, 'dead', {}, async (target) => {
     if (!abortFuse(target)) return
-    for (let tries = 0; ; tries++) {
+    for (let tries = 0;; tries++) {
       const outcome = await bench.plugin.run('mount', [target, encodeOptions(volume)])
       requireMannered(outcome, 'mount over a dead mount')
       if (outcome.kind === 'success') break
@@ -162,10 +196,15 @@ export const cases: readonly Case[] = [
   needing('mount and unmount may be repeated', mountTwice),
   needing('what was written is there after unmount and mount', keepData),
   needing('a read-only volume refuses writes with EROFS', readOnly),
-  needing('an fsGroup is no reason to fail', async (bench) => { await withPod(bench, 'group', { fsGroup: 2000 }, () => undefined) }),
+  needing('an fsGroup is no reason to fail', async (bench) => {
+    await withPod(bench, 'group', { fsGroup: 2000 }, () => undefined)
+  }),
   needing('two pods share what they share, and one leaves without harm to the other', twoPods),
   needing('no process shows a secret after the call', hideSecrets),
-  needing('SIGTERM in the middle is answered with one JSON, and leaves nothing that unmount does not take away', endBySignal),
+  needing(
+    'SIGTERM in the middle is answered with one JSON, and leaves nothing that unmount does not take away',
+    endBySignal
+  ),
   needing('a crowd of pods at once is mounted and unmounted', manyAtOnce),
   { title: 'a mount that fails leaves its folder empty, unmounted and removable', needs: ['failing'], run: failClean },
   needing('a dead mount is replaced by mount and taken away by unmount', replaceDead)

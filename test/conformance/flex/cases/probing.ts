@@ -30,11 +30,17 @@ async function installAndUpgrade ({ scratch, install, plugin }: Bench): Promise<
     for (const what of ['install', 'repeat']) {
       await probeDuring(prober, install(folder))
       const bad = prober.probes.find(({ outcome }) => outcome.kind !== 'success')
-      require(bad === undefined, `during ${what} a probe failed: ${bad?.outcome.kind ?? ''} ${bad?.outcome.output.slice(0, 200) ?? ''}`)
+      require(
+        bad === undefined,
+        `during ${what} a probe failed: ${bad?.outcome.kind ?? ''} ${bad?.outcome.output.slice(0, 200) ?? ''}`
+      )
       require(prober.loaded.has(name), `after ${what} kubelet has no driver ${name}: ${[...prober.loaded].join()}`)
     }
     await probeDuring(prober, sleep(300))
-    require(prober.probes.length < 20, `${prober.probes.length} probes for two installs: something in the folder changes all the time`)
+    require(
+      prober.probes.length < 20,
+      `${prober.probes.length} probes for two installs: something in the folder changes all the time`
+    )
     rmSync(path.join(folder, name.replace('/', '~')), { recursive: true })
     await probeDuring(prober, sleep(50))
     require(!prober.loaded.has(name), 'the removed driver is still loaded')
@@ -59,6 +65,9 @@ async function ignoreOthers ({ scratch, plugin }: Bench): Promise<void> {
 }
 
 export const cases: readonly Case[] = [
-  { title: 'no probe fails while the driver is installed and installed again', needs: ['install'], run: installAndUpgrade },
+  {
+    title: 'no probe fails while the driver is installed and installed again', needs: ['install'],
+    run: installAndUpgrade
+  },
   { title: 'a driver behind a symbolic link or a dot name is none', needs: [], run: ignoreOthers }
 ]

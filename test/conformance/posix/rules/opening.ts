@@ -198,7 +198,9 @@ export const openRules = [
     other close $f
     owner get e/g = ok jello
   `),
-  rule('a descriptor whose opener the file’s mode shuts out: the server asks each time, and no refused write is called saved', `
+  rule(
+    'a descriptor whose opener the file’s mode shuts out: the server asks each time, and no refused write is called saved',
+    `
     owner put f hello
     owner chmod f 0666
     other open f RDWR -> f
@@ -209,7 +211,8 @@ export const openRules = [
     other open f RDONLY = EACCES
     other close $f
     owner get f = ok Jello @nfs ok hello
-  `),
+  `
+  ),
   rule('an owner who takes its own rights away keeps its descriptor', `
     owner put f hello
     owner open f RDWR -> f

@@ -1,4 +1,5 @@
-/** When set-user-id and set-group-id bits go: write(2), truncate(2), chown(2). Owns the rules of POSIX and of Linux where POSIX leaves it open. */
+/** When set-user-id and set-group-id bits go: write(2), truncate(2), chown(2). Owns the rules of POSIX and of Linux
+ * where POSIX leaves it open. */
 import { rule } from '../judge.ts'
 
 const prepare = `
@@ -26,7 +27,9 @@ export const setIdRules = [
     root fsync $f
     root lstat f : mode=6777
   `),
-  rule('truncate and O_TRUNC by somebody else drop them, if the server does; the first byte written drops them on any', `${prepare}
+  rule(
+    'truncate and O_TRUNC by somebody else drop them, if the server does; the first byte written drops them on any',
+    `${prepare}
     other truncate f 2
     root lstat f : mode=0777 size=2 @nfs mode=6777 size=2
     root chmod f 06777
@@ -37,7 +40,8 @@ export const setIdRules = [
     root lstat f : mode=0777 size=10 @nfs mode=6777 size=10
     other write $f x = ok 1
     root lstat f : mode=0777 size=10
-  `),
+  `
+  ),
   rule('truncate by the owner drops them', `${prepare}
     owner truncate f 2
     root lstat f : mode=0777 size=2

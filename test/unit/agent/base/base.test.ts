@@ -16,11 +16,15 @@ test('an absolute path is normalised', (t) => {
 })
 
 for (const [text, message] of [
-  ['', /f: "" is empty/], ['a/b', /f: "a\/b" is not absolute/], ['/a/../b', /contains "\." or "\.\."/], ['/a/./b', /contains/], ['/a\0', /NUL/],
-  [`/${'x'.repeat(256)}`, /more than 255 bytes/], [`/${'ä'.repeat(128)}`, /more than 255 bytes/], ['/x'.repeat(2100), /longer than 4095/]
+  ['', /f: "" is empty/], ['a/b', /f: "a\/b" is not absolute/], ['/a/../b', /contains "\." or "\.\."/],
+  ['/a/./b', /contains/], ['/a\0', /NUL/],
+  [`/${'x'.repeat(256)}`, /more than 255 bytes/], [`/${'ä'.repeat(128)}`, /more than 255 bytes/],
+  ['/x'.repeat(2100), /longer than 4095/]
 ] as const) {
   test(`a path is refused by name: ${JSON.stringify(text.slice(0, 20))}`, (t) => {
-    t.like(t.throws(() => parseAbsolutePath(text, 'f'), { instanceOf: VolumeError, message }), { code: 'INVALID', field: 'f' })
+    t.like(t.throws(() => parseAbsolutePath(text, 'f'), { instanceOf: VolumeError, message }), {
+      code: 'INVALID', field: 'f'
+    })
   })
 }
 
@@ -44,7 +48,10 @@ test('errnos are Linux\'s', (t) => {
 test('work that is late gives what late makes, work in time its result', async (t) => {
   t.is(await within(5, new Promise(() => undefined), () => 'late'), 'late')
   t.is(await within(60_000, Promise.resolve('done'), () => 'late'), 'done')
-  await t.throwsAsync(within(5, new Promise(() => undefined), () => { throw new Error('x') }), { message: 'x' })
+  await t.throwsAsync(
+    within(5, new Promise(() => undefined), () => { throw new Error('x') }),
+    { message: 'x' }
+  )
   await t.throwsAsync(within(60_000, Promise.reject(new Error('y')), () => 0), { message: 'y' })
 })
 
@@ -68,13 +75,17 @@ test('errors carry their facts, and a volume error its remedy in the text', (t) 
 
 test('a secret is not shown by any usual way', (t) => {
   const secret = new Secret('hunter2')
-  const shown = [String(secret), JSON.stringify({ secret }), inspect(secret), inspect({ secret }), `${secret}`, JSON.stringify([secret])].join(' ')
+  const shown = [
+    String(secret), JSON.stringify({ secret }), inspect(secret), inspect({ secret }), `${secret}`,
+    JSON.stringify([secret])
+  ].join(' ')
   t.false(shown.includes('hunter2'))
   t.is(secret.reveal(), 'hunter2')
 })
 
 test('a source is shown as people write it', (t) => {
-  const show = (server: string, share: string, subDir = ''): string => showSource(parseVolumeSpec({ server, share, subDir }))
+  const show = (server: string, share: string, subDir = ''): string =>
+    showSource(parseVolumeSpec({ server, share, subDir }))
   t.is(show('nas', '/a'), 'nas:/a')
   t.is(show('nas', '/', 'b/c'), 'nas:/b/c')
   t.is(show('[fd00::1],nas', '/a', 'ä'), '[fd00::1],nas:/a/ä')

@@ -7,7 +7,8 @@ import { RpcServer } from '../../../../agent/csi/server.ts'
 import { loadServices } from '../../../../proto/csi/load.ts'
 
 const server: RpcServer = new RpcServer({
-  services: loadServices(), socketPath: process.argv[2] ?? '', field: 'socket', unary: { observer: () => () => undefined, door: undefined }
+  services: loadServices(), socketPath: process.argv[2] ?? '', field: 'socket',
+  unary: { observer: () => () => undefined, door: undefined }
 }, {
   Agent: {
     HandOver: () => {

@@ -33,7 +33,9 @@ test('lost data is said beside the state of the mount, in both dialects', async 
   const lost = 'lost at noon'
   for (const [health, statuses, message] of [
     [{ state: 'degraded', reason: lost, lost }, ['DATA_LOSS UnsavedDataDropped'], 'data loss: lost at noon'],
-    [{ state: 'unreachable', reason: 'nas is away', lost }, ['DATA_LOSS UnsavedDataDropped', 'INACCESSIBLE ServerUnreachable'], 'unreachable: nas is away; data loss: lost at noon']
+    [{ state: 'unreachable', reason: 'nas is away', lost }, [
+      'DATA_LOSS UnsavedDataDropped', 'INACCESSIBLE ServerUnreachable'
+    ], 'unreachable: nas is away; data loss: lost at noon']
   ] as const) {
     volumes.views = [viewOf({ health })]
     t.deepEqual((await volumeHealth(volumes, request, 100)).map((entry) => `${entry.status} ${entry.reason}`), statuses)
@@ -52,7 +54,9 @@ test('figures that came too late are an abnormal condition in both dialects', as
 test('a volume without figures, or at a path where it was only tried, has the health of its mount', async (t) => {
   const volumes = new ScriptedVolumes()
   volumes.views = [viewOf({ health: { state: 'unreachable', reason: 'nas is away' } })]
-  t.like(await volumeHealth(volumes, { ...request, volumePublishPath: '/mnt/never' }, 100), [{ reason: 'ServerUnreachable' }])
+  t.like(await volumeHealth(volumes, { ...request, volumePublishPath: '/mnt/never' }, 100), [{
+    reason: 'ServerUnreachable'
+  }])
   t.deepEqual(volumes.asked, [], 'nobody is asked about a path where it is not')
   volumes.before = () => { throw new VolumeError('UNAVAILABLE', 'no figures') }
   t.like(await volumeHealth(volumes, at, 100), [{ reason: 'ServerUnreachable' }])
@@ -60,16 +64,24 @@ test('a volume without figures, or at a path where it was only tried, has the he
 
 test('the worst of several mounts counts, and a volume that is not here is NOT_FOUND', async (t) => {
   const volumes = new ScriptedVolumes()
-  volumes.views = [viewOf(), viewOf({ key: toStageKey('cd'), health: { state: 'dead', reason: 'x' } }), viewOf({ volume: toVolumeId('v2'), health: { state: 'stale', reason: 'y' } })]
+  volumes.views = [
+    viewOf(), viewOf({ key: toStageKey('cd'), health: { state: 'dead', reason: 'x' } }),
+    viewOf({ volume: toVolumeId('v2'), health: { state: 'stale', reason: 'y' } })
+  ]
   t.like(await volumeHealth(volumes, request, 100), [{ reason: 'MountDead' }])
-  await t.throwsAsync(volumeHealth(volumes, { ...request, volumeId: 'v3' }, 100), { instanceOf: VolumeError, message: /volume_id.*v3/ })
+  await t.throwsAsync(volumeHealth(volumes, { ...request, volumeId: 'v3' }, 100), {
+    instanceOf: VolumeError, message: /volume_id.*v3/
+  })
 })
 
 for (const [field, changes] of [
-  ['volume_id', { volumeId: '' }], ['volume_publish_path', { volumePublishPath: 'relative' }], ['staging_target_path', { stagingTargetPath: '/a/../b' }]
+  ['volume_id', { volumeId: '' }], ['volume_publish_path', { volumePublishPath: 'relative' }],
+  ['staging_target_path', { stagingTargetPath: '/a/../b' }]
 ] as const) {
   test(`a wrong ${field} is refused by name`, async (t) => {
-    const error = await t.throwsAsync(volumeHealth(new ScriptedVolumes(), { ...request, ...changes }, 100), { instanceOf: VolumeError })
+    const error = await t.throwsAsync(volumeHealth(new ScriptedVolumes(), { ...request, ...changes }, 100), {
+      instanceOf: VolumeError
+    })
     t.is(error?.code, 'INVALID')
     t.is(error?.field, field)
   })
@@ -77,11 +89,21 @@ for (const [field, changes] of [
 
 test('silent servers are one entry, each reason once; what is wrong with a mount is not said of the storage', async (t) => {
   const volumes = new ScriptedVolumes()
-  volumes.views = [viewOf(), viewOf({ health: { state: 'dead', reason: 'session ended' } }), viewOf({ health: { state: 'degraded', reason: 'not to be seen' } })]
+  volumes.views = [
+    viewOf(), viewOf({ health: { state: 'dead', reason: 'session ended' } }),
+    viewOf({ health: { state: 'degraded', reason: 'not to be seen' } })
+  ]
   t.deepEqual(await storageHealth(volumes), [])
-  volumes.views.push(...['a', 'b', 'a'].map((server) => viewOf({ health: { state: 'unreachable', reason: `${server} is away` } })))
-  t.deepEqual(await storageHealth(volumes), [{ status: 'STORAGE_UNREACHABLE', reason: 'ServerUnreachable', message: 'a is away; b is away', volumeCapability: null }])
-  volumes.views = Array.from({ length: 500 }, (_, index) => viewOf({ health: { state: 'unreachable', reason: `server ${index} is away` } }))
+  volumes.views.push(
+    ...['a', 'b', 'a'].map((server) => viewOf({ health: { state: 'unreachable', reason: `${server} is away` } }))
+  )
+  t.deepEqual(await storageHealth(volumes), [{
+    status: 'STORAGE_UNREACHABLE', reason: 'ServerUnreachable', message: 'a is away; b is away', volumeCapability: null
+  }])
+  volumes.views = Array.from(
+    { length: 500 },
+    (_, index) => viewOf({ health: { state: 'unreachable', reason: `server ${index} is away` } })
+  )
   t.is((await storageHealth(volumes))[0]?.message.length, 1000)
 })
 
@@ -91,9 +113,17 @@ test('capabilities 7 and 8 and their calls are there only when asked for', (t) =
   const types = (health: boolean): unknown => {
     const node = nodeService({ volumes, parseSpec: parseVolumeSpec, nodeId: 'n', health })
     const answer = node.NodeGetCapabilities?.({}, context) as { capabilities: { rpc: { type: string } }[] }
-    return { types: answer.capabilities.map(({ rpc }) => rpc.type), calls: Object.keys(node).filter((name) => name.endsWith('Health')) }
+    return {
+      types: answer.capabilities.map(({ rpc }) => rpc.type),
+      calls: Object.keys(node).filter((name) => name.endsWith('Health'))
+    }
   }
-  const always = ['STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER', 'VOLUME_MOUNT_GROUP']
+  const always = [
+    'STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER', 'VOLUME_MOUNT_GROUP'
+  ]
   t.deepEqual(types(false), { types: always, calls: [] })
-  t.deepEqual(types(true), { types: [...always, 'GET_VOLUME_HEALTH', 'GET_STORAGE_HEALTH'], calls: ['NodeGetVolumeHealth', 'NodeGetStorageHealth'] })
+  t.deepEqual(types(true), {
+    types: [...always, 'GET_VOLUME_HEALTH', 'GET_STORAGE_HEALTH'],
+    calls: ['NodeGetVolumeHealth', 'NodeGetStorageHealth']
+  })
 })

@@ -9,10 +9,15 @@ const serialize = (part: object): Buffer => responseSerialize(part)
 
 function statusOf (count: number): object {
   const volumes = Array.from({ length: count }, (_, index) => ({
-    volumeId: `pv-${index}`, source: 'nas:/export', targets: [{ path: `/pods/${index}`, readOnly: index % 2 === 0 }], counters: { calls: index, replies: 2 },
+    volumeId: `pv-${index}`, source: 'nas:/export', targets: [{ path: `/pods/${index}`, readOnly: index % 2 === 0 }],
+    counters: { calls: index, replies: 2 },
     latency: { READ: { count: `${index}`, sumSeconds: 0.5, buckets: [{ upToSeconds: 0.001, count: `${index}` }] } }
   }))
-  return { version: '1', pid: 7, volumes, troubles: Array.from({ length: count }, (_, index) => ({ op: 'mount', message: `trouble ${index}` })), losses: [{ source: 'nas:/a', bytes: '5', at: 'now' }] }
+  return {
+    version: '1', pid: 7, volumes,
+    troubles: Array.from({ length: count }, (_, index) => ({ op: 'mount', message: `trouble ${index}` })),
+    losses: [{ source: 'nas:/a', bytes: '5', at: 'now' }]
+  }
 }
 
 for (const count of [0, 1, sliceItems, sliceItems + 1, 5 * sliceItems, 777]) {

@@ -24,7 +24,13 @@ async function until (what: string, condition: () => boolean): Promise<void> {
   }
 }
 
-interface Fixture { kubelet: Kubelet, registration: Registration, states: RegistrationState[], endpoint: string, watch: (refuse?: (info: PluginInfo) => string | undefined) => void }
+interface Fixture {
+  kubelet: Kubelet
+  registration: Registration
+  states: RegistrationState[]
+  endpoint: string
+  watch: (refuse?: (info: PluginInfo) => string | undefined) => void
+}
 
 async function withRegistration (run: (fixture: Fixture) => Promise<void>): Promise<void> {
   const root = mkdtempSync(path.join(os.tmpdir(), 'vb-reg-'))
@@ -35,11 +41,17 @@ async function withRegistration (run: (fixture: Fixture) => Promise<void>): Prom
   })
   await node.listen()
   const states: RegistrationState[] = []
-  const registration = new Registration({ services, observer, kubeletDir: root, driverName: 'csi.test', endpoint, onChange: (state) => states.push(state), retry })
+  const registration = new Registration({
+    services, observer, kubeletDir: root, driverName: 'csi.test', endpoint, onChange: (state) => states.push(state),
+    retry
+  })
   const stop = new AbortController()
   const watching: Promise<void>[] = []
   try {
-    await run({ kubelet, registration, states, endpoint, watch: (refuse) => { watching.push(kubelet.watchPlugins(stop.signal, refuse)) } })
+    await run({
+      kubelet, registration, states, endpoint,
+      watch: (refuse) => { watching.push(kubelet.watchPlugins(stop.signal, refuse)) }
+    })
   } finally {
     stop.abort()
     await Promise.all(watching)
@@ -54,7 +66,9 @@ test('kubelet registers the driver under its name with the CSI socket as endpoin
     watch()
     registration.start()
     await until('registered', () => registration.state.phase === 'registered' && kubelet.registered.has('csi.test'))
-    t.deepEqual(kubelet.registered.get('csi.test'), { type: 'CSIPlugin', name: 'csi.test', endpoint, supportedVersions: ['1.0.0'] })
+    t.deepEqual(kubelet.registered.get('csi.test'), {
+      type: 'CSIPlugin', name: 'csi.test', endpoint, supportedVersions: ['1.0.0']
+    })
     t.deepEqual(readdirSync(path.dirname(registration.socketPath)), ['csi.test-reg.sock'])
   })
 })
@@ -89,7 +103,9 @@ test('an agent that stops leaves the socket, and its successor replaces it', asy
     const bornMs = lstatSync(registration.socketPath).birthtimeMs
     await registration.stop()
     t.is(lstatSync(registration.socketPath).birthtimeMs, bornMs)
-    const successor = new Registration({ services, observer, kubeletDir: kubelet.root, driverName: 'csi.test', endpoint, onChange: () => undefined, retry })
+    const successor = new Registration({
+      services, observer, kubeletDir: kubelet.root, driverName: 'csi.test', endpoint, onChange: () => undefined, retry
+    })
     successor.start()
     await until('a new socket', () => lstatSync(registration.socketPath).birthtimeMs !== bornMs)
     watch()
@@ -101,7 +117,10 @@ test('an agent that stops leaves the socket, and its successor replaces it', asy
 
 test('a plugin folder that can\'t be used is reported and tried again', async (t) => {
   const states: RegistrationState[] = []
-  const registration = new Registration({ services, observer, kubeletDir: '/proc/nothing', driverName: 'csi.test', endpoint: '/x', onChange: (state) => states.push(state), retry })
+  const registration = new Registration({
+    services, observer, kubeletDir: '/proc/nothing', driverName: 'csi.test', endpoint: '/x',
+    onChange: (state) => states.push(state), retry
+  })
   registration.start()
   await until('two attempts', () => states.length >= 2)
   t.is(states[0]?.phase, 'refused')

@@ -5,14 +5,19 @@ import { toStageKey, toVolumeId } from '../../../../agent/base/brands.ts'
 export interface Asked { readonly deed: keyof VolumeOperations, readonly request: unknown }
 
 export const statisticsOf = (changes: Partial<VolumeStatistics> = {}): VolumeStatistics => ({
-  totalBytes: 2n ** 60n, usedBytes: 5n, availableBytes: 2n ** 60n - 5n, totalInodes: 100n, usedInodes: 1n, availableInodes: 99n,
+  totalBytes: 2n ** 60n, usedBytes: 5n, availableBytes: 2n ** 60n - 5n, totalInodes: 100n, usedInodes: 1n,
+  availableInodes: 99n,
   stale: false, health: { state: 'healthy', reason: '' }, ...changes
 })
 
 export const viewOf = (changes: Partial<VolumeView> = {}): VolumeView => ({
-  volume: toVolumeId('v1'), door: 'hand', source: 'server:/export', client: 'fuse', clientReason: 'auto', key: toStageKey('ab'), state: 'mounted',
-  staging: undefined, targets: [{ path: '/mnt/a', resolved: '/mnt/a', readOnly: false, owner: undefined, problem: '', unprotected: '' }], health: { state: 'healthy', reason: '' },
-  locks: 'node-local', notes: [], sessionPid: 7, counters: { reads: 3 }, gauges: { dirtyBytes: 0 }, latency: {}, heals: 0, exclusive: false, ...changes
+  volume: toVolumeId('v1'), door: 'hand', source: 'server:/export', client: 'fuse', clientReason: 'auto',
+  key: toStageKey('ab'), state: 'mounted',
+  staging: undefined,
+  targets: [{ path: '/mnt/a', resolved: '/mnt/a', readOnly: false, owner: undefined, problem: '', unprotected: '' }],
+  health: { state: 'healthy', reason: '' },
+  locks: 'node-local', notes: [], sessionPid: 7, counters: { reads: 3 }, gauges: { dirtyBytes: 0 }, latency: {},
+  heals: 0, exclusive: false, ...changes
 })
 
 export class ScriptedVolumes implements VolumeOperations {

@@ -21,20 +21,36 @@ import { ScriptedVolumes, statisticsOf, viewOf } from './scripted-volumes.ts'
 
 const services = loadServices()
 
-interface Fixture { volumes: ScriptedVolumes, client: RpcClient, socketPath: string, folder: string, calls: (CallFacts & CallOutcome)[], server: RpcServer }
+interface Fixture {
+  volumes: ScriptedVolumes
+  client: RpcClient
+  socketPath: string
+  folder: string
+  calls: (CallFacts & CallOutcome)[]
+  server: RpcServer
+}
 
-async function withServer (options: { answerMs?: number, door?: 'csi' }, run: (fixture: Fixture) => Promise<void>): Promise<void> {
+async function withServer (
+  options: { answerMs?: number, door?: 'csi' },
+  run: (fixture: Fixture) => Promise<void>
+): Promise<void> {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'vb-csi-'))
   const socketPath = path.join(folder, 'csi.sock')
   const volumes = new ScriptedVolumes()
   const calls: (CallFacts & CallOutcome)[] = []
   const server = new RpcServer({
     services, socketPath, field: '--csi-endpoint',
-    unary: { door: options.door, ...(options.answerMs === undefined ? {} : { answerMs: options.answerMs }), observer: (facts) => (outcome) => { calls.push({ ...facts, ...outcome }) } }
+    unary: {
+      door: options.door, ...(options.answerMs === undefined ? {} : { answerMs: options.answerMs }),
+      observer: (facts) => (outcome) => { calls.push({ ...facts, ...outcome }) }
+    }
   }, {
     Identity: identityService({ driverName: 'csi.test', version: '1.2.3', isReady: () => true }),
     Node: nodeService({ volumes, parseSpec: parseVolumeSpec, nodeId: 'node-a' }),
-    Agent: agentService({ volumes, version: '1.2.3', driverName: 'csi.test', nodeId: 'node-a', uptimeMs: () => 5, registration: () => undefined })
+    Agent: agentService({
+      volumes, version: '1.2.3', driverName: 'csi.test', nodeId: 'node-a', uptimeMs: () => 5,
+      registration: () => undefined
+    })
   })
   await server.listen()
   const client = new RpcClient(services, socketPath)
@@ -49,8 +65,11 @@ async function withServer (options: { answerMs?: number, door?: 'csi' }, run: (f
 
 const deadlineMs = 20_000
 const publish: Partial<NodePublishVolumeRequest> = {
-  volumeId: 'v1', targetPath: '/k/pods/p/mount', stagingTargetPath: '/k/s', volumeContext: { server: 'nas', share: '/export' },
-  volumeCapability: { accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags: [], volumeMountGroup: '' } }
+  volumeId: 'v1', targetPath: '/k/pods/p/mount', stagingTargetPath: '/k/s',
+  volumeContext: { server: 'nas', share: '/export' },
+  volumeCapability: {
+    accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags: [], volumeMountGroup: '' }
+  }
 }
 const codeOf = async (call: Promise<unknown>): Promise<CallError> => {
   try {
@@ -64,10 +83,14 @@ const codeOf = async (call: Promise<unknown>): Promise<CallError> => {
 
 test('the plugin names itself, claims what it does, and is ready', async (t) => {
   await withServer({}, async ({ client }) => {
-    t.like(await client.call('Identity', 'GetPluginInfo', {}, { deadlineMs }), { name: 'csi.test', vendorVersion: '1.2.3' })
+    t.like(await client.call('Identity', 'GetPluginInfo', {}, { deadlineMs }), {
+      name: 'csi.test', vendorVersion: '1.2.3'
+    })
     t.deepEqual(await client.call('Identity', 'Probe', {}, { deadlineMs }), { ready: { value: true } })
     const { capabilities } = await client.call('Node', 'NodeGetCapabilities', {}, { deadlineMs })
-    t.deepEqual(capabilities.map(({ rpc }) => rpc.type), ['STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER', 'VOLUME_MOUNT_GROUP'])
+    t.deepEqual(capabilities.map(({ rpc }) => rpc.type), [
+      'STAGE_UNSTAGE_VOLUME', 'GET_VOLUME_STATS', 'VOLUME_CONDITION', 'SINGLE_NODE_MULTI_WRITER', 'VOLUME_MOUNT_GROUP'
+    ])
     t.like(await client.call('Node', 'NodeGetInfo', {}, { deadlineMs }), { nodeId: 'node-a' })
   })
 })
@@ -76,17 +99,26 @@ test('Flex takes the kernel\'s client with hard only from a driver whose mounts 
   await withServer({}, async ({ client, volumes }) => {
     const flex = { ...publish, stagingTargetPath: '' }
     const call = async (volumeContext: Record<string, string>, more: Record<string, string> = {}): Promise<unknown> =>
-      await client.call('Node', 'NodePublishVolume', { ...flex, volumeContext }, { deadlineMs, metadata: { 'volbridge-door': 'flex', ...more } })
-    for (const hard of [{ client: 'kernel' }, { mountOptions: 'vers=4.1' }, { client: 'kernel', mountOptions: 'hard,vers=3' }]) {
+      await client.call('Node', 'NodePublishVolume', { ...flex, volumeContext }, {
+        deadlineMs, metadata: { 'volbridge-door': 'flex', ...more }
+      })
+    for (const hard of [{ client: 'kernel' }, { mountOptions: 'vers=4.1' }, {
+      client: 'kernel', mountOptions: 'hard,vers=3'
+    }]) {
       const error = await codeOf(call({ server: 'nas', share: '/export', ...hard }))
-      t.regex(error.details, /client "kernel" with hard would hold up kubelet.*flex-install --kernel.*soft in mountOptions/)
+      t.regex(
+        error.details,
+        /client "kernel" with hard would hold up kubelet.*flex-install --kernel.*soft in mountOptions/
+      )
       t.is(error.code, status.INVALID_ARGUMENT)
     }
     t.is(volumes.asked.length, 0)
     await call({ server: 'nas', share: '/export', client: 'kernel' }, { 'volbridge-unmeasured': '1' })
     await call({ server: 'nas', share: '/export', client: 'kernel', mountOptions: 'soft' })
     await call({ server: 'nas', share: '/export' })
-    await client.call('Node', 'NodePublishVolume', { ...publish, volumeContext: { server: 'nas', share: '/export', client: 'kernel' } }, { deadlineMs, metadata: { 'volbridge-door': 'hand' } })
+    await client.call('Node', 'NodePublishVolume', {
+      ...publish, volumeContext: { server: 'nas', share: '/export', client: 'kernel' }
+    }, { deadlineMs, metadata: { 'volbridge-door': 'hand' } })
     t.is(volumes.asked.length, 4)
   })
 })
@@ -95,7 +127,9 @@ test('a publish reaches the engine parsed, with the door it came through', async
   await withServer({ door: 'csi' }, async ({ client, volumes }) => {
     await client.call('Node', 'NodePublishVolume', publish, { deadlineMs, metadata: { 'volbridge-door': 'flex' } })
     t.is(volumes.asked.length, 1)
-    t.like(volumes.asked[0]?.request, { volume: 'v1', target: '/k/pods/p/mount', staging: '/k/s', door: 'csi', readOnly: false })
+    t.like(volumes.asked[0]?.request, {
+      volume: 'v1', target: '/k/pods/p/mount', staging: '/k/s', door: 'csi', readOnly: false
+    })
   })
 })
 
@@ -110,7 +144,9 @@ test('on the agent\'s own socket the caller says its door, and an unknown one is
 
 test('a failure arrives with its code, its sentence and the engine\'s own word, and is observed once', async (t) => {
   await withServer({}, async ({ client, volumes, calls }) => {
-    volumes.before = () => { throw new VolumeError('UNAVAILABLE', 'server nas does not answer', { remedy: 'look at it' }) }
+    volumes.before = () => {
+      throw new VolumeError('UNAVAILABLE', 'server nas does not answer', { remedy: 'look at it' })
+    }
     const error = await codeOf(client.call('Node', 'NodePublishVolume', publish, { deadlineMs }))
     t.is(error.code, status.UNAVAILABLE)
     t.is(error.details, 'server nas does not answer; look at it')
@@ -121,7 +157,11 @@ test('a failure arrives with its code, its sentence and the engine\'s own word, 
 
 test('a bad request is refused without asking the engine', async (t) => {
   await withServer({}, async ({ client, volumes }) => {
-    const error = await codeOf(client.call('Node', 'NodePublishVolume', { ...publish, volumeContext: { server: 'nas', share: '/x', nonsense: '1' } }, { deadlineMs }))
+    const error = await codeOf(
+      client.call('Node', 'NodePublishVolume', {
+        ...publish, volumeContext: { server: 'nas', share: '/x', nonsense: '1' }
+      }, { deadlineMs })
+    )
     t.is(error.code, status.INVALID_ARGUMENT)
     t.regex(error.details, /nonsense/)
     t.is(volumes.asked.length, 0)
@@ -203,7 +243,9 @@ test('statistics come with bytes, inodes and the condition, stale ones marked', 
       ],
       volumeCondition: { abnormal: false, message: 'healthy' }
     })
-    volumes.statisticsAnswer = statisticsOf({ stale: true, health: { state: 'unreachable', reason: 'nas is away; start it' } })
+    volumes.statisticsAnswer = statisticsOf({
+      stale: true, health: { state: 'unreachable', reason: 'nas is away; start it' }
+    })
     const { volumeCondition } = await client.call('Node', 'NodeGetVolumeStats', request, { deadlineMs })
     t.true(volumeCondition?.abnormal)
     t.regex(volumeCondition?.message ?? '', /^unreachable: nas is away; start it; .*last known/)
@@ -213,7 +255,9 @@ test('statistics come with bytes, inodes and the condition, stale ones marked', 
 test('an expansion answers what the server has, and OUT_OF_RANGE for more', async (t) => {
   await withServer({}, async ({ client }) => {
     const ask = (requiredBytes: string): Promise<{ capacityBytes: string }> =>
-      client.call('Node', 'NodeExpandVolume', { volumeId: 'v1', volumePath: '/p', capacityRange: { requiredBytes, limitBytes: '0' } }, { deadlineMs })
+      client.call('Node', 'NodeExpandVolume', {
+        volumeId: 'v1', volumePath: '/p', capacityRange: { requiredBytes, limitBytes: '0' }
+      }, { deadlineMs })
     t.is((await ask('1000')).capacityBytes, '1152921504606846976')
     t.is((await codeOf(ask('1152921504606846977'))).code, status.OUT_OF_RANGE)
   })
@@ -221,25 +265,46 @@ test('an expansion answers what the server has, and OUT_OF_RANGE for more', asyn
 
 test('a call that is not served is UNIMPLEMENTED', async (t) => {
   await withServer({}, async ({ client }) => {
-    t.is((await codeOf(client.call('Node', 'NodeGetVolumeHealth', { volumeId: 'v' }, { deadlineMs }))).code, status.UNIMPLEMENTED)
+    t.is(
+      (await codeOf(client.call('Node', 'NodeGetVolumeHealth', { volumeId: 'v' }, { deadlineMs }))).code,
+      status.UNIMPLEMENTED
+    )
   })
 })
 
 test('status shows each volume, with usage where it can be had', async (t) => {
   await withServer({}, async ({ client, volumes }) => {
-    volumes.views = [viewOf(), viewOf({ volume: toVolumeId('v2'), key: toStageKey('cd'), targets: [], sessionPid: undefined, health: { state: 'dead', reason: 'session ended; unmount it' } })]
+    volumes.views = [
+      viewOf(),
+      viewOf({
+        volume: toVolumeId('v2'), key: toStageKey('cd'), targets: [], sessionPid: undefined,
+        health: { state: 'dead', reason: 'session ended; unmount it' }
+      })
+    ]
     const answer = await client.call('Agent', 'Status', {}, { deadlineMs })
     t.like(answer, { version: '1.2.3', nodeId: 'node-a', registration: '' })
-    t.like(answer.volumes[0], { volumeId: 'v1', source: 'server:/export', health: 'healthy', sessionPid: 7, counters: { reads: 3 }, usage: { totalInodes: '100', stale: false } })
+    t.like(answer.volumes[0], {
+      volumeId: 'v1', source: 'server:/export', health: 'healthy', sessionPid: 7, counters: { reads: 3 },
+      usage: { totalInodes: '100', stale: false }
+    })
     t.like(answer.volumes[1], { health: 'dead', healthReason: 'session ended; unmount it', usage: null, sessionPid: 0 })
   })
 })
 
 // Serial: encoding it holds the event loop that the others' deadlines run on.
 test.serial('the status of many volumes fits into an answer', async (t) => {
-  const targets = Array.from({ length: 20 }, (_, index) => ({ path: `/${'x'.repeat(2500)}${index}`, resolved: '/x', readOnly: false, owner: 'shop/web', problem: '', unprotected: '' }))
+  const targets = Array.from(
+    { length: 20 },
+    (_, index) => ({
+      path: `/${'x'.repeat(2500)}${index}`, resolved: '/x', readOnly: false, owner: 'shop/web', problem: '',
+      unprotected: ''
+    })
+  )
   await withServer({}, async ({ client, volumes }) => {
-    volumes.views = Array.from({ length: 100 }, (_, index) => viewOf({ volume: toVolumeId(`v${index}`), key: toStageKey(`${index}`), targets }))
+    volumes.views = Array.from(
+      { length: 100 },
+      (_, index) => viewOf({ volume: toVolumeId(`v${index}`), key: toStageKey(`${index}`), targets })
+    )
     const answer = await client.call('Agent', 'Status', {}, { deadlineMs })
     t.deepEqual([answer.volumes.length, answer.volumes[99]?.targets.length], [100, 20])
     t.true(JSON.stringify(answer).length > 4 * 1024 * 1024, 'more than gRPC takes when it is not told')
@@ -253,19 +318,24 @@ test('status shows the health that was found while usage was asked for', async (
       volumes.views = [viewOf({ health: { state: 'unreachable', reason: 'nas is away' } })]
       throw new VolumeError('UNAVAILABLE', 'nas is away')
     }
-    t.like((await client.call('Agent', 'Status', {}, { deadlineMs })).volumes[0], { health: 'unreachable', usage: null })
+    t.like((await client.call('Agent', 'Status', {}, { deadlineMs })).volumes[0], {
+      health: 'unreachable', usage: null
+    })
   })
 })
 
 test('unmount by hand finds the volume by its folder, and leaves a pod\'s alone unless forced', async (t) => {
   await withServer({}, async ({ client, volumes }) => {
-    const unmount = (targetPath: string, force: boolean): Promise<unknown> => client.call('Agent', 'Unmount', { targetPath, force }, { deadlineMs })
+    const unmount = (targetPath: string, force: boolean): Promise<unknown> =>
+      client.call('Agent', 'Unmount', { targetPath, force }, { deadlineMs })
     t.is((await codeOf(unmount('/mnt/a', false))).code, status.NOT_FOUND)
     volumes.views = [viewOf({ door: 'csi' })]
     t.is((await codeOf(unmount('/mnt/a', false))).code, status.INVALID_ARGUMENT)
     t.deepEqual(volumes.asked, [])
     await unmount('/mnt/a/', true)
-    t.like(volumes.asked[0], { deed: 'unpublish', request: { volume: 'v1', target: '/mnt/a', door: 'csi', force: true } })
+    t.like(volumes.asked[0], {
+      deed: 'unpublish', request: { volume: 'v1', target: '/mnt/a', door: 'csi', force: true }
+    })
   })
 })
 
@@ -281,7 +351,9 @@ test('the socket is private, and nothing else is left in its folder', async (t) 
 
 test('a stale socket is replaced, and a successor\'s socket is not removed by the predecessor', async (t) => {
   await withServer({}, async ({ socketPath, server, volumes }) => {
-    const successor = new RpcServer({ services, socketPath, field: 'x', unary: { door: 'csi', observer: () => () => undefined } }, {
+    const successor = new RpcServer({
+      services, socketPath, field: 'x', unary: { door: 'csi', observer: () => () => undefined }
+    }, {
       Node: nodeService({ volumes, parseSpec: parseVolumeSpec, nodeId: 'node-b' })
     })
     await successor.listen()
@@ -296,20 +368,26 @@ test('a stale socket is replaced, and a successor\'s socket is not removed by th
 
 test('a socket path that is too long, or in a folder that is none, is refused by option and value', async (t) => {
   const listen = async (socketPath: string): Promise<void> => {
-    await new RpcServer({ services, socketPath, field: '--csi-endpoint', unary: { door: 'csi', observer: () => () => undefined } }, {}).listen()
+    await new RpcServer({
+      services, socketPath, field: '--csi-endpoint', unary: { door: 'csi', observer: () => () => undefined }
+    }, {}).listen()
   }
   const long = path.join(os.tmpdir(), 'x'.repeat(110))
   const error = await t.throwsAsync(listen(long), { instanceOf: VolumeError })
   t.is(error?.field, '--csi-endpoint')
   t.regex(error?.message ?? '', /107.*shorter/)
-  await t.throwsAsync(listen('/nonexistent/csi.sock'), { instanceOf: VolumeError, message: /--csi-endpoint: .*\/nonexistent/ })
+  await t.throwsAsync(listen('/nonexistent/csi.sock'), {
+    instanceOf: VolumeError, message: /--csi-endpoint: .*\/nonexistent/
+  })
 })
 
 test('a file in the socket\'s place is replaced like a stale socket', async (t) => {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'vb-csi-'))
   const socketPath = path.join(folder, 'csi.sock')
   writeFileSync(socketPath, 'left over')
-  const server = new RpcServer({ services, socketPath, field: 'x', unary: { door: 'csi', observer: () => () => undefined } }, {})
+  const server = new RpcServer({
+    services, socketPath, field: 'x', unary: { door: 'csi', observer: () => () => undefined }
+  }, {})
   await server.listen()
   t.true(lstatSync(socketPath).isSocket())
   await server.close({ graceMs: 100 })
@@ -318,7 +396,9 @@ test('a file in the socket\'s place is replaced like a stale socket', async (t) 
 
 test('bytes that are no HTTP/2 end that connection and no other', async (t) => {
   await withServer({}, async ({ socketPath, client }) => {
-    for (const rubbish of ['GET / HTTP/1.1\r\n\r\n', '\0'.repeat(100), `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${'\xff'.repeat(64)}`]) {
+    for (const rubbish of [
+      'GET / HTTP/1.1\r\n\r\n', '\0'.repeat(100), `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${'\xff'.repeat(64)}`
+    ]) {
       const socket = connect(socketPath)
       socket.on('error', () => undefined)
       socket.resume()
@@ -341,16 +421,19 @@ test('a lost connection is told apart from the engine\'s own UNAVAILABLE', async
   rmSync(folder, { recursive: true })
 })
 
-
 test('the last answer of a process that ends is whole', async (t) => {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'vb-csi-'))
   const socketPath = path.join(folder, 'agent.sock')
-  const child = spawn(process.execPath, ['--no-warnings', path.join(import.meta.dirname, 'ending-server.ts'), socketPath], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const child = spawn(process.execPath, [
+    '--no-warnings', path.join(import.meta.dirname, 'ending-server.ts'), socketPath
+  ], { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(child, 'exit')
   const client = new RpcClient(services, socketPath)
   try {
     await once(child.stdout, 'data')
-    t.like(await client.call('Agent', 'HandOver', { version: '1.2.4', stays: true }, { deadlineMs }), { accepted: true, pid: child.pid })
+    t.like(await client.call('Agent', 'HandOver', { version: '1.2.4', stays: true }, { deadlineMs }), {
+      accepted: true, pid: child.pid
+    })
     t.deepEqual(await ended, [0, null])
   } finally {
     client.close()

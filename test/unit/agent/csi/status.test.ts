@@ -4,7 +4,9 @@ import { HostError, TransportError, VolumeError, volumeErrorCodes } from '../../
 import { grpcCodeOf, statusOf, toServiceError } from '../../../../agent/csi/status.ts'
 
 // What kubelet takes as "not final, the mount may exist": k8s pkg/volume/csi/csi_client.go, isFinalError.
-const notFinal = new Set([status.CANCELLED, status.DEADLINE_EXCEEDED, status.UNAVAILABLE, status.RESOURCE_EXHAUSTED, status.ABORTED])
+const notFinal = new Set([
+  status.CANCELLED, status.DEADLINE_EXCEEDED, status.UNAVAILABLE, status.RESOURCE_EXHAUSTED, status.ABORTED
+])
 
 test('every code of the taxonomy has a gRPC code, and none is OK or UNKNOWN', (t) => {
   for (const code of volumeErrorCodes) {
@@ -16,8 +18,12 @@ test('every code of the taxonomy has a gRPC code, and none is OK or UNKNOWN', (t
 })
 
 test('codes that leave a mount uncertain are those a kubelet does not take as final', (t) => {
-  for (const code of ['IN_PROGRESS', 'TIMED_OUT', 'UNAVAILABLE', 'EXHAUSTED'] as const) t.true(notFinal.has(grpcCodeOf[code]), code)
-  for (const code of ['INVALID', 'NOT_FOUND', 'CONFLICT', 'PRECONDITION', 'DENIED', 'UNSUPPORTED'] as const) t.false(notFinal.has(grpcCodeOf[code]), code)
+  for (const code of ['IN_PROGRESS', 'TIMED_OUT', 'UNAVAILABLE', 'EXHAUSTED'] as const) {
+    t.true(notFinal.has(grpcCodeOf[code]), code)
+  }
+  for (const code of ['INVALID', 'NOT_FOUND', 'CONFLICT', 'PRECONDITION', 'DENIED', 'UNSUPPORTED'] as const) {
+    t.false(notFinal.has(grpcCodeOf[code]), code)
+  }
 })
 
 test('a failure outside the taxonomy is our fault, a lost transport is not', (t) => {

@@ -127,7 +127,9 @@ test('what was made and replaced by another kind of object before we saw it is E
       server.unlink('/a')
       server.put('/a', 'a file')
       const found = await backend.lookup(directory, name, credential)
-      return isErrno(made) || isErrno(found) ? Errno.EIO : { ...made, handle: found.handle, attributes: found.attributes }
+      return isErrno(made) || isErrno(found)
+        ? Errno.EIO
+        : { ...made, handle: found.handle, attributes: found.attributes }
     }
   })
   const world = new World({ server })
@@ -268,7 +270,9 @@ test('missing names are remembered with lookupcache=all, and not with positive o
 })
 
 /** A folder that this client made, and how often the server was asked for a name in it. */
-async function ownFolder (options: ConstructorParameters<typeof World>[0] = {}): Promise<{ world: World, folder: number, asked: () => number }> {
+async function ownFolder (options: ConstructorParameters<typeof World>[0] = {}): Promise<
+  { world: World, folder: number, asked: () => number }
+> {
   const world = new World(options)
   const made = good(await world.fs.mkdir(rootNodeid, toFileName('own'), 0o755, root))
   world.fs.remember(made.nodeid, 1)
@@ -294,7 +298,9 @@ test('in a folder that we made, a foreign name is found when the folder is asked
   world.server.put('/own/a', 'foreign')
   world.clock.advance(31_000)
   t.false(isErrno(await world.lookup('/own/a')))
-  t.true(world.notices.some(({ kind, nodeid, name }) => kind === 'entry' && nodeid === folder && name === toFileName('a')))
+  t.true(
+    world.notices.some(({ kind, nodeid, name }) => kind === 'entry' && nodeid === folder && name === toFileName('a'))
+  )
   // And from then on the server is asked for every name.
   world.server.put('/own/b', 'foreign')
   t.false(isErrno(await world.lookup('/own/b')))
@@ -313,7 +319,9 @@ test('a name that we make ourselves is never called back, whatever else the answ
   world.notices.length = 0
   // Nor is a sibling that is a folder: nobody knows that there was a foreign change.
   good(await world.fs.mkdir(rootNodeid, toFileName('d'), 0o755, root))
-  t.deepEqual(world.notices.flatMap(({ kind, name }) => kind === 'entry' ? [name] : []), [toFileName('other'), toFileName('r')])
+  t.deepEqual(world.notices.flatMap(({ kind, name }) => kind === 'entry' ? [name] : []), [
+    toFileName('other'), toFileName('r')
+  ])
   world.notices.length = 0
   t.is(await world.lookup('/r'), Errno.ENOENT)
   const flags = { noReplace: false, exchange: false, whiteout: false }
@@ -324,7 +332,12 @@ test('a name that we make ourselves is never called back, whatever else the answ
 test('in a folder that we made, a name that was renamed to itself is still there', async (t) => {
   const { world, folder, asked } = await ownFolder()
   good(await world.fs.mkdir(folder, toFileName('a'), 0o755, root))
-  t.is(await world.fs.rename(folder, toFileName('a'), folder, toFileName('a'), { noReplace: false, exchange: false, whiteout: false }, root), undefined)
+  t.is(
+    await world.fs.rename(folder, toFileName('a'), folder, toFileName('a'), {
+      noReplace: false, exchange: false, whiteout: false
+    }, root),
+    undefined
+  )
   t.false(isErrno(await world.lookup('/own/a')))
   t.is(asked(), 0)
 })
@@ -340,7 +353,11 @@ test('names of folders are called back only where the kernel leaves those alone 
     world.clock.advance(61_000)
     t.false(isErrno(await world.lookup('/foreign')))
     const told = world.notices.flatMap(({ kind, name }) => kind === 'entry' ? [name] : []).sort()
-    t.deepEqual(told, (kernelCanExpire ? ['file', 'folder'] : ['file']).map((name) => toFileName(name)), String(kernelCanExpire))
+    t.deepEqual(
+      told,
+      (kernelCanExpire ? ['file', 'folder'] : ['file']).map((name) => toFileName(name)),
+      String(kernelCanExpire)
+    )
   }
 })
 
@@ -604,7 +621,10 @@ for (const flag of ['noReplace', 'exchange', 'whiteout'] as const) {
   test(`rename with ${flag} is refused with EINVAL, as NFSv3 cannot do it`, async (t) => {
     const world = new World()
     world.server.put('/a', 'x')
-    t.is(await world.fs.rename(rootNodeid, toFileName('a'), rootNodeid, toFileName('b'), { ...flags, [flag]: true }, root), Errno.EINVAL)
+    t.is(
+      await world.fs.rename(rootNodeid, toFileName('a'), rootNodeid, toFileName('b'), { ...flags, [flag]: true }, root),
+      Errno.EINVAL
+    )
   })
 }
 
@@ -634,7 +654,9 @@ test('with softreval, what is known is answered from last values when the server
   t.is(good(await world.fs.lookup(rootNodeid, toFileName('a'), root)).nodeid, nodeid)
   t.is(good(await world.fs.statfs(rootNodeid, root)).totalFiles, 1000n)
   let isAnswered = false
-  const unknown = Promise.resolve(world.fs.lookup(rootNodeid, toFileName('never-seen'), root)).then(() => { isAnswered = true })
+  const unknown = Promise.resolve(world.fs.lookup(rootNodeid, toFileName('never-seen'), root)).then(() => {
+    isAnswered = true
+  })
   await turns()
   world.clock.advance(60_000)
   await turns()

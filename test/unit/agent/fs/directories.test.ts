@@ -9,7 +9,8 @@ const filled = (count: number, options: ConstructorParameters<typeof World>[0] =
   for (let index = 0; index < count; index++) world.server.put(`/f${index}`, 'x')
   return world
 }
-const namesOf = (listed: readonly { name: string }[]): string[] => listed.map(({ name }) => name).filter((name) => name !== '.' && name !== '..').sort()
+const namesOf = (listed: readonly { name: string }[]): string[] =>
+  listed.map(({ name }) => name).filter((name) => name !== '.' && name !== '..').sort()
 
 test('a folder lists . and .. first, then every name once', async (t) => {
   const world = filled(230)
@@ -31,9 +32,13 @@ test('100,000 entries are listed completely', async (t) => {
 
 test('names with any byte come through unchanged', async (t) => {
   const world = new World()
-  const name = Buffer.from(Array.from({ length: 255 }, (_value, index) => index === 46 ? 1 : index + 1)).toString('latin1').replaceAll('/', 'x').slice(0, 255)
+  const name = Buffer.from(Array.from({ length: 255 }, (_value, index) => index === 46 ? 1 : index + 1)).toString(
+    'latin1'
+  ).replaceAll('/', 'x').slice(0, 255)
   world.server.put('/a', 'x')
-  world.server.root.names.set(name as never, { node: world.server.root.names.get('a' as never)?.node as never, cookie: 1n << 63n })
+  world.server.root.names.set(name as never, {
+    node: world.server.root.names.get('a' as never)?.node as never, cookie: 1n << 63n
+  })
   t.true(namesOf(await world.list('/')).includes(name))
 })
 
@@ -77,7 +82,10 @@ test('going back to an earlier offset lists from there', async (t) => {
   const all = await world.listHandle(handle)
   const again = await world.listHandle(handle, { from: 77 })
   t.deepEqual(again.map(({ name }) => name), all.slice(77).map(({ name }) => name))
-  t.is(await world.fs.readdir(handle, 5_000, false, () => { throw new Error('an entry beyond the end') }), undefined)
+  t.is(
+    await world.fs.readdir(handle, 5_000, false, () => { throw new Error('an entry beyond the end') }),
+    undefined
+  )
 })
 
 test('a descriptor that is asked in the middle goes on where another one was, also when names before are gone', async (t) => {
@@ -86,7 +94,10 @@ test('a descriptor that is asked in the middle goes on where another one was, al
   const all = await world.listHandle(first)
   for (const { name } of all.slice(2, 50)) good(await world.fs.unlink(1, name, root))
   const second = good(await world.fs.opendir(1, root)).handle
-  t.deepEqual((await world.listHandle(second, { from: 77 })).map(({ name }) => name), all.slice(77).map(({ name }) => name))
+  t.deepEqual(
+    (await world.listHandle(second, { from: 77 })).map(({ name }) => name),
+    all.slice(77).map(({ name }) => name)
+  )
   const third = good(await world.fs.opendir(1, root)).handle
   t.deepEqual(await world.listHandle(third, { from: all.length }), [], 'and ends where that one ended')
 })
@@ -111,7 +122,7 @@ test('BAD_COOKIE starts again and gives no name twice and loses none', async (t)
   const handle = good(await world.fs.opendir(1, root)).handle
   const listed: string[] = []
   let offset = 0
-  for (let round = 0; ; round++) {
+  for (let round = 0;; round++) {
     let taken = 0
     if (round === 5) world.server.cookieVerifier = 'c2'
     const answer = await world.fs.readdir(handle, offset, false, ({ name, nextOffset }) => {
@@ -141,7 +152,11 @@ test('a server that always says BAD_COOKIE ends in an error', async (t) => {
 test('a server whose cookies do not advance ends in ELOOP', async (t) => {
   const world = filled(10)
   const entry = { name: 'same', fileid: 5n, cookie: 9n, attributes: undefined, handle: undefined }
-  world.server.intercept('readdir', () => ({ entries: [entry], eof: false, cookieVerifier: '', directory: undefined }), 1000)
+  world.server.intercept(
+    'readdir',
+    () => ({ entries: [entry], eof: false, cookieVerifier: '', directory: undefined }),
+    1000
+  )
   const handle = good(await world.fs.opendir(1, root)).handle
   await t.throwsAsync(world.listHandle(handle), { message: 'ELOOP' })
 })
@@ -150,7 +165,11 @@ test('a page read before an unlink of ours does not bring the name back', async 
   const world = filled(120)
   const handle = good(await world.fs.opendir(1, root)).handle
   let offset = 0
-  await world.fs.readdir(handle, 0, true, ({ nextOffset }) => { if (nextOffset > 10) return false; offset = nextOffset; return true })
+  await world.fs.readdir(handle, 0, true, ({ nextOffset }) => {
+    if (nextOffset > 10) return false
+    offset = nextOffset
+    return true
+  })
   await world.unlink('/f70')
   const rest = await world.listHandle(handle, { plus: true, from: offset })
   t.is(rest.find(({ name }) => name === 'f70' as never)?.entry, undefined)
@@ -187,15 +206,18 @@ test('F13: names that are there all the time are listed exactly once while other
   const handle = good(await world.fs.opendir(await world.nodeid('/d'), root)).handle
   const names: string[] = []
   let offset = 0
-  for (let round = 0; ; round++) {
+  for (let round = 0;; round++) {
     const before = names.length
-    t.is(await world.fs.readdir(handle, offset, round % 2 === 0, (listed) => {
-      if (names.length === before + 5) return false
-      names.push(listed.name)
-      if (listed.entry !== undefined) world.fs.remember(listed.entry.nodeid, 1)
-      offset = listed.nextOffset
-      return true
-    }), undefined)
+    t.is(
+      await world.fs.readdir(handle, offset, round % 2 === 0, (listed) => {
+        if (names.length === before + 5) return false
+        names.push(listed.name)
+        if (listed.entry !== undefined) world.fs.remember(listed.entry.nodeid, 1)
+        offset = listed.nextOffset
+        return true
+      }),
+      undefined
+    )
     if (names.length === before) break
     if (round < 50) world.server.unlink(`/d/old${round}`)
     world.server.put(`/d/new${round}`, '')

@@ -8,7 +8,10 @@ import { turns } from '../../../peers/manual-clock.ts'
 /** Somebody may execute it, so a READ that succeeds does not say that reading is allowed. */
 const judgedByAccess = 0o755
 
-async function opened (options: ConstructorParameters<typeof World>[0] = {}, text = 'small'): Promise<{ world: World, file: Opened }> {
+async function opened (
+  options: ConstructorParameters<typeof World>[0] = {},
+  text = 'small'
+): Promise<{ world: World, file: Opened }> {
   const world = new World(options)
   world.server.put('/a', text)
   const file = good(await world.opened('/a', readOnly))
@@ -39,7 +42,9 @@ test('a read that comes before the answer waits for it, and a second one at once
 })
 
 test('large and empty files, writers and O_DIRECT ask when they are read', async (t) => {
-  for (const [text, flags] of [['x'.repeat(20_000), {}], ['', {}], ['small', { write: true }], ['small', { direct: true }]] as const) {
+  for (const [text, flags] of [['x'.repeat(20_000), {}], ['', {}], ['small', { write: true }], ['small', {
+    direct: true
+  }]] as const) {
     const world = new World()
     world.server.put('/a', text)
     await world.opened('/a', { ...readOnly, ...flags })

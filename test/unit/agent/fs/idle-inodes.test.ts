@@ -7,8 +7,13 @@ import { Inode } from '../../../../agent/fs/inodes.ts'
 import { randomOf } from '../../../model/exercise.ts'
 import { chooseSeed } from '../../../model/seed.ts'
 
-const inodes = Array.from({ length: 40 }, (_, index) =>
-  new Inode({ nodeid: index + 2, generation: 1, handle: `h${index}` as RemoteHandle, kind: 'file', fileid: BigInt(index) }, new CachedAttributes()))
+const inodes = Array.from(
+  { length: 40 },
+  (_, index) =>
+    new Inode({
+      nodeid: index + 2, generation: 1, handle: `h${index}` as RemoteHandle, kind: 'file', fileid: BigInt(index)
+    }, new CachedAttributes())
+)
 
 test('whoever is added, added again and taken out, the oldest is the one that has waited longest', (t) => {
   const random = randomOf(chooseSeed((line) => { t.log(line) }))
@@ -26,7 +31,9 @@ test('whoever is added, added again and taken out, the oldest is the one that ha
       idle.delete(chosen)
     }
     const [first] = model
-    if (idle.size !== model.size || idle.oldest !== first?.[0] || idle.oldest?.idle?.sinceMs !== first?.[1]) t.fail(`step ${nowMs}`)
+    if (idle.size !== model.size || idle.oldest !== first?.[0] || idle.oldest?.idle?.sinceMs !== first?.[1]) {
+      t.fail(`step ${nowMs}`)
+    }
   }
   const left: Inode[] = []
   for (let next = idle.oldest; next !== undefined; next = idle.oldest) {

@@ -36,7 +36,10 @@ test('after some LOOKUPs in a row the folder is listed, and the others ask nobod
   const world = folderOf(2_000)
   await lookUp(world, 0, 2_000)
   t.true(world.server.count('lookup') < 100, `${world.server.count('lookup')} lookups`)
-  t.true(world.server.count('readdir') <= 2_000 / world.server.pageEntries + 2, `${world.server.count('readdir')} pages`)
+  t.true(
+    world.server.count('readdir') <= 2_000 / world.server.pageEntries + 2,
+    `${world.server.count('readdir')} pages`
+  )
 })
 
 test('the listing stays as far ahead as the row comes in a second, so that what it brings is still believed', async (t) => {
@@ -45,7 +48,10 @@ test('the listing stays as far ahead as the row comes in a second, so that what 
   for (let index = 0; index < 1_600; index++) {
     await lookUp(world, index, index + 1)
     world.clock.advance(5)
-    t.true(listed.entries - index <= 256 + 2 * world.server.pageEntries, `${listed.entries} entries after ${index} lookups`)
+    t.true(
+      listed.entries - index <= 256 + 2 * world.server.pageEntries,
+      `${listed.entries} entries after ${index} lookups`
+    )
   }
   t.true(world.server.count('lookup') < 100, `${world.server.count('lookup')} lookups`)
 })
@@ -76,7 +82,10 @@ test('what is listed is at most eight times what was asked for, and ends when ha
   // The last ones of the folder's order: no page brings them.
   for (let index = 0; index < 200; index++) {
     await lookUp(world, 19_999 - index, 20_000 - index)
-    t.true(listed.entries <= 8 * (index + 1) + 2 * world.server.pageEntries, `${listed.entries} entries after ${index + 1} lookups`)
+    t.true(
+      listed.entries <= 8 * (index + 1) + 2 * world.server.pageEntries,
+      `${listed.entries} entries after ${index + 1} lookups`
+    )
   }
   const before = listed.entries
   await lookUp(world, 19_000, 19_700)

@@ -86,7 +86,9 @@ test('short answers that are not the end are continued; empty ones end in EIO', 
   const world = new World()
   world.server.put('/a', 'abcdefghij')
   const file = await world.open('/a')
-  const part = (text: string, eof: boolean) => () => ({ data: Buffer.from(text), eof, attributes: undefined, release: () => undefined })
+  const part = (text: string, eof: boolean) => () => ({
+    data: Buffer.from(text), eof, attributes: undefined, release: () => undefined
+  })
   world.server.intercept('read', part('abc', false))
   world.server.intercept('read', part('d', false))
   t.is(await world.readText(file), 'abcdefghij')

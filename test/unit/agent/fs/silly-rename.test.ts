@@ -4,7 +4,8 @@ import { Errno, isErrno } from '../../../../agent/base/errno.ts'
 import { good, readWrite, root, World } from '../../../peers/filesystem-user.ts'
 import { turns } from '../../../peers/manual-clock.ts'
 
-const hidden = (world: World, folder = '/'): string[] => world.server.names(folder).filter((name) => name.startsWith('.nfs'))
+const hidden = (world: World, folder = '/'): string[] =>
+  world.server.names(folder).filter((name) => name.startsWith('.nfs'))
 
 test('an unlinked open file stays readable and writable until its last close', async (t) => {
   const world = new World()

@@ -1,4 +1,5 @@
-/** consistency=solowriter inside the core: what is believed for longer, and that every end of it makes the kernel begin anew. */
+/** consistency=solowriter inside the core: what is believed for longer, and that every end of it makes the kernel begin
+ * anew. */
 import test from 'ava'
 import { toFileName } from '../../../../agent/base/brands.ts'
 import { Errno } from '../../../../agent/base/errno.ts'
@@ -7,7 +8,9 @@ import { MemoryServer } from '../../../peers/memory-backend.ts'
 import { good, readOnly, readWrite, root, World } from '../../../peers/filesystem-user.ts'
 
 const kib = 1024
-const solo = { soloWriter: true, cto: false, acregminMs: 60_000, acregmaxMs: 3_600_000, acdirminMs: 60_000, acdirmaxMs: 3_600_000 }
+const solo = {
+  soloWriter: true, cto: false, acregminMs: 60_000, acregmaxMs: 3_600_000, acdirminMs: 60_000, acdirmaxMs: 3_600_000
+}
 
 test('what is known is believed for a minute, and opened without asking', async (t) => {
   const server = new MemoryServer()
@@ -105,7 +108,11 @@ test('a foreign change gives the file another number, which the old one’s open
   t.not(good(await world.fs.open(after.nodeid, readOnly, root)).bypassesCache, true)
   await world.write(held, 0, 'L')
   t.is(await world.readText(opened.handle), 'Longer')
-  t.true(world.notices.some(({ kind, nodeid, offset, length }) => kind === 'inode' && nodeid === after.nodeid && offset === 0 && length === 1))
+  t.true(
+    world.notices.some(({ kind, nodeid, offset, length }) =>
+      kind === 'inode' && nodeid === after.nodeid && offset === 0 && length === 1
+    )
+  )
 })
 
 test('it is counted and told once for each object, and close-to-open holds for it from then on', async (t) => {

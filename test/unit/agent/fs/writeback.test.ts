@@ -96,7 +96,11 @@ test('F3: verifiers that never match end in FILE_SYNC writes, not in a loop', as
 test('F3: a server that never keeps anything, not even FILE_SYNC, is an error and not a loop', async (t) => {
   const world = new World()
   let round = 0
-  world.server.intercept('write', (proceed) => ({ ...proceed() as object, committed: 0, verifier: `w${round++}` as WriteVerifier }), 10_000)
+  world.server.intercept(
+    'write',
+    (proceed) => ({ ...proceed() as object, committed: 0, verifier: `w${round++}` as WriteVerifier }),
+    10_000
+  )
   const file = await world.create('/a')
   await world.write(file, 0, Buffer.alloc(100 * kib))
   t.is(await world.close(file), Errno.EIO)
@@ -114,7 +118,9 @@ test('F4: short counts are continued', async (t) => {
     node.data.copy(content)
     bytes.copy(content, offset, 0, 1000)
     node.data = content
-    return { count: 1000, committed: 0, verifier: 'v1' as WriteVerifier, change: { before: undefined, after: undefined } } satisfies WriteAnswer
+    return {
+      count: 1000, committed: 0, verifier: 'v1' as WriteVerifier, change: { before: undefined, after: undefined }
+    } satisfies WriteAnswer
   }, 3)
   const file = await world.create('/a')
   const data = Buffer.from(Array.from({ length: 10_000 }, (_value, index) => index % 251))
@@ -126,7 +132,11 @@ test('F4: short counts are continued', async (t) => {
 
 test('F4: a server that accepts no bytes at all ends in EIO', async (t) => {
   const world = new World()
-  world.server.intercept('write', () => ({ count: 0, committed: 0, verifier: 'v1', change: { before: undefined, after: undefined } }), 1_000)
+  world.server.intercept(
+    'write',
+    () => ({ count: 0, committed: 0, verifier: 'v1', change: { before: undefined, after: undefined } }),
+    1_000
+  )
   const file = await world.create('/a')
   await world.write(file, 0, 'hello')
   t.is(await world.close(file), Errno.EIO)
@@ -157,7 +167,10 @@ for (const [name, errno] of [['EIO', Errno.EIO], ['ENOSPC', Errno.ENOSPC], ['EDQ
   })
 }
 
-for (const [name, errno] of [['ENOSPC', Errno.ENOSPC], ['EDQUOT', Errno.EDQUOT], ['EACCES', Errno.EACCES], ['EROFS', Errno.EROFS], ['ESTALE', Errno.ESTALE], ['EIO', Errno.EIO]] as const) {
+for (const [name, errno] of [
+  ['ENOSPC', Errno.ENOSPC], ['EDQUOT', Errno.EDQUOT], ['EACCES', Errno.EACCES], ['EROFS', Errno.EROFS],
+  ['ESTALE', Errno.ESTALE], ['EIO', Errno.EIO]
+] as const) {
   test(`F6: a WRITE in the background failing with ${name} is told to every open handle once, and memory is free again`, async (t) => {
     const world = new World()
     const first = await world.create('/a')
@@ -218,7 +231,9 @@ test('two writers closing at once share COMMITs', async (t) => {
   await world.write(first, 0, Buffer.alloc(64 * kib, 1))
   await world.write(second, 64 * kib, Buffer.alloc(64 * kib, 2))
   await turns()
-  t.deepEqual(await Promise.all([world.flush(first), world.flush(second), world.flush(first)]), [undefined, undefined, undefined])
+  t.deepEqual(await Promise.all([world.flush(first), world.flush(second), world.flush(first)]), [
+    undefined, undefined, undefined
+  ])
   t.true(world.server.count('commit') <= 2)
 })
 
@@ -286,7 +301,9 @@ test('times and set-id bits set after a write survive a reboot of the server bef
   const world = new World()
   const file = await world.create('/a')
   await world.write(file, 0, Buffer.alloc(300_000, 1))
-  await world.fs.setattr(await world.nodeid('/a'), undefined, { mode: 0o4755, mtime: { seconds: 1000, nanoseconds: 5 } }, world.caller)
+  await world.fs.setattr(await world.nodeid('/a'), undefined, {
+    mode: 0o4755, mtime: { seconds: 1000, nanoseconds: 5 }
+  }, world.caller)
   world.server.reboot()
   t.is(await world.close(file), undefined)
   const seen = await world.stat('/a')
@@ -308,7 +325,12 @@ test('writers wait for memory in line, and all get through', async (t) => {
   const files = await Promise.all(['/a', '/b', '/c', '/d'].map((path) => world.create(path)))
   const chunk = 50 * kib
   await Promise.all(files.map(async (file, index) => {
-    await Promise.all(Array.from({ length: 12 }, (_value, step) => world.write(file, step * chunk, Buffer.alloc(chunk, 65 + index + step))))
+    await Promise.all(
+      Array.from(
+        { length: 12 },
+        (_value, step) => world.write(file, step * chunk, Buffer.alloc(chunk, 65 + index + step))
+      )
+    )
   }))
   t.true(world.arena.usedBytes <= 256 * kib)
   for (const file of files) t.is(await world.close(file), undefined)
@@ -336,7 +358,9 @@ test('writers that wait keep their own bytes, though the request is only lent an
     t.deepEqual(await Promise.all(writes), Array.from(writes, () => lent.length))
   }
   t.is(await world.close(file), undefined)
-  const expected = Buffer.concat(Array.from({ length: rounds * 10 }, (_value, index) => Buffer.alloc(lent.length, valueAt(index))))
+  const expected = Buffer.concat(
+    Array.from({ length: rounds * 10 }, (_value, index) => Buffer.alloc(lent.length, valueAt(index)))
+  )
   t.true(world.server.node('/a')?.stable.equals(expected))
 })
 
@@ -355,7 +379,10 @@ test('a file at its limit makes its writers wait, and lets others pass', async (
   const held = world.server.hold('write')
   await world.write(full, 0, Buffer.alloc(64 * kib))
   await held.arrived
-  world.server.intercept('write', async (proceed) => { await new Promise((resolve) => { setImmediate(resolve) }); return proceed() }, 100)
+  world.server.intercept('write', async (proceed) => {
+    await new Promise((resolve) => { setImmediate(resolve) })
+    return proceed()
+  }, 100)
   await world.write(full, 64 * kib, Buffer.alloc(64 * kib))
   const waiting = world.write(full, 128 * kib, Buffer.alloc(64 * kib))
   const other = await world.create('/b')
@@ -420,7 +447,9 @@ test('writes of odd sizes go out as full WRITEs; what is beyond waits for more',
   const file = await world.create('/a')
   for (let index = 0; index < 7; index++) await world.write(file, index * 10_000, Buffer.alloc(10_000, index))
   await turns()
-  const sizes = world.server.calls.filter(({ name }) => name === 'write').map(({ args }) => Buffer.concat(args[2] as Buffer[]).length)
+  const sizes = world.server.calls.filter(({ name }) => name === 'write').map(({ args }) =>
+    Buffer.concat(args[2] as Buffer[]).length
+  )
   t.deepEqual(sizes, [65_536])
   t.is(await world.close(file), undefined)
 })
@@ -440,7 +469,11 @@ test('with refusals at random, a success of fsync or close is always true and no
     for (let step = 0; step < 40; step++) {
       const dice = random()
       if (dice < 0.15) {
-        world.server.intercept(random() < 0.7 ? 'write' : 'commit', () => { refusals += 1; isTold = false; return Errno.ENOSPC })
+        world.server.intercept(random() < 0.7 ? 'write' : 'commit', () => {
+          refusals += 1
+          isTold = false
+          return Errno.ENOSPC
+        })
       } else if (dice < 0.2) {
         world.server.reboot()
       } else if (dice < 0.7) {
@@ -454,7 +487,9 @@ test('with refusals at random, a success of fsync or close is always true and no
         const answer = await world.fsync(file)
         if (answer === undefined) {
           t.true(isTold && refusals === before, `seed ${seed} step ${step}: a refusal went untold`)
-          if (before === 0) t.true(world.server.node('/a')?.stable.equals(content), `seed ${seed} step ${step}: not stable`)
+          if (before === 0) {
+            t.true(world.server.node('/a')?.stable.equals(content), `seed ${seed} step ${step}: not stable`)
+          }
         } else {
           t.is(answer, Errno.ENOSPC)
           isTold = true

@@ -8,7 +8,8 @@ import { loadAddon } from '../../../../agent/host/addon.ts'
 const run = promisify(execFile)
 const addonModule = path.resolve('agent/host/addon.ts')
 
-/** What a process says that has called startBusyPoll(1000) and then runs `script`; rejects when it does not end by itself with 0. */
+/** What a process says that has called startBusyPoll(1000) and then runs `script`; rejects when it does not end by
+ * itself with 0. */
 async function withBusyPoll (script: string): Promise<string> {
   const source = `
     import { createServer, connect } from 'node:net'
@@ -19,7 +20,9 @@ async function withBusyPoll (script: string): Promise<string> {
     import { loadAddon } from ${JSON.stringify(addonModule)}
     const isPolling = loadAddon().startBusyPoll(1000, new Int32Array(1))
     ${script}`
-  return (await run(process.execPath, ['--no-warnings', '--input-type=module-typescript', '--eval', source], { timeout: 60_000 })).stdout
+  return (await run(process.execPath, ['--no-warnings', '--input-type=module-typescript', '--eval', source], {
+    timeout: 60_000
+  })).stdout
 }
 
 const pingPong = (rounds: number): string => `
@@ -71,7 +74,11 @@ test('a worker thread may have it too, and its end is clean', async (t) => {
 
 test('only a sensible time is taken', (t) => {
   const { startBusyPoll } = loadAddon()
-  for (const wrong of [0, -1, 1001, Number.NaN]) t.throws(() => startBusyPoll(wrong, new Int32Array(1)), { code: 'ERR_INVALID_ARG' })
+  for (const wrong of [0, -1, 1001, Number.NaN]) {
+    t.throws(() => startBusyPoll(wrong, new Int32Array(1)), { code: 'ERR_INVALID_ARG' })
+  }
   t.throws(() => startBusyPoll('100' as never, new Int32Array(1)), { code: 'ERR_INVALID_ARG' })
-  for (const wrong of [[], new Uint8Array(4), new Int32Array(0)]) t.throws(() => startBusyPoll(100, wrong as never), { code: 'ERR_INVALID_ARG' })
+  for (const wrong of [[], new Uint8Array(4), new Int32Array(0)]) {
+    t.throws(() => startBusyPoll(100, wrong as never), { code: 'ERR_INVALID_ARG' })
+  }
 })

@@ -1,5 +1,6 @@
 /**
- * When idle CPUs are asked to stay awake. What is asked is read from a file in the device's place: the kernel's own value belongs to all processes.
+ * When idle CPUs are asked to stay awake. What is asked is read from a file in the device's place: the kernel's own
+ * value belongs to all processes.
  */
 import { execFile } from 'node:child_process'
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
@@ -53,7 +54,9 @@ async function asked (milliseconds: number, flags = 'a'): Promise<Asked> {
     })`
   try {
     closeSync(openSync(file, 'w'))
-    const { stdout } = await run(process.execPath, ['--no-warnings', '--input-type=module-typescript', '--eval', source, file], { timeout: 60_000 })
+    const { stdout } = await run(process.execPath, [
+      '--no-warnings', '--input-type=module-typescript', '--eval', source, file
+    ], { timeout: 60_000 })
     const bytes = readFileSync(file)
     const wishes = Array.from({ length: bytes.length / 4 }, (_, at) => bytes.readInt32LE(4 * at))
     return { wishes, ...JSON.parse(stdout) as Omit<Asked, 'wishes'> }
@@ -64,7 +67,9 @@ async function asked (milliseconds: number, flags = 'a'): Promise<Asked> {
 
 test('a busy loop asks that CPUs stay awake, and takes it back when it has nothing more to do', async (t) => {
   const { wishes, turnsPerSecond, busyMs, heldMs } = await asked(600)
-  t.log(`held for ${heldMs} of ${Math.round(busyMs)} ms in ${wishes.length / 2} pieces, ${Math.round(turnsPerSecond)} turns/s`)
+  t.log(
+    `held for ${heldMs} of ${Math.round(busyMs)} ms in ${wishes.length / 2} pieces, ${Math.round(turnsPerSecond)} turns/s`
+  )
   t.deepEqual(wishes, wishes.map((_, at) => at % 2 === 0 ? 0 : -1))
   // What was asked for was taken back each time.
   t.is(wishes.length % 2, 0)
@@ -84,7 +89,9 @@ test('a loop that turns a few hundred times a second asks for nothing', async (t
     loadAddon().startCpuLatencyRequests(openSync(process.argv[1], 'w'), new Float64Array(1))
     let left = 100
     const timer = setInterval(() => { if (--left === 0) clearInterval(timer) }, 3)`
-  await run(process.execPath, ['--no-warnings', '--input-type=module-typescript', '--eval', source, file], { timeout: 60_000 })
+  await run(process.execPath, ['--no-warnings', '--input-type=module-typescript', '--eval', source, file], {
+    timeout: 60_000
+  })
   t.is(readFileSync(file).length, 0)
   rmSync(folder, { recursive: true })
 })
@@ -109,22 +116,35 @@ test('a worker thread that ends while it holds one gives it back', async (t) => 
       try { readlinkSync('/proc/self/fd/' + fd) } catch { open = false }
       console.log(JSON.stringify({ code, open }))
     })`
-  const { stdout } = await run(process.execPath, ['--no-warnings', '--input-type=module-typescript', '--eval', source, file], { timeout: 60_000 })
+  const { stdout } = await run(process.execPath, [
+    '--no-warnings', '--input-type=module-typescript', '--eval', source, file
+  ], { timeout: 60_000 })
   t.deepEqual(JSON.parse(stdout), { code: 0, open: false })
   rmSync(folder, { recursive: true })
 })
 
 test('only a descriptor and a place for the time are taken', (t) => {
   const { startCpuLatencyRequests } = loadAddon()
-  for (const wrong of [-1, '3', undefined]) t.throws(() => { startCpuLatencyRequests(wrong as never, new Float64Array(1)) }, { code: 'ERR_INVALID_ARG' })
-  for (const wrong of [[], new Float64Array(0), new Int32Array(1)]) t.throws(() => { startCpuLatencyRequests(0, wrong as never) }, { code: 'ERR_INVALID_ARG' })
+  for (const wrong of [-1, '3', undefined]) {
+    t.throws(() => { startCpuLatencyRequests(wrong as never, new Float64Array(1)) }, { code: 'ERR_INVALID_ARG' })
+  }
+  for (const wrong of [[], new Float64Array(0), new Int32Array(1)]) {
+    t.throws(() => { startCpuLatencyRequests(0, wrong as never) }, { code: 'ERR_INVALID_ARG' })
+  }
 })
 
 test('it is done in small virtual machines that halt at once alone, and says why not elsewhere', (t) => {
-  const small = { cpuCount: 2, driver: 'haltpoll', governor: 'haltpoll', haltPollNs: 0, shrinks: true, refusal: undefined }
-  t.deepEqual(judgeCpuLatency(small), { isWanted: true, why: 'they stay awake while a volume is busy: a virtual machine with 2 CPUs' })
+  const small = {
+    cpuCount: 2, driver: 'haltpoll', governor: 'haltpoll', haltPollNs: 0, shrinks: true, refusal: undefined
+  }
+  t.deepEqual(judgeCpuLatency(small), {
+    isWanted: true, why: 'they stay awake while a volume is busy: a virtual machine with 2 CPUs'
+  })
   const cases = [
-    [{ ...small, driver: 'intel_idle' }, /sleep as the kernel decides \(cpuidle driver intel_idle, governor haltpoll\)/],
+    [
+      { ...small, driver: 'intel_idle' },
+      /sleep as the kernel decides \(cpuidle driver intel_idle, governor haltpoll\)/
+    ],
     [{ ...small, driver: undefined }, /cpuidle driver none/],
     [{ ...small, governor: 'menu' }, /governor menu/],
     [{ ...small, shrinks: false }, /one wish would last for ever/],

@@ -25,9 +25,13 @@ test('a folder is made and removed by a child', async (t) => {
 
 test('the error of the operation that failed names the call, the path and the errno', async (t) => {
   const made = join(folder, 'first')
-  const error = await t.throwsAsync(calls.run([
-    { op: 'mkdir', path: made, mode: 0o700 }, { op: 'rmdir', path: join(folder, 'absent') }, { op: 'rmdir', path: made }
-  ]), { instanceOf: HostError })
+  const error = await t.throwsAsync(
+    calls.run([
+      { op: 'mkdir', path: made, mode: 0o700 }, { op: 'rmdir', path: join(folder, 'absent') },
+      { op: 'rmdir', path: made }
+    ]),
+    { instanceOf: HostError }
+  )
   t.is(error?.code, 'ENOENT')
   t.is(error?.call, `rmdir ${join(folder, 'absent')}`)
   t.true(statSync(made).isDirectory(), 'nothing after the failure has run')
@@ -42,7 +46,9 @@ test('file system figures agree with what Node reads by itself', async (t) => {
 })
 
 test('a call without an answer is killed at its deadline and not counted as stuck', async (t) => {
-  const error = await t.throwsAsync(calls.run([{ op: 'pause', ms: 60_000 }], { deadlineMs: 50, key: 'slow' }), { instanceOf: HostError })
+  const error = await t.throwsAsync(calls.run([{ op: 'pause', ms: 60_000 }], { deadlineMs: 50, key: 'slow' }), {
+    instanceOf: HostError
+  })
   t.is(error?.code, 'ETIMEDOUT')
   t.is(calls.stuck().size, 0)
 })
@@ -69,7 +75,9 @@ test('a child that cannot be killed is counted, its key is refused after a few, 
     await t.throwsAsync(stuck.run([{ op: 'pause', ms: 1 }], { deadlineMs: 5, key: 'dead' }), { message: /no answer/ })
   }
   t.is(stuck.stuck().get('dead'), 4)
-  await t.throwsAsync(stuck.run([{ op: 'pause', ms: 1 }], { deadlineMs: 5, key: 'dead' }), { message: /4 earlier calls for dead hang/ })
+  await t.throwsAsync(stuck.run([{ op: 'pause', ms: 1 }], { deadlineMs: 5, key: 'dead' }), {
+    message: /4 earlier calls for dead hang/
+  })
   await t.throwsAsync(stuck.run([{ op: 'pause', ms: 1 }], { deadlineMs: 5, key: 'other' }), { message: /no answer/ })
   alive = false
   while (stuck.stuck().size > 0) await new Promise((resolve) => { setTimeout(resolve, 20) })

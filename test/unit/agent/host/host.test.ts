@@ -1,8 +1,19 @@
-/** Processes, durable files, sockets, the node's lock, cgroups and the unpacked addon, on this machine and without privilege. */
+/** Processes, durable files, sockets, the node's lock, cgroups and the unpacked addon, on this machine and without
+ * privilege. */
 import test from 'ava'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from 'node:fs'
 import { createRequire } from 'node:module'
 import { connect, createServer, Socket } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -29,14 +40,18 @@ test('a process is known by pid and start time, and ended exactly', async (t) =>
 })
 
 test('a process that ignores SIGTERM is killed', async (t) => {
-  const started = await startDetached({ file: '/bin/sh', args: ['-c', 'trap "" TERM; while :; do sleep 1; done'], env: {}, fds: [] })
+  const started = await startDetached({
+    file: '/bin/sh', args: ['-c', 'trap "" TERM; while :; do sleep 1; done'], env: {}, fds: []
+  })
   await new Promise((resolve) => { setTimeout(resolve, 100) })
   t.true(await endProcess(started.id, { waitMs: 0, termMs: 50, killMs: 2000 }))
   t.regex(await started.ended, /SIGKILL/)
 })
 
 test('a program that does not exist is an error with its name', async (t) => {
-  await t.throwsAsync(startDetached({ file: '/no/such/program', args: [], env: {}, fds: [] }), { message: /\/no\/such\/program/ })
+  await t.throwsAsync(startDetached({ file: '/no/such/program', args: [], env: {}, fds: [] }), {
+    message: /\/no\/such\/program/
+  })
 })
 
 test('start times survive command names with spaces and parentheses; zombies are no processes', async (t) => {
@@ -133,11 +148,16 @@ test('Node still tells a socket\'s descriptor', async (t) => {
 })
 
 test('cgroup hierarchies that end processes are found on v1, hybrid and v2', (t) => {
-  const line = (at: string, type: string, options: string): string => `30 22 0:30 / ${at} rw - ${type} cgroup ${options}\n`
+  const line = (at: string, type: string, options: string): string =>
+    `30 22 0:30 / ${at} rw - ${type} cgroup ${options}\n`
   const v2 = line('/sys/fs/cgroup', 'cgroup2', 'rw')
   t.deepEqual(cgroupRoots(parseMountinfo(v2)), ['/sys/fs/cgroup'])
-  const hybrid = line('/sys/fs/cgroup/unified', 'cgroup2', 'rw') + line('/sys/fs/cgroup/memory', 'cgroup', 'rw,memory') + line('/sys/fs/cgroup/rdma', 'cgroup', 'rw,rdma') + line('/sys/fs/cgroup/systemd', 'cgroup', 'rw,name=systemd')
-  t.deepEqual(cgroupRoots(parseMountinfo(hybrid)), ['/sys/fs/cgroup/unified', '/sys/fs/cgroup/memory', '/sys/fs/cgroup/systemd'])
+  const hybrid = line('/sys/fs/cgroup/unified', 'cgroup2', 'rw') +
+    line('/sys/fs/cgroup/memory', 'cgroup', 'rw,memory') + line('/sys/fs/cgroup/rdma', 'cgroup', 'rw,rdma') +
+    line('/sys/fs/cgroup/systemd', 'cgroup', 'rw,name=systemd')
+  t.deepEqual(cgroupRoots(parseMountinfo(hybrid)), [
+    '/sys/fs/cgroup/unified', '/sys/fs/cgroup/memory', '/sys/fs/cgroup/systemd'
+  ])
   t.deepEqual(cgroupRoots(parseMountinfo(line('/x', 'tmpfs', 'rw'))), [])
 })
 

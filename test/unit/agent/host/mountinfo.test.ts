@@ -1,6 +1,12 @@
 /** mountinfo as kernels print it; the lines were copied from a running Linux 6.18 and from proc(5). */
 import test from 'ava'
-import { mountOf, mountsOfDevice, parseMountinfo, topMountAt, readMountinfoSync } from '../../../../agent/host/mountinfo.ts'
+import {
+  mountOf,
+  mountsOfDevice,
+  parseMountinfo,
+  topMountAt,
+  readMountinfoSync
+} from '../../../../agent/host/mountinfo.ts'
 import { toDeviceNumber } from '../../../../agent/base/brands.ts'
 
 const text = `22 1 253:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard

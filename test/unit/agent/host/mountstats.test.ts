@@ -1,4 +1,5 @@
-/** The lines are laid out as nfs_show_stats of Linux 6.1 does (fs/nfs/super.c, rpc_clnt_show_stats); the figures are made up. */
+/** The lines are laid out as nfs_show_stats of Linux 6.1 does (fs/nfs/super.c, rpc_clnt_show_stats); the figures are
+ * made up. */
 import test from 'ava'
 import { unsentBytes } from '../../../../agent/host/mountstats.ts'
 

@@ -7,10 +7,15 @@ import { again, alice, attributes, failed, handle, name, noWcc, ok, scriptedBack
 
 const dir = handle('dir')
 const asks = (asked: readonly { name: string }[]): string[] => asked.map((one) => one.name)
-const found = (object: string, about = attributes): ReturnType<typeof ok> => ok({ object, attributes: about, directory: undefined })
+const found = (object: string, about = attributes): ReturnType<typeof ok> =>
+  ok({ object, attributes: about, directory: undefined })
 
 test('JUKEBOX is waited out five seconds at a time and asked anew', async (t) => {
-  const { backend, asked, clock, asker } = scriptedBackend(failed('NFS3ERR_JUKEBOX'), failed('NFS3ERR_JUKEBOX'), ok(attributes))
+  const { backend, asked, clock, asker } = scriptedBackend(
+    failed('NFS3ERR_JUKEBOX'),
+    failed('NFS3ERR_JUKEBOX'),
+    ok(attributes)
+  )
   const answer = backend.getattr(dir, alice)
   for (let round = 0; round < 2; round++) {
     while (clock.alarms === 0) await Promise.resolve()
@@ -39,7 +44,9 @@ test('F15: a server in its grace period that puts changes off gets each of them 
 })
 
 test('a shutdown ends a JUKEBOX pause, and every call answers its errno', async (t) => {
-  const { backend, asker, clock } = scriptedBackend(failed('NFS3ERR_JUKEBOX'), { error: new TransportError('CLOSED', 'closed', { sent: false }) })
+  const { backend, asker, clock } = scriptedBackend(failed('NFS3ERR_JUKEBOX'), {
+    error: new TransportError('CLOSED', 'closed', { sent: false })
+  })
   const answer = backend.getattr(dir, alice)
   while (clock.alarms === 0) await Promise.resolve()
   asker.shut(Errno.ENOTCONN)
@@ -56,14 +63,23 @@ test('faults of server and network become errno values, our own bugs do not', as
     [new WireError('INVALID', ''), Errno.EIO]
   ]
   for (const [error, errno] of cases) t.is(await scriptedBackend({ error }).backend.getattr(dir, alice), errno)
-  await t.throwsAsync(scriptedBackend({ error: new TypeError('bug') }).backend.getattr(dir, alice), { instanceOf: TypeError })
+  await t.throwsAsync(scriptedBackend({ error: new TypeError('bug') }).backend.getattr(dir, alice), {
+    instanceOf: TypeError
+  })
 })
 
 test('REMOVE and RMDIR that were sent twice and find nothing have done their work when the name is gone', async (t) => {
   for (const method of ['remove', 'rmdir'] as const) {
     const gone = scriptedBackend(again(failed('NFS3ERR_NOENT', noWcc)), failed('NFS3ERR_NOENT'))
     t.deepEqual(await gone.backend[method](dir, name('x'), alice), noWcc)
-    t.is(await scriptedBackend(again(failed('NFS3ERR_NOENT', noWcc)), found('other')).backend[method](dir, name('x'), alice), Errno.ENOENT)
+    t.is(
+      await scriptedBackend(again(failed('NFS3ERR_NOENT', noWcc)), found('other')).backend[method](
+        dir,
+        name('x'),
+        alice
+      ),
+      Errno.ENOENT
+    )
     const once = scriptedBackend(failed('NFS3ERR_NOENT', noWcc))
     t.is(await once.backend[method](dir, name('x'), alice), Errno.ENOENT)
     t.is(once.asked.length, 1, 'a call sent once is never doubted')
@@ -75,23 +91,38 @@ test('a RENAME sent twice has worked when the old name is gone and the new one i
   const rename = (...script: Parameters<typeof scriptedBackend>): Promise<unknown> =>
     scriptedBackend(...script).backend.rename(dir, name('a'), dir, name('b'), alice)
   t.deepEqual(await rename(again(failed('NFS3ERR_NOENT', both)), failed('NFS3ERR_NOENT'), found('f')), both)
-  t.is(await rename(again(failed('NFS3ERR_NOENT', both)), failed('NFS3ERR_NOENT'), failed('NFS3ERR_NOENT')), Errno.ENOENT)
+  t.is(
+    await rename(again(failed('NFS3ERR_NOENT', both)), failed('NFS3ERR_NOENT'), failed('NFS3ERR_NOENT')),
+    Errno.ENOENT
+  )
   t.is(await rename(again(failed('NFS3ERR_NOENT', both)), found('f')), Errno.ENOENT)
 })
 
 test('a LINK sent twice has worked when the name leads to the same file', async (t) => {
   const answer = { attributes: undefined, directory: noWcc }
-  const link = (...script: Parameters<typeof scriptedBackend>): Promise<unknown> => scriptedBackend(...script).backend.link(handle('f'), dir, name('b'), alice)
+  const link = (...script: Parameters<typeof scriptedBackend>): Promise<unknown> =>
+    scriptedBackend(...script).backend.link(handle('f'), dir, name('b'), alice)
   t.deepEqual(await link(again(failed('NFS3ERR_EXIST', answer)), found('f')), answer)
   t.is(await link(again(failed('NFS3ERR_EXIST', answer)), found('someone else')), Errno.EEXIST)
   t.is(await link(failed('NFS3ERR_EXIST', answer)), Errno.EEXIST)
 })
 
 test('a SYMLINK sent twice has worked when ours has the same target', async (t) => {
-  const symlink = (...script: Parameters<typeof scriptedBackend>): Promise<unknown> => scriptedBackend(...script).backend.symlink(dir, name('l'), 'to', {}, alice)
+  const symlink = (...script: Parameters<typeof scriptedBackend>): Promise<unknown> =>
+    scriptedBackend(...script).backend.symlink(dir, name('l'), 'to', {}, alice)
   const link = { ...attributes, type: 'symlink' as const }
-  t.like(await symlink(again(failed('NFS3ERR_EXIST', noWcc)), found('l', link), ok({ attributes: undefined, target: 'to' })), { handle: 'l' })
-  t.is(await symlink(again(failed('NFS3ERR_EXIST', noWcc)), found('l', link), ok({ attributes: undefined, target: 'elsewhere' })), Errno.EEXIST)
+  t.like(
+    await symlink(again(failed('NFS3ERR_EXIST', noWcc)), found('l', link), ok({ attributes: undefined, target: 'to' })),
+    { handle: 'l' }
+  )
+  t.is(
+    await symlink(
+      again(failed('NFS3ERR_EXIST', noWcc)),
+      found('l', link),
+      ok({ attributes: undefined, target: 'elsewhere' })
+    ),
+    Errno.EEXIST
+  )
   t.is(await symlink(again(failed('NFS3ERR_EXIST', noWcc)), found('l', { ...link, uid: 7 })), Errno.EEXIST)
 })
 
@@ -125,14 +156,21 @@ test('CREATE of a name that something else has, a folder or a link, is EEXIST wh
 })
 
 test('what was made without a handle in the answer is looked up', async (t) => {
-  const { backend, asked } = scriptedBackend(ok({ object: undefined, attributes: undefined, directory: noWcc }), found('new'))
+  const { backend, asked } = scriptedBackend(
+    ok({ object: undefined, attributes: undefined, directory: noWcc }),
+    found('new')
+  )
   t.like(await backend.mkdir(dir, name('d'), { mode: 0o755 }, alice), { handle: 'new' })
   t.deepEqual(asks(asked), ['MKDIR', 'LOOKUP'])
 })
 
 test('READ gives its memory back on failure, and on an answer without data or end', async (t) => {
   const state = { handle: dir, credential: alice }
-  const failing = scriptedBackend(failed('NFS3ERR_IO'), ok({ attributes: undefined, eof: false, data: Buffer.alloc(0) }), ok({ attributes: undefined, eof: true, data: Buffer.alloc(0) }))
+  const failing = scriptedBackend(
+    failed('NFS3ERR_IO'),
+    ok({ attributes: undefined, eof: false, data: Buffer.alloc(0) }),
+    ok({ attributes: undefined, eof: true, data: Buffer.alloc(0) })
+  )
   t.is(await failing.backend.read(state, 0, 10), Errno.EIO)
   t.is(await failing.backend.read(state, 0, 10), Errno.EIO)
   t.is(failing.leased(), 0)
@@ -142,19 +180,30 @@ test('READ gives its memory back on failure, and on an answer without data or en
 
 test('READ and WRITE never ask for more than the server takes', async (t) => {
   const state = { handle: dir, credential: alice }
-  const { backend, asked } = scriptedBackend(ok({ attributes: undefined, eof: true, data: Buffer.alloc(1) }), ok({ wcc: noWcc, countBytes: 65536, committed: 2, verifier: '12345678' }))
+  const { backend, asked } = scriptedBackend(
+    ok({ attributes: undefined, eof: true, data: Buffer.alloc(1) }),
+    ok({ wcc: noWcc, countBytes: 65536, committed: 2, verifier: '12345678' })
+  )
   await backend.read(state, 0, 1_000_000)
   t.is(asked[0]?.args['countBytes'], 65536)
-  t.like(await backend.write(state, 0, [Buffer.alloc(60_000), Buffer.alloc(60_000)], Stability.unstable), { count: 65536 })
+  t.like(await backend.write(state, 0, [Buffer.alloc(60_000), Buffer.alloc(60_000)], Stability.unstable), {
+    count: 65536
+  })
   t.deepEqual((asked[1]?.args['data'] as Buffer[]).map((part) => part.length), [60_000, 5536])
 })
 
 test('a lost position is told as such, READDIRPLUS may be missing, and empty pages without an end are an error', async (t) => {
   const position = { cookie: 5n, cookieVerifier: '12345678', replyBytes: 8192, withAttributes: true }
   t.is(await scriptedBackend(failed('NFS3ERR_BAD_COOKIE')).backend.readdir(dir, position, alice), badCookie)
-  const page = { directory: undefined, cookieverf: 'abcdefgh', eof: true, entries: [{ fileid: 1n, name: name('a'), cookie: 2n }, { fileid: 2n, name: name('a/b'), cookie: 3n }] }
+  const page = {
+    directory: undefined, cookieverf: 'abcdefgh', eof: true,
+    entries: [{ fileid: 1n, name: name('a'), cookie: 2n }, { fileid: 2n, name: name('a/b'), cookie: 3n }]
+  }
   const plain = scriptedBackend(failed('NFS3ERR_NOTSUPP'), ok(page))
-  t.like(await plain.backend.readdir(dir, position, alice), { eof: true, cookieVerifier: 'abcdefgh', entries: [{ name: 'a', handle: undefined, attributes: undefined, fileid: 1n, cookie: 2n }] })
+  t.like(await plain.backend.readdir(dir, position, alice), {
+    eof: true, cookieVerifier: 'abcdefgh',
+    entries: [{ name: 'a', handle: undefined, attributes: undefined, fileid: 1n, cookie: 2n }]
+  })
   t.deepEqual(asks(plain.asked), ['READDIRPLUS', 'READDIR'])
   t.is(await scriptedBackend(ok({ ...page, entries: [], eof: false })).backend.readdir(dir, position, alice), Errno.EIO)
 })
@@ -169,5 +218,14 @@ test('names and times that cannot be sent are refused without asking', async (t)
 })
 
 test('a server that cannot make an object answers as mknod(2) does', async (t) => {
-  t.is(await scriptedBackend(failed('NFS3ERR_NOTSUPP', noWcc)).backend.mknod(dir, name('n'), { kind: 'fifo', major: 0, minor: 0 }, {}, alice), Errno.EPERM)
+  t.is(
+    await scriptedBackend(failed('NFS3ERR_NOTSUPP', noWcc)).backend.mknod(
+      dir,
+      name('n'),
+      { kind: 'fifo', major: 0, minor: 0 },
+      {},
+      alice
+    ),
+    Errno.EPERM
+  )
 })

@@ -4,13 +4,18 @@ import { addressesOf, portOf, registeredPort } from '../../../../agent/nfs/locat
 import { replyRecord, ScriptedServer, wordResult } from '../rpc/scripted-server.ts'
 
 const query = { program: 100003, version: 3, name: 'the NFS service' }
-const answering = (resolve: () => Promise<readonly string[]>): Parameters<typeof addressesOf>[1] => ({ resolve, deadlineMs: 100 })
+const answering = (resolve: () => Promise<readonly string[]>): Parameters<typeof addressesOf>[1] => ({
+  resolve, deadlineMs: 100
+})
 
 test('addresses are not resolved, names are, each address once', async (t) => {
   const unused = answering(() => { throw new Error('asked') })
   t.deepEqual(await addressesOf('192.0.2.1', unused), ['192.0.2.1'])
   t.deepEqual(await addressesOf('2001:db8::1', unused), ['2001:db8::1'])
-  t.deepEqual(await addressesOf('nfs', answering(async () => await Promise.resolve(['192.0.2.1', '192.0.2.2', '192.0.2.1']))), ['192.0.2.1', '192.0.2.2'])
+  t.deepEqual(
+    await addressesOf('nfs', answering(async () => await Promise.resolve(['192.0.2.1', '192.0.2.2', '192.0.2.1']))),
+    ['192.0.2.1', '192.0.2.2']
+  )
 })
 
 test('a name that is unknown, empty or never answered is an error about the server', async (t) => {
@@ -34,7 +39,9 @@ test('the port mapper tells the port, or that nothing is registered, and is name
   t.is(server.calls[0]?.body.toString('hex'), '000186a3000000030000000600000000')
   port = 0
   t.is(await portOf(server.address, query, locator), undefined)
-  t.like(await t.throwsAsync(registeredPort(server.address, query, 'port', locator)), { code: 'UNAVAILABLE', field: 'server' })
+  t.like(await t.throwsAsync(registeredPort(server.address, query, 'port', locator)), {
+    code: 'UNAVAILABLE', field: 'server'
+  })
   await server.stop()
   const error = await t.throwsAsync(registeredPort(server.address, query, 'port', locator))
   t.regex(error?.message ?? '', /port mapper.*give the mount option port=/)

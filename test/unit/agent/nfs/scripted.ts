@@ -26,12 +26,14 @@ export const name = (text: string): FileName => toFileName(text)
 export const alice: Credential = { uid: 1000, gid: 1000, groups: [], key: 'alice' }
 
 export const attributes: Nfs3Attributes = {
-  type: 'file', mode: 0o644, nlink: 1, uid: 1000, gid: 1000, sizeBytes: 5, usedBytes: 4096, rdevMajor: 0, rdevMinor: 0, fsid: 1n, fileid: 2n,
+  type: 'file', mode: 0o644, nlink: 1, uid: 1000, gid: 1000, sizeBytes: 5, usedBytes: 4096, rdevMajor: 0, rdevMinor: 0,
+  fsid: 1n, fileid: 2n,
   atimeSeconds: 1, atimeNanoseconds: 2, mtimeSeconds: 3, mtimeNanoseconds: 4, ctimeSeconds: 5, ctimeNanoseconds: 6
 }
 
 const capabilities: BackendCapabilities = {
-  hardLinks: true, symlinks: true, atomicRename: true, remoteLocks: false, stableHandles: true, unstableWrites: true, settableTimes: true,
+  hardLinks: true, symlinks: true, atomicRename: true, remoteLocks: false, stableHandles: true, unstableWrites: true,
+  settableTimes: true,
   readBytesMax: 65536, writeBytesMax: 65536, directoryBytesPreferred: 8192, fileBytesMax: 2 ** 40, nameBytesMax: 255
 }
 
@@ -56,7 +58,14 @@ export class HeldClock implements Clock {
   }
 }
 
-export function scriptedBackend (...script: Scripted[]): { backend: Nfs3Backend, asker: Asker, asked: Asked[], clock: HeldClock, left: () => number, leased: () => number } {
+export function scriptedBackend (...script: Scripted[]): {
+  backend: Nfs3Backend
+  asker: Asker
+  asked: Asked[]
+  clock: HeldClock
+  left: () => number
+  leased: () => number
+} {
   const asked: Asked[] = []
   let leased = 0
   const next = async (row: { name: string }, args: unknown, trace?: CallTrace): Promise<unknown> => {
@@ -68,7 +77,8 @@ export function scriptedBackend (...script: Scripted[]): { backend: Nfs3Backend,
     return await Promise.resolve(step.answer)
   }
   const caller: Caller = {
-    call: async <A, R>(row: Procedure<A, R>, args: A, _credential: Buffer, trace?: CallTrace) => await next(row, args, trace) as R,
+    call: async <A, R>(row: Procedure<A, R>, args: A, _credential: Buffer, trace?: CallTrace) =>
+      await next(row, args, trace) as R,
     callBulk: async <A, R>(row: Procedure<A, R>, args: A) => {
       const value = await next(row, args) as R
       leased++

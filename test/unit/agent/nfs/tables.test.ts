@@ -27,18 +27,31 @@ test('the change token differs when any of ctime, mtime and size does, by one bi
   const base = changeTokenOf(attributes)
   t.is(changeTokenOf({ ...attributes }), base)
   for (const field of ['ctimeSeconds', 'ctimeNanoseconds', 'mtimeSeconds', 'mtimeNanoseconds'] as const) {
-    for (let bit = 0; bit < 32; bit++) t.not(changeTokenOf({ ...attributes, [field]: (attributes[field] ^ (1 << bit)) >>> 0 }), base)
+    for (let bit = 0; bit < 32; bit++) {
+      t.not(changeTokenOf({ ...attributes, [field]: (attributes[field] ^ (1 << bit)) >>> 0 }), base)
+    }
   }
-  for (let bit = 0; bit < 53; bit++) t.not(changeTokenOf({ ...attributes, sizeBytes: attributes.sizeBytes + 2 ** bit }), base)
-  const seen = new Set(Array.from({ length: 100_000 }, (_, index) => changeTokenOf({ ...attributes, mtimeNanoseconds: index * 1000, ctimeNanoseconds: index * 1000, sizeBytes: index })))
+  for (let bit = 0; bit < 53; bit++) {
+    t.not(changeTokenOf({ ...attributes, sizeBytes: attributes.sizeBytes + 2 ** bit }), base)
+  }
+  const seen = new Set(
+    Array.from({ length: 100_000 }, (_, index) =>
+      changeTokenOf({
+        ...attributes, mtimeNanoseconds: index * 1000, ctimeNanoseconds: index * 1000, sizeBytes: index
+      }))
+  )
   t.is(seen.size, 100_000)
 })
 
 const info = {
-  attributes: undefined, rtmaxBytes: 64 * 2 ** 20, rtprefBytes: 65536, rtmultBytes: 1, wtmaxBytes: 32768, wtprefBytes: 32768, wtmultBytes: 1, dtprefBytes: 512,
+  attributes: undefined, rtmaxBytes: 64 * 2 ** 20, rtprefBytes: 65536, rtmultBytes: 1, wtmaxBytes: 32768,
+  wtprefBytes: 32768, wtmultBytes: 1, dtprefBytes: 512,
   maxfilesizeBytes: 2 ** 40, timeDelta: { seconds: 0, nanoseconds: 1 }, properties: 0x1b
 }
-const pathconf = { attributes: undefined, linkMax: 32000, nameBytesMax: 1024, noTrunc: true, chownRestricted: true, caseInsensitive: false, casePreserving: true }
+const pathconf = {
+  attributes: undefined, linkMax: 32000, nameBytesMax: 1024, noTrunc: true, chownRestricted: true,
+  caseInsensitive: false, casePreserving: true
+}
 
 test('transfer sizes are the option within what server and kernel can', (t) => {
   const sizes = (rsizeBytes: number | undefined, wsizeBytes: number | undefined): number[] => {
@@ -53,9 +66,12 @@ test('transfer sizes are the option within what server and kernel can', (t) => {
 
 test('capabilities are those the server tells', (t) => {
   t.like(capabilitiesOf(info, pathconf, { rsizeBytes: undefined, wsizeBytes: undefined }), {
-    hardLinks: true, symlinks: true, settableTimes: true, nameBytesMax: 255, directoryBytesPreferred: 8192, remoteLocks: false
+    hardLinks: true, symlinks: true, settableTimes: true, nameBytesMax: 255, directoryBytesPreferred: 8192,
+    remoteLocks: false
   })
-  t.like(capabilitiesOf({ ...info, properties: 0 }, undefined, { rsizeBytes: undefined, wsizeBytes: undefined }), { hardLinks: false, symlinks: false, settableTimes: false })
+  t.like(capabilitiesOf({ ...info, properties: 0 }, undefined, { rsizeBytes: undefined, wsizeBytes: undefined }), {
+    hardLinks: false, symlinks: false, settableTimes: false
+  })
 })
 
 test('one user has one encoded credential', (t) => {

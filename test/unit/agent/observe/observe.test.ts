@@ -19,15 +19,24 @@ const silent = { started: () => undefined, ended: () => undefined }
 
 function recorded (): { lines: Record<string, unknown>[], log: ReturnType<typeof createLogger> } {
   const lines: Record<string, unknown>[] = []
-  return { lines, log: createLogger('debug', { write: (line) => { lines.push(JSON.parse(line) as Record<string, unknown>) } }) }
+  return {
+    lines, log: createLogger('debug', { write: (line) => { lines.push(JSON.parse(line) as Record<string, unknown>) } })
+  }
 }
 
 test('a caller that sends megabytes gets a short line', (t) => {
   const { lines, log } = recorded()
   const long = 'x'.repeat(1_000_000)
-  const volumeContext = { [long]: '1', ...Object.fromEntries(Array.from({ length: 5000 }, (_, index) => [`key-${index}`, '1'])) }
-  const request = { volumeId: long, targetPath: long, stagingTargetPath: long, volumeContext, volumeCapability: { mount: { fsType: long } } }
-  observeCalls(log, silent)({ method: 'NodePublishVolume', door: 'csi', request })({ code: 'INVALID_ARGUMENT', error: new VolumeError('INVALID', 'too long') })
+  const volumeContext = {
+    [long]: '1', ...Object.fromEntries(Array.from({ length: 5000 }, (_, index) => [`key-${index}`, '1']))
+  }
+  const request = {
+    volumeId: long, targetPath: long, stagingTargetPath: long, volumeContext,
+    volumeCapability: { mount: { fsType: long } }
+  }
+  observeCalls(log, silent)({ method: 'NodePublishVolume', door: 'csi', request })({
+    code: 'INVALID_ARGUMENT', error: new VolumeError('INVALID', 'too long')
+  })
   t.is(lines.length, 1)
   t.true(JSON.stringify(lines[0]).length < 12_000, `${JSON.stringify(lines[0]).length}`)
   t.regex(JSON.stringify(lines[0]), /… 4937 more/)
@@ -35,7 +44,10 @@ test('a caller that sends megabytes gets a short line', (t) => {
 
 test('a value of type Secret shows nowhere, however it is printed', (t) => {
   const value = { deep: [{ token: new Secret(secretText) }] }
-  for (const text of [JSON.stringify(value), JSON.stringify(redact(value)), String(value.deep[0]!.token), `${os.EOL}${JSON.stringify(redact(value.deep))}`]) {
+  for (const text of [
+    JSON.stringify(value), JSON.stringify(redact(value)), String(value.deep[0]!.token),
+    `${os.EOL}${JSON.stringify(redact(value.deep))}`
+  ]) {
     t.false(text.includes(secretText))
   }
 })
@@ -53,11 +65,16 @@ test('fields that the protocol marks secret are hidden, attributes show their na
 test('a failed call makes one line with the five fields and no secret', (t) => {
   const { lines, log } = recorded()
   const observe = observeCalls(log, silent)
-  observe({ method: 'NodePublishVolume', door: 'csi', request: { volumeId: 'v1', targetPath: '/t', secrets: { k: secretText } } })({
+  observe({
+    method: 'NodePublishVolume', door: 'csi', request: { volumeId: 'v1', targetPath: '/t', secrets: { k: secretText } }
+  })({
     code: 'UNAVAILABLE', error: new VolumeError('UNAVAILABLE', 'nas is away', { field: 'server' })
   })
   t.is(lines.length, 1)
-  t.like(lines[0], { level: 'warn', volume: 'v1', op: 'NodePublishVolume', outcome: 'UNAVAILABLE', door: 'csi', target: '/t', field: 'server', msg: 'nas is away' })
+  t.like(lines[0], {
+    level: 'warn', volume: 'v1', op: 'NodePublishVolume', outcome: 'UNAVAILABLE', door: 'csi', target: '/t',
+    field: 'server', msg: 'nas is away'
+  })
   t.is(typeof lines[0]?.['ms'], 'number')
   t.is(typeof lines[0]?.['request'], 'string')
   t.false(JSON.stringify(lines).includes(secretText))
@@ -89,11 +106,20 @@ test('a log file that has grown too large starts anew and keeps one predecessor'
 })
 
 test('a log file that can\'t be opened is refused by option and value', (t) => {
-  t.throws(() => openLog({ level: 'info', file: '/none/x.log' }), { instanceOf: VolumeError, message: /--log-file: "\/none\/x\.log"/ })
+  t.throws(() => openLog({ level: 'info', file: '/none/x.log' }), {
+    instanceOf: VolumeError, message: /--log-file: "\/none\/x\.log"/
+  })
 })
 
-function metricsOf (views: VolumeView[], registered: boolean | undefined = undefined, losses: readonly DataLoss[] = []): ReturnType<typeof createMetrics> {
-  return createMetrics({ version: '1.2.3', list: async () => await Promise.resolve(views), losses: () => losses, registered: () => registered })
+function metricsOf (
+  views: VolumeView[],
+  registered: boolean | undefined = undefined,
+  losses: readonly DataLoss[] = []
+): ReturnType<typeof createMetrics> {
+  return createMetrics({
+    version: '1.2.3', list: async () => await Promise.resolve(views), losses: () => losses,
+    registered: () => registered
+  })
 }
 
 test('metrics tell calls by method and code, and volumes by health, without anything of a volume that is gone', async (t) => {
@@ -125,13 +151,25 @@ test('bytes that unmounts could not save are a metric by source, also when nothi
 })
 
 test('a session that volumes share is counted once, with units, by operation, and with how long it took', async (t) => {
-  const counters = { fuseReadBytes: 10, fuseWrittenBytes: 20, 'fuseRequests:READ': 4, 'fuseErrors:READ': 1, 'fuseErrnos:EIO': 1, 'fuseCached:READ': 2, retransmissions: 2 }
-  const latency = { READ: { count: 4, sumSeconds: 6.5, buckets: [{ upToSeconds: 0.0001, count: 0 }, { upToSeconds: 0.05, count: 3 }, { upToSeconds: 30, count: 4 }] } }
+  const counters = {
+    fuseReadBytes: 10, fuseWrittenBytes: 20, 'fuseRequests:READ': 4, 'fuseErrors:READ': 1, 'fuseErrnos:EIO': 1,
+    'fuseCached:READ': 2, retransmissions: 2
+  }
+  const latency = {
+    READ: {
+      count: 4, sumSeconds: 6.5,
+      buckets: [{ upToSeconds: 0.0001, count: 0 }, { upToSeconds: 0.05, count: 3 }, { upToSeconds: 30, count: 4 }]
+    }
+  }
   const key = toStageKey('0123456789abcdef'.repeat(4))
   const views = ['a', 'b'].map((name) => viewOf({ volume: toVolumeId(name), key, counters, latency }))
   const metrics = metricsOf(views)
   const [text, other] = await Promise.all([metrics.text(), metrics.text()])
-  t.is(text.replaceAll(/^volbridge_agent_.*$/gm, ''), other.replaceAll(/^volbridge_agent_.*$/gm, ''), 'two scrapes at once do not disturb each other')
+  t.is(
+    text.replaceAll(/^volbridge_agent_.*$/gm, ''),
+    other.replaceAll(/^volbridge_agent_.*$/gm, ''),
+    'two scrapes at once do not disturb each other'
+  )
   const lines = text.split('\n').filter((line) => line.startsWith('volbridge_session_'))
   t.deepEqual(lines, [
     'volbridge_session_read_bytes_total{session="0123456789abcdef"} 10',
@@ -170,7 +208,9 @@ async function get (port: number, url: string, method = 'GET'): Promise<{ status
     const request = httpRequest({ host: '127.0.0.1', port, path: url, method }, (response) => {
       const chunks: Buffer[] = []
       response.on('data', (chunk: Buffer) => chunks.push(chunk))
-      response.on('end', () => { resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() }) })
+      response.on('end', () => {
+        resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString() })
+      })
     })
     request.on('error', reject)
     request.end()
@@ -198,14 +238,26 @@ test('liveness is the process, readiness has a reason, everything else is refuse
 test('a listen address is HOST:PORT, IPv6 in brackets; anything else is refused by value', (t) => {
   t.deepEqual(parseListenAddress('127.0.0.1:9810'), { host: '127.0.0.1', port: 9810 })
   t.deepEqual(parseListenAddress('[::1]:0'), { host: '::1', port: 0 })
-  t.deepEqual(parseListenAddress('9810'), { host: '127.0.0.1', port: 9810 }, 'a port alone is reached from this machine only')
-  for (const bad of ['', '98100', ':9810', 'a:b', '::1:9810', 'a:99999', 'a b:1']) t.throws(() => parseListenAddress(bad), { instanceOf: VolumeError, message: /--listen/ }, bad)
+  t.deepEqual(
+    parseListenAddress('9810'),
+    { host: '127.0.0.1', port: 9810 },
+    'a port alone is reached from this machine only'
+  )
+  for (const bad of ['', '98100', ':9810', 'a:b', '::1:9810', 'a:99999', 'a b:1']) {
+    t.throws(() => parseListenAddress(bad), { instanceOf: VolumeError, message: /--listen/ }, bad)
+  }
 })
 
 test('an address in use is refused with what to do', async (t) => {
-  const make = (): HealthEndpoint => new HealthEndpoint({ readiness: () => ({ ready: true, reason: '' }), metrics: async () => await Promise.resolve({ contentType: '', text: '' }) })
+  const make = (): HealthEndpoint =>
+    new HealthEndpoint({
+      readiness: () => ({ ready: true, reason: '' }),
+      metrics: async () => await Promise.resolve({ contentType: '', text: '' })
+    })
   const first = make()
   const { port } = await first.listen('127.0.0.1:0')
-  await t.throwsAsync(make().listen(`127.0.0.1:${port}`), { instanceOf: VolumeError, message: /EADDRINUSE.*another port/ })
+  await t.throwsAsync(make().listen(`127.0.0.1:${port}`), {
+    instanceOf: VolumeError, message: /EADDRINUSE.*another port/
+  })
   first.close()
 })

@@ -1,16 +1,22 @@
-/** Faults that one call meets on its way, one after the other: these measure time or move the clock, and stand in nobody's way. */
+/** Faults that one call meets on its way, one after the other: these measure time or move the clock, and stand in
+ * nobody's way. */
 import test from 'ava'
 import { TransportError } from '../../../../agent/base/errors.ts'
 import { xidMax } from '../../../../agent/rpc/client.ts'
 import { clientOf, nobody, WORD } from './procedures.ts'
 import { replyRecord, ScriptedServer, type SeenCall, wordResult } from './scripted-server.ts'
 
-const echo = (call: SeenCall): void => { call.socket.write(replyRecord(call.xid, wordResult(call.body.readUInt32BE(0)))) }
+const echo = (call: SeenCall): void => {
+  call.socket.write(replyRecord(call.xid, wordResult(call.body.readUInt32BE(0))))
+}
 
 test.serial('F9: xids go on at 1 after the largest, and every answer finds its call', async (t) => {
   const server = await ScriptedServer.start(echo)
   const { client } = clientOf(server, { firstXid: xidMax - 3 })
-  t.deepEqual(await Promise.all(Array.from({ length: 8 }, async (_, index) => await client.call(WORD, index, nobody))), [0, 1, 2, 3, 4, 5, 6, 7])
+  t.deepEqual(
+    await Promise.all(Array.from({ length: 8 }, async (_, index) => await client.call(WORD, index, nobody))),
+    [0, 1, 2, 3, 4, 5, 6, 7]
+  )
   t.deepEqual(server.calls.map(({ xid }) => xid), [xidMax - 2, xidMax - 1, xidMax, 1, 2, 3, 4, 5])
   client.close()
   await server.stop()

@@ -29,10 +29,16 @@ export const STORE = row('STORE', 3, (out, data: readonly Buffer[]) => { out.pay
 
 export const nobody = encodeAuthNone()
 
-export function clientOf (server: Pick<ScriptedServer, 'address' | 'port'>, options: Partial<RpcClientOptions> = {}): { client: RpcClient, events: RpcEvent[] } {
+export function clientOf (
+  server: Pick<ScriptedServer, 'address' | 'port'>,
+  options: Partial<RpcClientOptions> = {}
+): { client: RpcClient, events: RpcEvent[] } {
   const events: RpcEvent[] = []
   const client = new RpcClient({
-    route: { endpoints: async () => await Promise.resolve([{ address: server.address, port: server.port }]), admit: async () => await Promise.resolve(undefined) },
+    route: {
+      endpoints: async () => await Promise.resolve([{ address: server.address, port: server.port }]),
+      admit: async () => await Promise.resolve(undefined)
+    },
     nconnect: 1,
     recovery: { recovery: 'hard', timeoMs: 60_000, retrans: 2 },
     resvport: false,

@@ -27,7 +27,8 @@ export function replyRecord (xid: number, results: Buffer, accepted: readonly nu
 
 /** Results of a WORD call of `procedures.ts` beside this file. */
 export const wordResult = (value: number): Buffer => word(value)
-export const dataResult = (data: Buffer): Buffer => Buffer.concat([word(data.length), data, Buffer.alloc((4 - data.length % 4) % 4)])
+export const dataResult = (data: Buffer): Buffer =>
+  Buffer.concat([word(data.length), data, Buffer.alloc((4 - data.length % 4) % 4)])
 
 export class ScriptedServer {
   readonly address = '127.0.0.1'
@@ -83,7 +84,10 @@ export class ScriptedServer {
         const end = 4 + (pending.readUInt32BE(0) & 0x7fff_ffff)
         const record = Buffer.from(pending.subarray(4, end))
         pending = pending.subarray(end)
-        const call = { xid: record.readUInt32BE(0), procedure: record.readUInt32BE(20), body: record.subarray(40), socket, connection }
+        const call = {
+          xid: record.readUInt32BE(0), procedure: record.readUInt32BE(20), body: record.subarray(40), socket,
+          connection
+        }
         this.calls.push(call)
         this.#onCall(call, this)
       }

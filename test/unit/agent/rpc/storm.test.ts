@@ -1,6 +1,7 @@
 /**
- * Thousands of clients lose one server at the same moment. The real reconnector of each, with a clock that is turned by hand and connections that
- * are made of nothing: how many connections a second reach the server, and when everybody is back.
+ * Thousands of clients lose one server at the same moment. The real reconnector of each, with a clock that is turned by
+ * hand and connections that are made of nothing: how many connections a second reach the server, and when everybody is
+ * back.
  */
 import test, { type ExecutionContext } from 'ava'
 import { TransportError } from '../../../../agent/base/errors.ts'
@@ -49,7 +50,10 @@ interface Outage {
 }
 
 /** Connections that arrived at the server, by millisecond, and when each client had its own again. */
-async function storm (t: ExecutionContext, { downMs, kind }: Outage): Promise<{ arrivals: number[], backMs: number[] }> {
+async function storm (
+  t: ExecutionContext,
+  { downMs, kind }: Outage
+): Promise<{ arrivals: number[], backMs: number[] }> {
   const seed = chooseSeed((line) => { t.log(line) })
   const random = randomOf(seed)
   const clock = new SimulatedClock()
@@ -65,8 +69,13 @@ async function storm (t: ExecutionContext, { downMs, kind }: Outage): Promise<{ 
     if (clock.nowMs() < downMs) throw new TransportError('REFUSED', 'refused', { sent: false })
     return { endpoint, sourcePort: 700 } as unknown as Connection
   }
-  const route = { endpoints: async () => await Promise.resolve([endpoint]), admit: async () => await Promise.resolve(undefined) }
-  const all = Array.from({ length: clients }, () => new Reconnector({ route, resvport: true, connectMs: 10_000, observe: () => undefined, random, open }, parts))
+  const route = {
+    endpoints: async () => await Promise.resolve([endpoint]), admit: async () => await Promise.resolve(undefined)
+  }
+  const all = Array.from(
+    { length: clients },
+    () => new Reconnector({ route, resvport: true, connectMs: 10_000, observe: () => undefined, random, open }, parts)
+  )
   for (const client of all) {
     // Each had a connection for an hour, with calls under way.
     client.lost('lost', { livedMs: 3_600_000, replies: 1_000, pending: 3 })
@@ -116,5 +125,8 @@ for (const downMs of [2_000, 60_000]) {
 test('a server that takes no packet is tried again at different moments by each', async (t) => {
   const { arrivals, backMs } = await storm(t, { downMs: 45_000, kind: 'silent' })
   t.is(backMs.length, clients)
-  t.true(mostWithin(arrivals, 100, 45_000) <= clients / 10, `${mostWithin(arrivals, 100, 45_000)} in the fullest 100 ms`)
+  t.true(
+    mostWithin(arrivals, 100, 45_000) <= clients / 10,
+    `${mostWithin(arrivals, 100, 45_000)} in the fullest 100 ms`
+  )
 })

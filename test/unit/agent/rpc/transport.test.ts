@@ -8,7 +8,9 @@ import { callOnce } from '../../../../agent/rpc/one-shot.ts'
 import { clientOf, FETCH, nobody, STORE, WORD } from './procedures.ts'
 import { dataResult, replyRecord, ScriptedServer, type SeenCall, wordResult } from './scripted-server.ts'
 
-const echo = (call: SeenCall): void => { call.socket.write(replyRecord(call.xid, wordResult(call.body.readUInt32BE(0)))) }
+const echo = (call: SeenCall): void => {
+  call.socket.write(replyRecord(call.xid, wordResult(call.body.readUInt32BE(0))))
+}
 
 test('calls are answered in whatever order the server likes', async (t) => {
   const waiting: SeenCall[] = []
@@ -83,7 +85,9 @@ test('data of every size is whole when it comes byte by byte, in bursts, and in 
   const server = await ScriptedServer.start((call) => {
     const bytes = call.body.readUInt32BE(0)
     const record = replyRecord(call.xid, dataResult(data.get(bytes) ?? Buffer.alloc(0)))
-    if (bytes < 5000) for (let at = 0; at < Math.min(record.length, 60); at++) call.socket.write(record.subarray(at, at + 1))
+    if (bytes < 5000) {
+      for (let at = 0; at < Math.min(record.length, 60); at++) call.socket.write(record.subarray(at, at + 1))
+    }
     call.socket.write(record.subarray(bytes < 5000 ? Math.min(record.length, 60) : 0))
   })
   const { client } = clientOf(server)
@@ -100,7 +104,10 @@ test('data of every size is whole when it comes byte by byte, in bursts, and in 
 })
 
 test('garbage closes the connection and the calls go on on the next one', async (t) => {
-  const garbage = [Buffer.from('ffffffff', 'hex'), Buffer.from('80000008000000010000000f', 'hex'), Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n')]
+  const garbage = [
+    Buffer.from('ffffffff', 'hex'), Buffer.from('80000008000000010000000f', 'hex'),
+    Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n')
+  ]
   const server = await ScriptedServer.start((call) => {
     const bytes = garbage[call.connection]
     if (bytes === undefined) echo(call)
@@ -125,7 +132,9 @@ test('a reply that cannot be decoded is asked for three times, then the call fai
   await t.throwsAsync(bad, { instanceOf: WireError })
   t.is(await good, 14)
   t.is(server.calls.filter((call) => call.body.readUInt32BE(0) === 13).length, 3)
-  t.deepEqual(events.filter((event) => event.kind === 'undecodable').map((event) => event.givenUp), [false, false, true])
+  t.deepEqual(events.filter((event) => event.kind === 'undecodable').map((event) => event.givenUp), [
+    false, false, true
+  ])
   client.close()
   await server.stop()
 })
@@ -226,7 +235,11 @@ test('closing rejects what is in flight, what is queued, and what comes later', 
   while (server.calls.length < callsInFlightMax) await pause(5)
   client.close()
   const outcomes = await Promise.allSettled([...calls, client.call(WORD, 1, nobody)])
-  t.true(outcomes.every((outcome) => outcome.status === 'rejected' && outcome.reason instanceof TransportError && outcome.reason.code === 'CLOSED'))
+  t.true(
+    outcomes.every((outcome) =>
+      outcome.status === 'rejected' && outcome.reason instanceof TransportError && outcome.reason.code === 'CLOSED'
+    )
+  )
   await server.stop()
 })
 
@@ -236,7 +249,9 @@ test('when a soft call fails, its memory is no longer read', async (t) => {
   server.onConnection = (socket, connection) => {
     socket.removeAllListeners('data')
     socket.pause()
-    if (connection === 0) setTimeout(() => { socket.on('data', (chunk: Buffer) => { received = Buffer.concat([received, chunk]) }) }, 600)
+    if (connection === 0) {
+      setTimeout(() => { socket.on('data', (chunk: Buffer) => { received = Buffer.concat([received, chunk]) }) }, 600)
+    }
   }
   const { client } = clientOf(server, { recovery: { recovery: 'soft', timeoMs: 100, retrans: 0 } })
   const data = Buffer.alloc(12 * 1024 * 1024, 0x11)
@@ -250,15 +265,17 @@ test('when a soft call fails, its memory is no longer read', async (t) => {
 
 test('file data stays off the first connection when there are several', async (t) => {
   const server = await ScriptedServer.start((call) => {
-    if (call.procedure === 2) call.socket.write(replyRecord(call.xid, dataResult(Buffer.alloc(call.body.readUInt32BE(0)))))
-    else echo(call)
+    if (call.procedure === 2) {
+      call.socket.write(replyRecord(call.xid, dataResult(Buffer.alloc(call.body.readUInt32BE(0)))))
+    } else echo(call)
   })
   const { client } = clientOf(server, { nconnect: 3 })
   for (let index = 0; index < 8; index++) {
-    (await client.callBulk(FETCH, 100, nobody)).memory.release()
+    ;(await client.callBulk(FETCH, 100, nobody)).memory.release()
     await client.call(WORD, index, nobody)
   }
-  const connectionsOf = (procedure: number): Set<number> => new Set(server.calls.filter((call) => call.procedure === procedure).map((call) => call.connection))
+  const connectionsOf = (procedure: number): Set<number> =>
+    new Set(server.calls.filter((call) => call.procedure === procedure).map((call) => call.connection))
   t.is(connectionsOf(1).size, 1)
   t.is(connectionsOf(2).size, 2)
   t.false([...connectionsOf(1)].some((connection) => connectionsOf(2).has(connection)))
@@ -267,7 +284,9 @@ test('file data stays off the first connection when there are several', async (t
 })
 
 test('a refusal by the server is an answer, not a reason to repeat', async (t) => {
-  const server = await ScriptedServer.start((call) => { call.socket.write(replyRecord(call.xid, Buffer.alloc(0), [1, 1, 5])) })
+  const server = await ScriptedServer.start((call) => {
+    call.socket.write(replyRecord(call.xid, Buffer.alloc(0), [1, 1, 5]))
+  })
   const { client } = clientOf(server)
   const error = await t.throwsAsync(client.call(WORD, 1, nobody), { instanceOf: RejectedError })
   t.is((error as RejectedError).rejection.kind, 'AUTH_TOOWEAK')
@@ -280,7 +299,9 @@ test('the next address is taken when one is away, unless it is another server', 
   const server = await ScriptedServer.start(echo)
   const away = await ScriptedServer.start(echo)
   await away.stop()
-  const endpoints = [{ address: '127.0.0.1', port: away.port }, { address: '127.0.0.2', port: server.port }, { address: '127.0.0.1', port: server.port }]
+  const endpoints = [{ address: '127.0.0.1', port: away.port }, { address: '127.0.0.2', port: server.port }, {
+    address: '127.0.0.1', port: server.port
+  }]
   const { client, events } = clientOf(server, {
     route: {
       endpoints: async () => await Promise.resolve(endpoints),
@@ -309,9 +330,13 @@ test('idle connections that end are made again by the next call only', async (t)
 
 test('a single call on its own connection ends with an answer or in time', async (t) => {
   const server = await ScriptedServer.start((call) => { if (call.body.readUInt32BE(0) === 1) echo(call) })
-  const options = { endpoint: { address: server.address, port: server.port }, credential: nobody, deadlineMs: 20_000, resvport: true }
+  const options = {
+    endpoint: { address: server.address, port: server.port }, credential: nobody, deadlineMs: 20_000, resvport: true
+  }
   t.is(await callOnce(WORD, 1, options), 1)
-  await t.throwsAsync(callOnce(WORD, 2, { ...options, deadlineMs: 200 }), { instanceOf: TransportError, code: 'TIMED_OUT' })
+  await t.throwsAsync(callOnce(WORD, 2, { ...options, deadlineMs: 200 }), {
+    instanceOf: TransportError, code: 'TIMED_OUT'
+  })
   await server.stop()
   await t.throwsAsync(callOnce(WORD, 1, options), { instanceOf: TransportError, code: 'REFUSED' })
 })

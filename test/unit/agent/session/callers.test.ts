@@ -6,7 +6,8 @@ import { Credentials, parseGroups } from '../../../../agent/session/credentials.
 import { Interrupts, isDying } from '../../../../agent/session/interrupts.ts'
 import { createStatusReader } from '../../../../agent/session/proc-status.ts'
 
-const status = (groups: string): string => `Name:\tsh\nState:\tS (sleeping)\nUid:\t1\t1\t1\t1\nGroups:\t${groups} \nSigPnd:\t0000000000000000\n`
+const status = (groups: string): string =>
+  `Name:\tsh\nState:\tS (sleeping)\nUid:\t1\t1\t1\t1\nGroups:\t${groups} \nSigPnd:\t0000000000000000\n`
 
 test('groups are read from the status text, none is an empty list', (t) => {
   t.deepEqual(parseGroups(status('4 24 1000')), [4, 24, 1000])
@@ -48,7 +49,8 @@ test('this very process has the groups that the system says', (t) => {
 })
 
 test('pending signals other than SIGKILL do not make a caller dying', (t) => {
-  const reader = (pending: string, shared: string, state = 'S (sleeping)') => () => `State:\t${state}\nSigPnd:\t${pending}\nShdPnd:\t${shared}\n`
+  const reader = (pending: string, shared: string, state = 'S (sleeping)') => () =>
+    `State:\t${state}\nSigPnd:\t${pending}\nShdPnd:\t${shared}\n`
   const none = '0000000000000000'
   t.false(isDying(5, reader(none, none)))
   t.false(isDying(5, reader('0000000000002000', '0000000000400000')))

@@ -26,7 +26,9 @@ async function serving (options: MemoryOptions = {}): Promise<Bench> {
   const connection = new FuseConnection({
     device,
     readStatus: () => bench.status,
-    log: (level, fields, message) => { logged.push(`${level} ${fields.op} ${message ?? ''} ${String(fields['error'] ?? '')}`) }
+    log: (level, fields, message) => {
+      logged.push(`${level} ${fields.op} ${message ?? ''} ${String(fields['error'] ?? '')}`)
+    }
   })
   const bench: Bench = { device, memory, connection, logged, status: aliveStatus }
   const ready = connection.serve(memory)
@@ -44,7 +46,10 @@ const replyOf = (t: ExecutionContext, { device }: Bench, unique: number): { errn
 
 test('answers that are there at once leave in the same call', async (t) => {
   const bench = await serving()
-  bench.device.push(request('LOOKUP', { unique: 4, body: name('hello') }), request('LOOKUP', { unique: 6, body: name('nobody') }))
+  bench.device.push(
+    request('LOOKUP', { unique: 4, body: name('hello') }),
+    request('LOOKUP', { unique: 6, body: name('nobody') })
+  )
   t.is(replyOf(t, bench, 4).errno, 0)
   t.is(replyOf(t, bench, 4).body.readBigUInt64LE(0), 2n)
   t.is(replyOf(t, bench, 6).errno, Errno.ENOENT)
@@ -75,7 +80,10 @@ test('a lookup counts once the kernel has taken the answer, and not when it vani
 test('a reference given and forgotten in one batch is counted before it is forgotten', async (t) => {
   const bench = await serving()
   bench.device.push(request('LOOKUP', { unique: 4, body: name('hello') }))
-  bench.device.push(request('LOOKUP', { unique: 6, body: name('hello') }), request('BATCH_FORGET', { unique: 8, body: Buffer.concat([u32(1, 0), u64(2, 1)]) }))
+  bench.device.push(
+    request('LOOKUP', { unique: 6, body: name('hello') }),
+    request('BATCH_FORGET', { unique: 8, body: Buffer.concat([u32(1, 0), u64(2, 1)]) })
+  )
   t.is(bench.memory.remembered.get(2), 1)
 })
 
@@ -92,7 +100,8 @@ test('an open that nobody waits for any more is closed again, a created name is 
   bench.device.push(
     request('OPEN', { unique: 4, nodeid: 2, body: u32(0, 0) }),
     request('OPENDIR', { unique: 6, nodeid: 1, body: u32(0, 0) }),
-    request('CREATE', { unique: 8, body: Buffer.concat([u32(1, 0o644, 0, 0), name('new')]) }))
+    request('CREATE', { unique: 8, body: Buffer.concat([u32(1, 0o644, 0, 0), name('new')]) })
+  )
   t.is(bench.memory.handles.size, 0)
   t.is(bench.memory.remembered.size, 0)
 })
@@ -150,8 +159,14 @@ test('a caller that is gone is a dying one; one we cannot see is not', async (t)
   const bench = await serving()
   const open = bench.memory.gate('lookup')
   bench.status = undefined
-  bench.device.push(request('LOOKUP', { unique: 4, pid: 77, body: name('hello') }), request('LOOKUP', { unique: 6, pid: 0, body: name('hello') }))
-  bench.device.push(request('INTERRUPT', { unique: 5, body: u64(4) }), request('INTERRUPT', { unique: 7, body: u64(6) }))
+  bench.device.push(
+    request('LOOKUP', { unique: 4, pid: 77, body: name('hello') }),
+    request('LOOKUP', { unique: 6, pid: 0, body: name('hello') })
+  )
+  bench.device.push(
+    request('INTERRUPT', { unique: 5, body: u64(4) }),
+    request('INTERRUPT', { unique: 7, body: u64(6) })
+  )
   await turn()
   t.deepEqual(bench.device.answered.map(({ unique, errno }) => [unique, errno]), [[4n, Errno.EINTR]])
   open()
@@ -180,21 +195,34 @@ test('a repetition of a request in flight is not done twice, and the answer carr
 
 test('what is not served is refused with the errno that has a fallback in the kernel', async (t) => {
   const bench = await serving()
-  bench.device.push(request('GETXATTR', { unique: 4 }), request('IOCTL', { unique: 6 }), request(63, { unique: 8 }), request(4000, { unique: 10 }))
+  bench.device.push(
+    request('GETXATTR', { unique: 4 }),
+    request('IOCTL', { unique: 6 }),
+    request(63, { unique: 8 }),
+    request(4000, { unique: 10 })
+  )
   t.deepEqual(bench.device.answered.map(({ errno }) => errno), [Errno.ENOSYS, Errno.ENOTTY, Errno.ENOSYS, Errno.ENOSYS])
 })
 
 test('a malformed request is answered with an error and logged, and the next one is served', async (t) => {
   const bench = await serving()
-  bench.device.push(request('LOOKUP', { unique: 4, body: Buffer.from('no end') }), request('READ', { unique: 6, body: u64(1) }), request('LOOKUP', { unique: 8, body: name('hello') }))
-  t.deepEqual(bench.device.answered.map(({ unique, errno }) => [unique, errno]), [[4n, Errno.EIO], [6n, Errno.EIO], [8n, 0]])
+  bench.device.push(
+    request('LOOKUP', { unique: 4, body: Buffer.from('no end') }),
+    request('READ', { unique: 6, body: u64(1) }),
+    request('LOOKUP', { unique: 8, body: name('hello') })
+  )
+  t.deepEqual(bench.device.answered.map(({ unique, errno }) => [unique, errno]), [[4n, Errno.EIO], [6n, Errno.EIO], [
+    8n, 0
+  ]])
   t.is(bench.connection.counters()['fuseMalformed'], 2)
   t.is(bench.logged.length, 2)
 })
 
 test('an offset that no server has is EFBIG', async (t) => {
   const bench = await serving()
-  bench.device.push(request('READ', { unique: 4, body: Buffer.concat([u64(1, 2n ** 62n), u32(1, 0), u64(0), u32(0, 0)]) }))
+  bench.device.push(
+    request('READ', { unique: 4, body: Buffer.concat([u64(1, 2n ** 62n), u32(1, 0), u64(0), u32(0, 0)]) })
+  )
   t.is(replyOf(t, bench, 4).errno, Errno.EFBIG)
 })
 
@@ -216,9 +244,15 @@ test('an answer that cannot be encoded costs its request only, at once or late',
   const broken = { nodeid: 2, generation: 0, entryTtlMs: 0, attributesTtlMs: 0, attributes: { fileid: 'no number' } }
   const answers: unknown[] = [broken, Promise.resolve(broken)]
   bench.memory.lookup = () => answers.shift() as never
-  bench.device.push(request('LOOKUP', { unique: 4, body: name('x') }), request('LOOKUP', { unique: 6, body: name('x') }), request('ACCESS', { unique: 8, body: u64(0) }))
+  bench.device.push(
+    request('LOOKUP', { unique: 4, body: name('x') }),
+    request('LOOKUP', { unique: 6, body: name('x') }),
+    request('ACCESS', { unique: 8, body: u64(0) })
+  )
   await turn()
-  t.deepEqual(bench.device.answered.map(({ unique, errno }) => [unique, errno]), [[4n, Errno.EIO], [8n, 0], [6n, Errno.EIO]])
+  t.deepEqual(bench.device.answered.map(({ unique, errno }) => [unique, errno]), [[4n, Errno.EIO], [8n, 0], [
+    6n, Errno.EIO
+  ]])
   t.is(bench.memory.remembered.size, 0)
 })
 
@@ -233,7 +267,10 @@ test('a reply the kernel does not like is replaced by EIO, so that nobody waits 
 
 test('groups are looked up only when somebody asks, and a caller that is not visible has none', async (t) => {
   const bench = await serving()
-  bench.device.push(request('LOOKUP', { unique: 4, uid: 1, gid: 2, pid: 77, body: name('hello') }), request('LOOKUP', { unique: 6, uid: 1, gid: 2, pid: 0, body: name('hello') }))
+  bench.device.push(
+    request('LOOKUP', { unique: 4, uid: 1, gid: 2, pid: 77, body: name('hello') }),
+    request('LOOKUP', { unique: 6, uid: 1, gid: 2, pid: 0, body: name('hello') })
+  )
   t.deepEqual(bench.memory.callers.map((caller) => caller.credential.groups), [[5, 6], []])
   t.is(bench.memory.callers[0]!.credential.key, '1:2:5,6')
 })
@@ -271,7 +308,8 @@ test('a name only expires where the kernel offers that, and is dropped when anyb
   const old = Buffer.from(initBody)
   old.writeUInt32LE(old.readUInt32LE(16) & ~(1 << 3), 16)
   for (const { body, asked, flags } of [
-    { body: initBody, asked: ['expire'], flags: 1 }, { body: initBody, asked: ['expire', 'drop'], flags: 0 }, { body: initBody, asked: ['drop', 'expire'], flags: 0 },
+    { body: initBody, asked: ['expire'], flags: 1 }, { body: initBody, asked: ['expire', 'drop'], flags: 0 },
+    { body: initBody, asked: ['drop', 'expire'], flags: 0 },
     { body: old, asked: ['expire'], flags: 0 }
   ] as const) {
     const device = new ScriptedDevice()
@@ -305,9 +343,17 @@ test('a connection that ends before INIT is an error, not a hang', async (t) => 
 
 test('requests are counted by name, with errors and latencies', async (t) => {
   const { device, connection } = await serving()
-  device.push(request('LOOKUP', { unique: 4, body: name('hello') }), request('LOOKUP', { unique: 6, body: name('nobody') }))
+  device.push(
+    request('LOOKUP', { unique: 4, body: name('hello') }),
+    request('LOOKUP', { unique: 6, body: name('nobody') })
+  )
   t.like(connection.counters(), { 'fuseRequests:LOOKUP': 2, 'fuseErrors:LOOKUP': 1 })
-  t.deepEqual(Object.entries(connection.counters()).filter(([counter]) => counter.startsWith('fuseErrnos:')).map(([, count]) => count), [1])
+  t.deepEqual(
+    Object.entries(connection.counters()).filter(([counter]) => counter.startsWith('fuseErrnos:')).map(([, count]) =>
+      count
+    ),
+    [1]
+  )
   const { LOOKUP } = connection.statistics.latency()
   t.is(LOOKUP?.count, 2)
   t.is(LOOKUP?.buckets.at(-1), 2)

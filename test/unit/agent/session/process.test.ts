@@ -9,13 +9,20 @@ import type { ExecutionContext } from 'ava'
 import { toStageKey } from '../../../../agent/base/brands.ts'
 import { VolumeError } from '../../../../agent/base/errors.ts'
 import { controlVersion } from '../../../../agent/session/control.ts'
-import type { ControlAnswer, ControlCall, ControlCalls, SessionConfiguration } from '../../../../agent/session/control.ts'
+import type {
+  ControlAnswer,
+  ControlCall,
+  ControlCalls,
+  SessionConfiguration
+} from '../../../../agent/session/control.ts'
 import { runSession } from '../../../../agent/session/process.ts'
 import type { ConfiguredSession, SessionParts } from '../../../../agent/session/process.ts'
 import { MemoryFilesystem } from '../../../peers/memory-filesystem.ts'
 import { initBody, request, ScriptedDevice } from './scripted-device.ts'
 
-const configuration = { key: toStageKey('aa'), spec: {}, softReval: true, dirtyBytesMax: 1 } as unknown as SessionConfiguration
+const configuration = {
+  key: toStageKey('aa'), spec: {}, softReval: true, dirtyBytesMax: 1
+} as unknown as SessionConfiguration
 
 class Peer {
   readonly device = new ScriptedDevice()
@@ -50,7 +57,10 @@ class Peer {
       maxReadBytes: 1024 * 1024,
       readAheadBytes: 8 * 1024 * 1024,
       isSoloWriter: false,
-      report: () => ({ health: 'healthy', healthReason: '', serverAddress: '192.0.2.1:2049', sinceLastReplyMs: 5, counters: { nfsCalls: 3 }, gauges: {} }),
+      report: () => ({
+        health: 'healthy', healthReason: '', serverAddress: '192.0.2.1:2049', sinceLastReplyMs: 5,
+        counters: { nfsCalls: 3 }, gauges: {}
+      }),
       statistics: async (deadlineMs) => { throw new VolumeError('TIMED_OUT', `nothing within ${deadlineMs} ms`) },
       probe: async () => ({ health: 'healthy', reason: '', ms: 1 }),
       close: () => { this.closed++ }
@@ -93,13 +103,17 @@ async function session (t: ExecutionContext, extra: Partial<SessionParts> = {}):
 
 test('from hello to the end of the mount, every call answers in its phase', async (t) => {
   const peer = await session(t)
-  t.like(await peer.call('hello', { version: controlVersion }), { id: 7, body: { version: controlVersion, report: { phase: 'new', key: '', pid: process.pid } } })
+  t.like(await peer.call('hello', { version: controlVersion }), {
+    id: 7, body: { version: controlVersion, report: { phase: 'new', key: '', pid: process.pid } }
+  })
   t.like(await peer.call('configure', configuration), { body: { serverAddress: '192.0.2.1:2049', rootMode: 0o755 } })
   const serve = peer.call('serve', { mountPoint: '/x', device: '0:99' })
   while (!peer.device.isStarted) await new Promise((resolve) => setTimeout(resolve, 5))
   peer.device.push(request('INIT', { unique: 2, body: initBody }))
   t.deepEqual(await serve, { id: 7, body: { minor: 45 } })
-  t.like(await peer.call('report', {}), { body: { phase: 'serving', key: 'aa', health: 'healthy', version: '1.2.3', counters: { nfsCalls: 3 } } })
+  t.like(await peer.call('report', {}), {
+    body: { phase: 'serving', key: 'aa', health: 'healthy', version: '1.2.3', counters: { nfsCalls: 3 } }
+  })
   t.like(await peer.call('probe', { deadlineMs: 10 }), { body: { health: 'healthy' } })
   t.like(await peer.call('statistics', { deadlineMs: 10 }), { error: { code: 'TIMED_OUT' } })
   t.like(await peer.call('stop', {}), { error: { code: 'CONFLICT' } })
@@ -113,7 +127,10 @@ test('from hello to the end of the mount, every call answers in its phase', asyn
 test('a server that cannot be used is an error of configure with code, field and remedy, and may be tried again', async (t) => {
   const peer = await session(t)
   peer.failure = new VolumeError('NOT_FOUND', 'share "/x" is not exported', { field: 'share', remedy: 'export it' })
-  t.deepEqual(await peer.call('configure', configuration), { id: 7, error: { code: 'NOT_FOUND', message: 'share "/x" is not exported; export it', field: 'share', remedy: 'export it' } })
+  t.deepEqual(await peer.call('configure', configuration), {
+    id: 7,
+    error: { code: 'NOT_FOUND', message: 'share "/x" is not exported; export it', field: 'share', remedy: 'export it' }
+  })
   peer.failure = undefined
   t.like(await peer.call('configure', configuration), { body: { rootMode: 0o755 } })
   t.like(await peer.call('configure', configuration), { body: { rootMode: 0o755 } })
@@ -154,7 +171,10 @@ test('a session that nobody uses and nobody asks for ends', async (t) => {
 test('a session whose socket path is taken says so', async (t) => {
   const peer = await session(t)
   await peer.call('report', {})
-  const second = runSession({ socketPath: peer.path, version: '', device: new ScriptedDevice(), readStatus: () => undefined, isTrusted: () => true, log: () => {}, configure: async () => { throw new Error('never') } })
+  const second = runSession({
+    socketPath: peer.path, version: '', device: new ScriptedDevice(), readStatus: () => undefined,
+    isTrusted: () => true, log: () => {}, configure: async () => { throw new Error('never') }
+  })
   await t.throwsAsync(second, { code: 'EADDRINUSE' })
   await peer.call('stop', {})
   await peer.ended

@@ -12,7 +12,9 @@ class Request {
 
 test('without a setting of the administrator there is no limit; a default is overruled, a maximum is kept with a margin', (t) => {
   t.is(requestTimeoutFor({ defaultSeconds: 0, maxSeconds: 0 }), undefined)
-  t.deepEqual(requestTimeoutFor({ defaultSeconds: 20, maxSeconds: 0 }), { wishedSeconds: 65_535, limitMs: 65_535 * 800 })
+  t.deepEqual(requestTimeoutFor({ defaultSeconds: 20, maxSeconds: 0 }), {
+    wishedSeconds: 65_535, limitMs: 65_535 * 800
+  })
   t.deepEqual(requestTimeoutFor({ defaultSeconds: 0, maxSeconds: 60 }), { wishedSeconds: 65_535, limitMs: 48_000 })
   t.deepEqual(requestTimeoutFor({ defaultSeconds: 90, maxSeconds: 1 }), { wishedSeconds: 65_535, limitMs: 12_000 })
 })

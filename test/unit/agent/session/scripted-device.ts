@@ -6,7 +6,10 @@ import type { OperationName } from '../../../../proto/fuse/operations.ts'
 export interface Reply { readonly unique: bigint, readonly errno: number, readonly body: Buffer }
 
 /** A request's bytes, laid out by hand here and not by the code under test. */
-export function request (name: OperationName | number, facts: { unique: number | bigint, nodeid?: number, uid?: number, gid?: number, pid?: number, body?: Buffer }): Buffer {
+export function request (
+  name: OperationName | number,
+  facts: { unique: number | bigint, nodeid?: number, uid?: number, gid?: number, pid?: number, body?: Buffer }
+): Buffer {
   const body = facts.body ?? Buffer.alloc(0)
   const message = Buffer.alloc(40 + body.length)
   message.writeUInt32LE(message.length, 0)
@@ -34,7 +37,8 @@ export const name = (text: string): Buffer => Buffer.from(`${text}\0`, 'latin1')
 /** fuse_init_in of a recent kernel. */
 export const initBody = u32(7, 45, 131072, 0x73ff_fffb, 0x3ff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 /** fuse_read_in */
-export const readBody = (fh: number, offset: number, size: number): Buffer => Buffer.concat([u64(fh, offset), u32(size, 0), u64(0), u32(0, 0)])
+export const readBody = (fh: number, offset: number, size: number): Buffer =>
+  Buffer.concat([u64(fh, offset), u32(size, 0), u64(0), u32(0, 0)])
 
 export class ScriptedDevice implements FuseDevice {
   readonly requests = Buffer.alloc(1024 * 1024)
@@ -76,7 +80,11 @@ export class ScriptedDevice implements FuseDevice {
 
   #write (bytes: Buffer): number {
     const errno = this.writeErrors.shift() ?? 0
-    if (errno === 0) this.answered.push({ unique: bytes.readBigUInt64LE(8), errno: 0 - bytes.readInt32LE(4), body: Buffer.from(bytes.subarray(16)) })
+    if (errno === 0) {
+      this.answered.push({
+        unique: bytes.readBigUInt64LE(8), errno: 0 - bytes.readInt32LE(4), body: Buffer.from(bytes.subarray(16))
+      })
+    }
     return errno
   }
 

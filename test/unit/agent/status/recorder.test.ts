@@ -10,7 +10,10 @@ function recorderOf (): { recorder: Recorder, views: VolumeView[], told: HealthC
   const views: VolumeView[] = []
   const told: HealthChange[] = []
   let clockMs = 0
-  const recorder = new Recorder({ list: async () => await Promise.resolve([...views]), onHealth: (change) => { told.push(change) }, nowMs: () => (clockMs += 5000), timeMs: () => clockMs })
+  const recorder = new Recorder({
+    list: async () => await Promise.resolve([...views]), onHealth: (change) => { told.push(change) },
+    nowMs: () => (clockMs += 5000), timeMs: () => clockMs
+  })
   return { recorder, views, told }
 }
 
@@ -19,7 +22,9 @@ test('a session that volumes share is remembered once, and forgotten with its la
   views.push(viewOf(), viewOf(), viewOf({ key: toStageKey('cd') }))
   await recorder.look()
   await recorder.look()
-  t.deepEqual(recorder.trends().map(({ key, requestsPerSecond }) => [key, requestsPerSecond]), [['ab', [0]], ['cd', [0]]])
+  t.deepEqual(recorder.trends().map(({ key, requestsPerSecond }) => [key, requestsPerSecond]), [['ab', [0]], ['cd', [
+    0
+  ]]])
   views.length = 1
   await recorder.look()
   t.deepEqual(recorder.trends().map(({ key }) => key), ['ab'])
@@ -38,7 +43,9 @@ test('a health that lasts two looks is told, once, and so is its end; a moment i
     views[0] = viewOf({ health: { state, reason: state === 'healthy' ? '' : 'nas is away' } })
     await recorder.look()
   }
-  for (const state of ['healthy', 'degraded', 'healthy', 'unreachable', 'unreachable', 'unreachable', 'healthy', 'healthy'] as const) await look(state)
+  for (const state of [
+    'healthy', 'degraded', 'healthy', 'unreachable', 'unreachable', 'unreachable', 'healthy', 'healthy'
+  ] as const) await look(state)
   t.deepEqual(told, [
     { source: 'server:/export', before: 'healthy', now: 'unreachable', reason: 'nas is away' },
     { source: 'server:/export', before: 'unreachable', now: 'healthy', reason: '' }
@@ -76,15 +83,27 @@ test('warnings and errors of the log are kept, newest first, equal ones once wit
   log('warn', { op: 'NodePublishVolume', volume: 'v1' }, 'server: "x" has no address; check DNS')
   t.deepEqual(lines, ['info start', 'warn NodePublishVolume', 'error mount-died', 'warn NodePublishVolume'])
   t.deepEqual(troubles.list(), [
-    { timeMs: '3000', count: 2, level: 'warn', operation: 'NodePublishVolume', subject: 'v1', message: 'server: "x" has no address', remedy: 'check DNS' },
-    { timeMs: '2000', count: 1, level: 'error', operation: 'mount-died', subject: 'nas:/x', message: 'it is not served', remedy: '' }
+    {
+      timeMs: '3000', count: 2, level: 'warn', operation: 'NodePublishVolume', subject: 'v1',
+      message: 'server: "x" has no address', remedy: 'check DNS'
+    },
+    {
+      timeMs: '2000', count: 1, level: 'error', operation: 'mount-died', subject: 'nas:/x', message: 'it is not served',
+      remedy: ''
+    }
   ])
 })
 
 test('a flood of long troubles stays short', (t) => {
   const troubles = new Troubles()
   const log = troubles.watch(() => undefined)
-  for (let n = 0; n < 1000; n++) log('error', { op: 'x'.repeat(10_000), volume: 'y'.repeat(10_000) }, `${n} ${'z'.repeat(10_000)}; ${'w'.repeat(10_000)}`)
+  for (let n = 0; n < 1000; n++) {
+    log(
+      'error',
+      { op: 'x'.repeat(10_000), volume: 'y'.repeat(10_000) },
+      `${n} ${'z'.repeat(10_000)}; ${'w'.repeat(10_000)}`
+    )
+  }
   t.is(troubles.list().length, troublesMax)
   t.true(JSON.stringify(troubles.list()).length < troublesMax * 2000)
   t.true(troubles.list()[0]?.message.startsWith('999 '))

@@ -2,15 +2,27 @@ import test from 'ava'
 import { Trend, quantileSeconds, trendLooks, type Seen } from '../../../../agent/status/trend.ts'
 
 const intervalMs = 5000
-const seen = (changes: Partial<Seen> = {}): Seen => ({ counters: { fuseReadBytes: 0 }, latency: {}, health: { state: 'healthy', reason: '' }, sessionPid: 1, ...changes })
-const counted = (bytes: number, requests: number, changes: Partial<Seen> = {}): Seen => seen({ counters: { fuseReadBytes: bytes, fuseWrittenBytes: 2 * bytes, 'fuseRequests:READ': requests, 'fuseRequests:LOOKUP': requests, retransmissions: 7 }, ...changes })
+const seen = (changes: Partial<Seen> = {}): Seen => ({
+  counters: { fuseReadBytes: 0 }, latency: {}, health: { state: 'healthy', reason: '' }, sessionPid: 1, ...changes
+})
+const counted = (bytes: number, requests: number, changes: Partial<Seen> = {}): Seen =>
+  seen({
+    counters: {
+      fuseReadBytes: bytes, fuseWrittenBytes: 2 * bytes, 'fuseRequests:READ': requests, 'fuseRequests:LOOKUP': requests,
+      retransmissions: 7
+    },
+    ...changes
+  })
 
 test('rates are the differences of counters by the time that has really passed', (t) => {
   const trend = new Trend(intervalMs)
   trend.add(counted(1000, 10), 0, 1000)
   trend.add(counted(11_000, 20), 5000, 6000)
   trend.add(counted(11_000, 20), 12_500, 13_500)
-  t.like(trend.view('k'), { key: 'k', intervalMs, timeMs: '13500', readBytesPerSecond: [2000, 0].toSpliced(1, 0, Number.NaN), writtenBytesPerSecond: [4000, Number.NaN, 0], requestsPerSecond: [4, Number.NaN, 0] })
+  t.like(trend.view('k'), {
+    key: 'k', intervalMs, timeMs: '13500', readBytesPerSecond: [2000, 0].toSpliced(1, 0, Number.NaN),
+    writtenBytesPerSecond: [4000, Number.NaN, 0], requestsPerSecond: [4, Number.NaN, 0]
+  })
 })
 
 test('what is not known is a gap: no answer, another process, looks that were missed', (t) => {
@@ -23,7 +35,9 @@ test('what is not known is a gap: no answer, another process, looks that were mi
   add(4, counted(0, 0, { sessionPid: 2 }))
   add(5, counted(5000, 0, { sessionPid: 2 }))
   add(8, counted(20_000, 0, { sessionPid: 2 }))
-  t.deepEqual(trend.view('k').readBytesPerSecond, [1000, Number.NaN, 1000, Number.NaN, 1000, Number.NaN, Number.NaN, 1000])
+  t.deepEqual(trend.view('k').readBytesPerSecond, [
+    1000, Number.NaN, 1000, Number.NaN, 1000, Number.NaN, Number.NaN, 1000
+  ])
 })
 
 test('it remembers ten minutes and no more, also after a long sleep', (t) => {
@@ -35,9 +49,14 @@ test('it remembers ten minutes and no more, also after a long sleep', (t) => {
 })
 
 test('times are quantiles of what came since the last look, over all operations', (t) => {
-  const latency = (reads: readonly number[], lookups: readonly number[]): Seen['latency'] => Object.fromEntries(Object.entries({ READ: reads, LOOKUP: lookups }).map(([name, [a = 0, b = 0, all = 0]]) => {
-    return [name, { count: all, sumSeconds: 0, buckets: [{ upToSeconds: 0.001, count: a }, { upToSeconds: 0.01, count: b }] }]
-  }))
+  const latency = (reads: readonly number[], lookups: readonly number[]): Seen['latency'] =>
+    Object.fromEntries(
+      Object.entries({ READ: reads, LOOKUP: lookups }).map(([name, [a = 0, b = 0, all = 0]]) => {
+        return [name, {
+          count: all, sumSeconds: 0, buckets: [{ upToSeconds: 0.001, count: a }, { upToSeconds: 0.01, count: b }]
+        }]
+      })
+    )
   const trend = new Trend(intervalMs)
   trend.add(counted(0, 0, { latency: latency([1000, 1000, 1000], [0, 0, 0]) }), 0, 0)
   trend.add(counted(0, 0, { latency: latency([1000, 1050, 1050], [50, 50, 50]) }), 5000, 5000)
@@ -54,8 +73,12 @@ test('a time beyond the last bound is told as that bound', (t) => {
 test('changes of health are kept as long as they are seen in the last ten minutes, and the one before', (t) => {
   const trend = new Trend(intervalMs)
   const states = ['healthy', 'healthy', 'unreachable', 'unreachable', 'healthy'] as const
-  states.forEach((state, look) => { trend.add(seen({ health: { state, reason: '' } }), look * intervalMs, look * intervalMs) })
-  t.deepEqual(trend.view('k').health, [{ timeMs: '0', health: 'healthy' }, { timeMs: '10000', health: 'unreachable' }, { timeMs: '20000', health: 'healthy' }])
+  states.forEach((state, look) => {
+    trend.add(seen({ health: { state, reason: '' } }), look * intervalMs, look * intervalMs)
+  })
+  t.deepEqual(trend.view('k').health, [{ timeMs: '0', health: 'healthy' }, { timeMs: '10000', health: 'unreachable' }, {
+    timeMs: '20000', health: 'healthy'
+  }])
   for (let look = 5; look < 200; look++) trend.add(seen(), look * intervalMs, look * intervalMs)
   t.deepEqual(trend.view('k').health, [{ timeMs: '20000', health: 'healthy' }])
 })

@@ -13,11 +13,16 @@ test.after.always(() => { rmSync(folder, { recursive: true }) })
 let sockets = 0
 
 /** A client and its scripted peer: `script` gets each line and the socket. */
-async function pair (t: { teardown: (f: () => void) => void }, script: (line: string, socket: Socket) => void): Promise<ControlClient> {
+async function pair (
+  t: { teardown: (f: () => void) => void },
+  script: (line: string, socket: Socket) => void
+): Promise<ControlClient> {
   const path = join(folder, `${sockets++}`)
   const server = createServer((socket) => {
     socket.on('error', () => undefined)
-    socket.on('data', (chunk: Buffer) => { for (const line of chunk.toString().split('\n').filter((part) => part !== '')) script(line, socket) })
+    socket.on('data', (chunk: Buffer) => {
+      for (const line of chunk.toString().split('\n').filter((part) => part !== '')) script(line, socket)
+    })
   }).listen(path)
   await once(server, 'listening')
   const client = await ControlClient.connect(path, 1000)
@@ -51,12 +56,16 @@ test('an error comes back with code, field and remedy, the remedy once', async (
 })
 
 test('an unknown code becomes INTERNAL', async (t) => {
-  const client = await pair(t, (line, socket) => { socket.write(`${JSON.stringify({ id: idOf(line), error: { code: 'WHAT', message: 'm' } })}\n`) })
+  const client = await pair(t, (line, socket) => {
+    socket.write(`${JSON.stringify({ id: idOf(line), error: { code: 'WHAT', message: 'm' } })}\n`)
+  })
   await t.throwsAsync(client.call('report', {}, 1000), { code: 'INTERNAL', message: 'm' })
 })
 
 test('a session that does not answer is TIMED_OUT, and its late answer harms nobody', async (t) => {
-  const client = await pair(t, (line, socket) => { setTimeout(() => { socket.write(`${JSON.stringify({ id: idOf(line), body: { n: idOf(line) } })}\n`) }, 60) })
+  const client = await pair(t, (line, socket) => {
+    setTimeout(() => { socket.write(`${JSON.stringify({ id: idOf(line), body: { n: idOf(line) } })}\n`) }, 60)
+  })
   await t.throwsAsync(client.call('report', {}, 20), { code: 'TIMED_OUT', message: /"report" within 20 ms/ })
   t.deepEqual(await client.call('report', {}, 1000) as unknown, { n: 2 })
 })
@@ -68,7 +77,10 @@ test('a connection that ends fails every waiting call and says why', async (t) =
   await t.throwsAsync(client.call('report', {}, 1000), { code: 'CLOSED' })
 })
 
-for (const [name, text] of Object.entries({ 'no JSON': 'hello\n', 'no id': '{"body":{}}\n', 'no object': '7\n', 'neither body nor error': '{"id":1}\n', 'an endless line': 'x'.repeat(1_100_000) })) {
+for (const [name, text] of Object.entries({
+  'no JSON': 'hello\n', 'no id': '{"body":{}}\n', 'no object': '7\n', 'neither body nor error': '{"id":1}\n',
+  'an endless line': 'x'.repeat(1_100_000)
+})) {
   test(`a peer that sends ${name} is cut off`, async (t) => {
     const client = await pair(t, (_, socket) => { socket.write(text) })
     await t.throwsAsync(client.call('report', {}, 2000), { code: 'LOST', message: /the session sent/ })

@@ -1,4 +1,5 @@
-/** The engine dies before each step of each deed; recovery must end in exactly the right mounts, and a repeat must work. */
+/** The engine dies before each step of each deed; recovery must end in exactly the right mounts, and a repeat must
+ * work. */
 import test from 'ava'
 import { Crash, World, path, specOf, volume, type Incarnation } from './world.ts'
 
@@ -8,7 +9,8 @@ interface Deed {
   readonly deed: (engine: Incarnation) => Promise<unknown>
   /** Ends everything after the deed was done. */
   readonly after: (engine: Incarnation) => Promise<unknown>
-  /** Paths that are held before, and those that are when the deed is done: targets by a mount, staging by its record alone. */
+  /** Paths that are held before, and those that are when the deed is done: targets by a mount, staging by its record
+   * alone. */
   readonly mountedBefore: readonly string[]
   readonly mountedAfter: readonly string[]
 }
@@ -21,36 +23,58 @@ const other = path('/pods/b/mount')
 const folder = path('/pods/c')
 const csi = 'csi' as const
 
-const stage = async (engine: Incarnation): Promise<void> => { await engine.service.stage({ volume: v1, spec, staging, door: csi }) }
+const stage = async (engine: Incarnation): Promise<void> => {
+  await engine.service.stage({ volume: v1, spec, staging, door: csi })
+}
 const publishAt = (where: typeof target, readOnly = false) => async (engine: Incarnation): Promise<void> => {
   await engine.service.publish({ volume: v1, spec, target: where, staging, readOnly, door: csi, owner: 'ns/pod' })
 }
-const unpublishAt = (where: typeof target) => async (engine: Incarnation): Promise<unknown> => await engine.service.unpublish({ volume: v1, target: where, door: csi })
+const unpublishAt = (where: typeof target) => async (engine: Incarnation): Promise<unknown> =>
+  await engine.service.unpublish({ volume: v1, target: where, door: csi })
 const unstage = async (engine: Incarnation): Promise<void> => { await engine.service.unstage({ volume: v1, staging }) }
 const mountFlex = async (engine: Incarnation): Promise<void> => {
-  await engine.service.publish({ volume: volume('flex'), spec, target: folder, staging: undefined, readOnly: true, door: 'flex', owner: undefined })
+  await engine.service.publish({
+    volume: volume('flex'), spec, target: folder, staging: undefined, readOnly: true, door: 'flex', owner: undefined
+  })
 }
-const unmountFlex = async (engine: Incarnation): Promise<unknown> => await engine.service.unpublish({ volume: volume('flex'), target: folder, door: 'flex' })
-const all = (...deeds: Array<(engine: Incarnation) => Promise<unknown>>) => async (engine: Incarnation): Promise<void> => {
-  for (const deed of deeds) await deed(engine)
-}
+const unmountFlex = async (engine: Incarnation): Promise<unknown> =>
+  await engine.service.unpublish({ volume: volume('flex'), target: folder, door: 'flex' })
+const all =
+  (...deeds: Array<(engine: Incarnation) => Promise<unknown>>) => async (engine: Incarnation): Promise<void> => {
+    for (const deed of deeds) await deed(engine)
+  }
 const nothing = async (): Promise<void> => undefined
 
 const deeds: readonly Deed[] = [
   { name: 'stage', before: nothing, deed: stage, after: unstage, mountedBefore: [], mountedAfter: [staging] },
-  { name: 'publish', before: stage, deed: publishAt(target), after: all(unpublishAt(target), unstage), mountedBefore: [staging], mountedAfter: [staging, target] },
+  {
+    name: 'publish', before: stage, deed: publishAt(target), after: all(unpublishAt(target), unstage),
+    mountedBefore: [staging], mountedAfter: [staging, target]
+  },
   {
     name: 'publish beside another pod', before: all(stage, publishAt(other)), deed: publishAt(target, true),
-    after: all(unpublishAt(target), unpublishAt(other), unstage), mountedBefore: [staging, other], mountedAfter: [staging, other, `${target} ro`]
+    after: all(unpublishAt(target), unpublishAt(other), unstage), mountedBefore: [staging, other],
+    mountedAfter: [staging, other, `${target} ro`]
   },
-  { name: 'unpublish', before: all(stage, publishAt(target)), deed: unpublishAt(target), after: unstage, mountedBefore: [staging, target], mountedAfter: [staging] },
+  {
+    name: 'unpublish', before: all(stage, publishAt(target)), deed: unpublishAt(target), after: unstage,
+    mountedBefore: [staging, target], mountedAfter: [staging]
+  },
   { name: 'unstage', before: stage, deed: unstage, after: nothing, mountedBefore: [staging], mountedAfter: [] },
-  { name: 'flex mount', before: nothing, deed: mountFlex, after: unmountFlex, mountedBefore: [], mountedAfter: [`${folder} ro`] },
-  { name: 'flex unmount', before: mountFlex, deed: unmountFlex, after: nothing, mountedBefore: [`${folder} ro`], mountedAfter: [] }
+  {
+    name: 'flex mount', before: nothing, deed: mountFlex, after: unmountFlex, mountedBefore: [],
+    mountedAfter: [`${folder} ro`]
+  },
+  {
+    name: 'flex unmount', before: mountFlex, deed: unmountFlex, after: nothing, mountedBefore: [`${folder} ro`],
+    mountedAfter: []
+  }
 ]
 
-const isStaged = (world: World): boolean => [...world.journal.values()].some((record) => record.kind === 'bind' && record.role === 'staging')
-const binds = (world: World): string[] => [...world.summary().mounts.filter((name) => !name.startsWith('/state')), ...isStaged(world) ? [staging] : []].sort()
+const isStaged = (world: World): boolean =>
+  [...world.journal.values()].some((record) => record.kind === 'bind' && record.role === 'staging')
+const binds = (world: World): string[] =>
+  [...world.summary().mounts.filter((name) => !name.startsWith('/state')), ...isStaged(world) ? [staging] : []].sort()
 const sharedMounts = (world: World): string[] => world.summary().mounts.filter((name) => name.startsWith('/state'))
 
 for (const { name, before, deed, after, mountedBefore, mountedAfter } of deeds) {
@@ -66,12 +90,21 @@ for (const { name, before, deed, after, mountedBefore, mountedAfter } of deeds) 
       const successor = world.incarnation()
       await successor.recover()
       const at = `crash before step ${points}: ${world.log.join(', ')}`
-      t.true([mountedBefore, mountedAfter].some((expected) => JSON.stringify([...expected].sort()) === JSON.stringify(binds(world))), `${at}: ${binds(world).join(' ')}`)
+      t.true(
+        [mountedBefore, mountedAfter].some((expected) =>
+          JSON.stringify([...expected].sort()) === JSON.stringify(binds(world))
+        ),
+        `${at}: ${binds(world).join(' ')}`
+      )
       t.is(sharedMounts(world).length, binds(world).length > 0 ? 1 : 0, at)
       t.is(world.sessions.size, sharedMounts(world).length, at)
       t.deepEqual(world.summary().records.filter((record) => !/(bind attached|mount mounted)$/.test(record)), [], at)
       t.is(world.journal.size, binds(world).length + sharedMounts(world).length, at)
-      t.deepEqual([...world.immutable], binds(world).filter((name) => name.startsWith(folder)).map(() => folder), `${at}: immutable`)
+      t.deepEqual(
+        [...world.immutable],
+        binds(world).filter((name) => name.startsWith(folder)).map(() => folder),
+        `${at}: immutable`
+      )
       await deed(successor)
       t.deepEqual(binds(world), [...mountedAfter].sort(), `${at}: repeated`)
       await after(successor)
@@ -100,9 +133,14 @@ for (const { name, before, deed, mountedBefore } of deeds) {
       const engine = await restarted(world)
       world.fail = { step, error: new Error(`scripted failure of ${step}`) }
       const failed = await deed(engine).then(() => false, () => true)
-      if (failed && mountedBefore.length === 0 && !/^(put bind detaching|drop)/.test(step)) t.deepEqual(binds(world), [], `${step}: ${world.log.join(', ')}`)
+      if (failed && mountedBefore.length === 0 && !/^(put bind detaching|drop)/.test(step)) {
+        t.deepEqual(binds(world), [], `${step}: ${world.log.join(', ')}`)
+      }
       const successor = await restarted(world)
-      t.true([...world.immutable].every(() => binds(world).some((bind) => bind.startsWith(folder))), `${step}: a bare folder stays immutable`)
+      t.true(
+        [...world.immutable].every(() => binds(world).some((bind) => bind.startsWith(folder))),
+        `${step}: a bare folder stays immutable`
+      )
       await deed(successor)
       await deed(successor)
       t.pass()

@@ -9,7 +9,9 @@ const v1 = volume('v1')
 const staging = path('/staging/v1')
 const target = path('/pods/a/mount')
 const csi = { door: 'csi', owner: undefined, readOnly: false } as const
-const publish = (change: Partial<PublishRequest> = {}): PublishRequest => ({ volume: v1, spec: specOf(), target, staging: undefined, ...csi, ...change })
+const publish = (change: Partial<PublishRequest> = {}): PublishRequest => ({
+  volume: v1, spec: specOf(), target, staging: undefined, ...csi, ...change
+})
 const ready = async (world = new World()): Promise<{ world: World, engine: Incarnation }> => {
   const engine = world.incarnation()
   await engine.recover()
@@ -22,7 +24,9 @@ test('stage comes before publish, and its spec must be the same', async (t) => {
   await engine.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
   await t.throwsAsync(engine.service.publish(publish({ staging, spec: specOf('/other') })), { code: 'CONFLICT' })
   await engine.service.publish(publish({ staging }))
-  await t.throwsAsync(engine.service.stage({ volume: v1, spec: specOf('/other'), staging, door: 'csi' }), { code: 'CONFLICT' })
+  await t.throwsAsync(engine.service.stage({ volume: v1, spec: specOf('/other'), staging, door: 'csi' }), {
+    code: 'CONFLICT'
+  })
 })
 
 test('a volume for one pod alone is at one target, again and again, and at another when it has left the first', async (t) => {
@@ -31,7 +35,9 @@ test('a volume for one pod alone is at one target, again and again, and at anoth
   const exclusive = { exclusive: true }
   await engine.service.publish(publish(exclusive))
   await engine.service.publish(publish(exclusive))
-  await t.throwsAsync(engine.service.publish(publish({ ...exclusive, target: other })), { code: 'PRECONDITION', message: /volume_capability.access_mode: .*\/pods\/a\/mount/ })
+  await t.throwsAsync(engine.service.publish(publish({ ...exclusive, target: other })), {
+    code: 'PRECONDITION', message: /volume_capability.access_mode: .*\/pods\/a\/mount/
+  })
   await engine.service.publish(publish({ ...exclusive, volume: volume('v2'), target: other }))
   await engine.service.unpublish({ volume: volume('v2'), target: other, door: 'csi' })
   await engine.service.unpublish({ volume: v1, target, door: 'csi' })
@@ -43,7 +49,8 @@ test('the steps of a first publish, in order', async (t) => {
   const { world, engine } = await ready()
   await engine.service.publish(publish())
   t.deepEqual(world.log, [
-    'put bind attaching', 'put mount starting', 'make folder', 'start session', 'put mount starting', 'configure', 'mount', 'put mount starting',
+    'put bind attaching', 'put mount starting', 'make folder', 'start session', 'put mount starting', 'configure',
+    'mount', 'put mount starting',
     'serve', 'put mount mounted', 'make folder', 'bind', 'put bind attached'
   ])
 })
@@ -84,7 +91,11 @@ test('pods of two groups share a volume: each group has a mount of its own, and 
   const other = path('/pods/b/mount')
   await engine.service.publish(publish({ staging, spec: specFor(2000), target: other }))
   t.is(world.sessions.size, 2)
-  await t.throwsAsync(engine.service.publish(publish({ staging, spec: specFor(2000) })), { code: 'CONFLICT' }, 'a target keeps its group')
+  await t.throwsAsync(
+    engine.service.publish(publish({ staging, spec: specFor(2000) })),
+    { code: 'CONFLICT' },
+    'a target keeps its group'
+  )
   await engine.service.unpublish({ volume: v1, target, door: 'csi' })
   await engine.service.unpublish({ volume: v1, target: other, door: 'csi' })
   await engine.service.unstage({ volume: v1, staging })
@@ -134,11 +145,15 @@ test('starts of one key at once are one start, and its failure is everyone\'s', 
   let open: () => void = () => undefined
   world.gate = new Promise((resolve) => { open = resolve })
   world.fail = { step: 'configure', error: new VolumeError('UNAVAILABLE', 'the server is away') }
-  const calls = ['a', 'b', 'c'].map(async (name) => { await engine.service.publish(publish({ volume: volume(name), target: path(`/pods/${name}/m`) })) })
+  const calls = ['a', 'b', 'c'].map(async (name) => {
+    await engine.service.publish(publish({ volume: volume(name), target: path(`/pods/${name}/m`) }))
+  })
   await new Promise((resolve) => { setImmediate(resolve) })
   open()
   const outcomes = await Promise.allSettled(calls)
-  t.true(outcomes.every((outcome) => outcome.status === 'rejected' && (outcome.reason as VolumeError).code === 'UNAVAILABLE'))
+  t.true(
+    outcomes.every((outcome) => outcome.status === 'rejected' && (outcome.reason as VolumeError).code === 'UNAVAILABLE')
+  )
   t.is(world.log.filter((step) => step === 'start session').length, 1)
   t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
 })
@@ -151,12 +166,18 @@ test('a volume and a path are worked on by one call at a time', async (t) => {
     engine.service.publish(publish({ volume: volume('other') })),
     engine.service.unpublish({ volume: v1, target, door: 'csi' })
   ])
-  t.deepEqual(outcomes.map((outcome) => outcome.status === 'rejected' ? (outcome.reason as VolumeError).code : 'done'), ['done', 'IN_PROGRESS', 'IN_PROGRESS', 'IN_PROGRESS'])
+  t.deepEqual(
+    outcomes.map((outcome) => outcome.status === 'rejected' ? (outcome.reason as VolumeError).code : 'done'),
+    ['done', 'IN_PROGRESS', 'IN_PROGRESS', 'IN_PROGRESS']
+  )
 })
 
 test('an unused client is refused before anything is done', async (t) => {
   const { world, engine } = await ready()
-  const error = await t.throwsAsync(engine.service.publish(publish({ spec: specOf('/export', { mountOptions: 'nfsvers=4.1' }) })), { code: 'UNSUPPORTED' })
+  const error = await t.throwsAsync(
+    engine.service.publish(publish({ spec: specOf('/export', { mountOptions: 'nfsvers=4.1' }) })),
+    { code: 'UNSUPPORTED' }
+  )
   t.regex(error?.message ?? '', /client: "kernel" is not available in this version .*; use client=fuse/)
   t.deepEqual(world.log, [])
 })
@@ -164,7 +185,9 @@ test('an unused client is refused before anything is done', async (t) => {
 test('unpublish of what was never there succeeds; of another volume\'s path it does not', async (t) => {
   const { engine } = await ready()
   t.deepEqual(await engine.service.unpublish({ volume: v1, target, door: 'csi' }), { lostBytes: 0 })
-  t.deepEqual(await engine.service.unpublish({ volume: v1, target: path('/no/such/folder'), door: 'csi' }), { lostBytes: 0 })
+  t.deepEqual(await engine.service.unpublish({ volume: v1, target: path('/no/such/folder'), door: 'csi' }), {
+    lostBytes: 0
+  })
   await engine.service.unstage({ volume: v1, staging: path('/staging/none') })
   await engine.service.publish(publish())
   await t.throwsAsync(engine.service.unpublish({ volume: volume('other'), target, door: 'csi' }), { code: 'CONFLICT' })
@@ -193,7 +216,9 @@ test('a mount of ours that has a foreign one on top is not touched', async (t) =
   const { world, engine } = await ready()
   await engine.service.publish(publish())
   world.mount(target, '8:1', 'ext4', '/dev/sda1')
-  await t.throwsAsync(engine.service.unpublish({ volume: v1, target, door: 'csi' }), { code: 'CONFLICT', message: /type ext4 from "\/dev\/sda1"/ })
+  await t.throwsAsync(engine.service.unpublish({ volume: v1, target, door: 'csi' }), {
+    code: 'CONFLICT', message: /type ext4 from "\/dev\/sda1"/
+  })
   await t.throwsAsync(engine.service.publish(publish()), { code: 'CONFLICT' })
   t.is(world.mounts.length, 3)
 })
@@ -219,11 +244,15 @@ test('a dead session is noticed, told, and replaced by the next publish', async 
   await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 })
   for (const session of world.sessions.values()) session.end('it was killed')
   await Promise.resolve()
-  t.like(await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), { stale: true, totalBytes: 100n, health: { state: 'dead' } })
+  t.like(await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), {
+    stale: true, totalBytes: 100n, health: { state: 'dead' }
+  })
   t.like((await engine.service.list())[0], { state: 'dead', health: { state: 'dead' } })
   t.true(world.events.some((event) => event.kind === 'mount-died' && event.reason === 'it was killed'))
   await engine.service.publish(publish())
-  t.like(await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), { stale: false, health: { state: 'healthy' } })
+  t.like(await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), {
+    stale: false, health: { state: 'healthy' }
+  })
   t.is(world.mounts.filter((mount) => mount.mountPoint === target).length, 1)
 })
 
@@ -235,7 +264,9 @@ test('a folder that still shows the mount of a session that died is said to be d
   for (const session of world.sessions.values()) session.end('it was killed')
   await Promise.resolve()
   await engine.service.publish(publish({ target: sibling }))
-  t.like(await engine.service.statistics({ volume: v1, path: sibling, deadlineMs: 100 }), { stale: false, health: { state: 'healthy' } })
+  t.like(await engine.service.statistics({ volume: v1, path: sibling, deadlineMs: 100 }), {
+    stale: false, health: { state: 'healthy' }
+  })
   const stale = await engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 })
   t.is(stale.health.state, 'dead')
   t.regex(stale.health.reason, /has ended; it is mounted anew/)
@@ -291,8 +322,14 @@ test('a shared mount that somebody unmounted is bound back; its session and its 
 test('where only a part of a shared mount is left, it is neither ended nor shared again', async (t) => {
   const { world, engine } = await ready()
   await engine.service.publish(publish())
-  for (const mount of world.mounts) world.mounts = world.mounts.map((each) => each === mount ? { ...each, root: '/sub', mountPoint: '/pods/a/subpath' } : each)
-  await t.throwsAsync(engine.service.publish(publish({ volume: volume('2'), target: path('/pods/b/m') })), { code: 'CONFLICT', message: /unmounted by somebody else.*\/pods\/a\/subpath/ })
+  for (const mount of world.mounts) {
+    world.mounts = world.mounts.map((each) =>
+      each === mount ? { ...each, root: '/sub', mountPoint: '/pods/a/subpath' } : each
+    )
+  }
+  await t.throwsAsync(engine.service.publish(publish({ volume: volume('2'), target: path('/pods/b/m') })), {
+    code: 'CONFLICT', message: /unmounted by somebody else.*\/pods\/a\/subpath/
+  })
   t.is(world.sessions.size, 1)
 })
 
@@ -320,7 +357,9 @@ test('statistics of what is not mounted there are NOT_FOUND', async (t) => {
   const { world, engine } = await ready()
   await t.throwsAsync(engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), { code: 'NOT_FOUND' })
   await engine.service.publish(publish())
-  await t.throwsAsync(engine.service.statistics({ volume: volume('other'), path: target, deadlineMs: 100 }), { code: 'NOT_FOUND' })
+  await t.throwsAsync(engine.service.statistics({ volume: volume('other'), path: target, deadlineMs: 100 }), {
+    code: 'NOT_FOUND'
+  })
   world.unmount(target)
   await t.throwsAsync(engine.service.statistics({ volume: v1, path: target, deadlineMs: 100 }), { code: 'NOT_FOUND' })
 })
@@ -347,7 +386,9 @@ test('staging mounts nothing at its path, and its volume stays as long as it is 
   t.is(world.mounts.length, 1)
   const { engine: next } = await ready(world)
   t.is(world.mounts.length, 1)
-  await t.throwsAsync(next.service.stage({ volume: v1, spec: specOf('/other'), staging, door: 'csi' }), { code: 'CONFLICT' })
+  await t.throwsAsync(next.service.stage({ volume: v1, spec: specOf('/other'), staging, door: 'csi' }), {
+    code: 'CONFLICT'
+  })
   await next.service.unstage({ volume: v1, staging })
   t.deepEqual(world.mounts, [])
   t.deepEqual(world.summary().records, [])
@@ -406,11 +447,12 @@ test('names are taken all or none, and given back once', (t) => {
 test('work of one key runs in order, also after a failure', async (t) => {
   const queue = new KeyedQueue()
   const seen: number[] = []
-  const work = (n: number, fails = false) => queue.run('k', async () => {
-    await new Promise((resolve) => { setImmediate(resolve) })
-    seen.push(n)
-    if (fails) throw new Error('no')
-  })
+  const work = (n: number, fails = false) =>
+    queue.run('k', async () => {
+      await new Promise((resolve) => { setImmediate(resolve) })
+      seen.push(n)
+      if (fails) throw new Error('no')
+    })
   await Promise.allSettled([work(1, true), work(2), work(3)])
   t.deepEqual(seen, [1, 2, 3])
 })

@@ -13,7 +13,8 @@ const mount: MountRecord = {
   facts: { socketPath: '/run/x.sock', process: { pid: 7, startTicks: '9' }, device: undefined }, bootId: 'b'
 }
 const bind: BindRecord = {
-  kind: 'bind', role: 'target', phase: 'attached', volume: volume('ä"\n'), key: mount.key, path: path('/pods/a'), resolved: '/pods/a', readOnly: true,
+  kind: 'bind', role: 'target', phase: 'attached', volume: volume('ä"\n'), key: mount.key, path: path('/pods/a'),
+  resolved: '/pods/a', readOnly: true,
   door: 'csi', owner: 'ns/pod', madeFolder: true, bootId: 'b'
 }
 const folderOf = (t: { teardown: (f: () => void) => void }): string => {
@@ -40,8 +41,10 @@ test('records come back as they were, replaced ones once, dropped ones not', asy
 test('every kind of damage is said and set aside, and the other records are read', async (t) => {
   const good = formatRecord(bind)
   const damages: Record<string, string> = {
-    empty: '', half: good.slice(0, good.length / 2), 'cut at the end': good.slice(0, -1), 'one bit': good.replace('"readOnly":true', '"readOnly":falsE'),
-    'not JSON': 'hello\n{}\n', newer: good.replace('"volbridge":1', '"volbridge":99'), 'another name': formatRecord({ ...bind, path: path('/pods/b') }),
+    empty: '', half: good.slice(0, good.length / 2), 'cut at the end': good.slice(0, -1),
+    'one bit': good.replace('"readOnly":true', '"readOnly":falsE'),
+    'not JSON': 'hello\n{}\n', newer: good.replace('"volbridge":1', '"volbridge":99'),
+    'another name': formatRecord({ ...bind, path: path('/pods/b') }),
     'something behind': `${good}x\n`, zeros: '\0'.repeat(good.length)
   }
   for (const [name, text] of Object.entries(damages)) {

@@ -6,7 +6,9 @@ import { parseVolumeSpec } from '../../../../agent/volumes/spec.ts'
 
 const spec = parseVolumeSpec({ server: 'nas', share: '/data', subDir: 'team/a', client: 'kernel' })
 const told = (code: string, isAboutFolder = false): VolumeError => {
-  const error = toKernelError(new HostError({ code, errno: 1, call: 'mount /x' }), { spec, version: '4.1', isAboutFolder })
+  const error = toKernelError(new HostError({ code, errno: 1, call: 'mount /x' }), {
+    spec, version: '4.1', isAboutFolder
+  })
   if (!(error instanceof VolumeError)) throw error
   return error
 }
@@ -24,7 +26,9 @@ test('each number names field, value and remedy', (t) => {
     t.regex(error.message, words)
     t.truthy(error.remedy)
   }
-  for (const [code, words] of [['ENOENT', /"team\/a" does not exist/], ['ELOOP', /symbolic link/], ['ENOTDIR', /not a directory/]] as const) {
+  for (const [code, words] of [['ENOENT', /"team\/a" does not exist/], ['ELOOP', /symbolic link/], [
+    'ENOTDIR', /not a directory/
+  ]] as const) {
     t.is(told(code, true).field, 'subDir')
     t.regex(told(code, true).message, words)
   }

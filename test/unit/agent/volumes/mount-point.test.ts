@@ -4,9 +4,12 @@ import { World, path, specOf, volume, type Incarnation } from './world.ts'
 
 const target = path('/pods/c')
 const publish = async (engine: Incarnation): Promise<void> => {
-  await engine.service.publish({ volume: volume('flex'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined })
+  await engine.service.publish({
+    volume: volume('flex'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'flex', owner: undefined
+  })
 }
-const unpublish = async (engine: Incarnation): Promise<unknown> => await engine.service.unpublish({ volume: volume('flex'), target, door: 'flex' })
+const unpublish = async (engine: Incarnation): Promise<unknown> =>
+  await engine.service.unpublish({ volume: volume('flex'), target, door: 'flex' })
 const refusal = (code: string, errno: number): HostError => new HostError({ code, errno, call: 'ioctl' })
 
 test('a Flex folder is immutable while it is mounted, and plain before unmount answers', async (t) => {
@@ -24,12 +27,19 @@ test('CSI targets, staging paths and mounts by hand are left plain', async (t) =
   const world = new World()
   const engine = world.incarnation()
   await engine.service.stage({ volume: volume('v'), spec: specOf(), staging: path('/staging/v1'), door: 'csi' })
-  await engine.service.publish({ volume: volume('v'), spec: specOf(), target: path('/pods/a/mount'), staging: path('/staging/v1'), readOnly: false, door: 'csi', owner: undefined })
-  await engine.service.publish({ volume: volume('h'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'hand', owner: undefined })
+  await engine.service.publish({
+    volume: volume('v'), spec: specOf(), target: path('/pods/a/mount'), staging: path('/staging/v1'), readOnly: false,
+    door: 'csi', owner: undefined
+  })
+  await engine.service.publish({
+    volume: volume('h'), spec: specOf(), target, staging: undefined, readOnly: false, door: 'hand', owner: undefined
+  })
   t.deepEqual([...world.immutable], [])
 })
 
-for (const [code, errno, words] of [['ENOTTY', 25, /no immutable flag/], ['EOPNOTSUPP', 95, /no immutable flag/], ['EPERM', 1, /CAP_LINUX_IMMUTABLE/], ['EIO', 5, /EIO/]] as const) {
+for (const [code, errno, words] of [['ENOTTY', 25, /no immutable flag/], ['EOPNOTSUPP', 95, /no immutable flag/], [
+  'EPERM', 1, /CAP_LINUX_IMMUTABLE/
+], ['EIO', 5, /EIO/]] as const) {
   test(`where the flag cannot be set (${code}) the mount works and status says unprotected`, async (t) => {
     const world = new World()
     const engine = world.incarnation()

@@ -18,22 +18,31 @@ test('two attributes are enough; the rest are the documented defaults', (t) => {
     target: {
       servers: ['nas'], share: '/export', subDir: [],
       options: {
-        version: '3', nconnect: 1, recovery: 'hard', timeoMs: 60_000, retrans: 2, acregminMs: 3000, acregmaxMs: 60_000, acdirminMs: 30_000,
+        version: '3', nconnect: 1, recovery: 'hard', timeoMs: 60_000, retrans: 2, acregminMs: 3000, acregmaxMs: 60_000,
+        acdirminMs: 30_000,
         acdirmaxMs: 60_000, noac: false, lookupCache: 'all', resvport: true, cto: true, sec: 'sys', retryMs: 0
       }
     },
     client: 'fuse',
     clientReason: 'auto: no NFS version was asked for, the own client speaks version 3',
     consistency: 'standard',
-    flags: { readOnly: false, nosuid: true, nodev: true, noexec: false, noatime: false, nodiratime: false, relatime: false, sync: false, dirsync: false }
+    flags: {
+      readOnly: false, nosuid: true, nodev: true, noexec: false, noatime: false, nodiratime: false, relatime: false,
+      sync: false, dirsync: false
+    }
   })
-  t.true(Object.isFrozen(spec) && Object.isFrozen(spec.target) && Object.isFrozen(spec.target.options) && Object.isFrozen(spec.flags))
+  t.true(
+    Object.isFrozen(spec) && Object.isFrozen(spec.target) && Object.isFrozen(spec.target.options) &&
+      Object.isFrozen(spec.flags)
+  )
 })
 
 test('csi-driver-nfs\'s own example StorageClass works unchanged', (t) => {
   const spec = parseVolumeSpec({
-    server: 'nfs-server.default.svc.cluster.local', share: '/', subDir: 'pvc-1/x', mountPermissions: '0777', onDelete: 'retain',
-    'csi.storage.k8s.io/pv/name': 'pv', 'storage.kubernetes.io/csiProvisionerIdentity': '1-2-nfs.csi.k8s.io', 'kubernetes.io/fsType': ''
+    server: 'nfs-server.default.svc.cluster.local', share: '/', subDir: 'pvc-1/x', mountPermissions: '0777',
+    onDelete: 'retain',
+    'csi.storage.k8s.io/pv/name': 'pv', 'storage.kubernetes.io/csiProvisionerIdentity': '1-2-nfs.csi.k8s.io',
+    'kubernetes.io/fsType': ''
   }, { mountFlags: ['nfsvers=4.1'] })
   t.is(spec.client, 'kernel')
   t.is(spec.clientReason, 'auto: NFS version 4.1 is spoken by the kernel\'s client only')
@@ -56,16 +65,22 @@ test('servers: names, addresses, IPv6 with and without brackets, several of one 
 })
 
 test('mount options mean what nfs(5) says', (t) => {
-  t.like(options('vers=3', 'port=2050,mountport=20048', 'proto=tcp', 'nconnect=4'), { version: '3', port: 2050, mountPort: 20048, nconnect: 4 })
+  t.like(options('vers=3', 'port=2050,mountport=20048', 'proto=tcp', 'nconnect=4'), {
+    version: '3', port: 2050, mountPort: 20048, nconnect: 4
+  })
   t.like(options('port=0'), { port: undefined })
   t.like(options('rsize=1500,wsize=4194304'), { rsizeBytes: 1024, wsizeBytes: 1_048_576 })
   t.like(options('rsize=100'), { rsizeBytes: 4096 })
   t.like(options('soft,timeo=50,retrans=5'), { recovery: 'soft', timeoMs: 5000, retrans: 5 })
   t.like(options('softerr'), { recovery: 'softerr' })
   t.like(options('actimeo=7'), { acregminMs: 7000, acregmaxMs: 7000, acdirminMs: 7000, acdirmaxMs: 7000 })
-  t.like(options('noac,lookupcache=pos,nocto,noresvport,retry=2'), { noac: true, lookupCache: 'positive', cto: false, resvport: false, retryMs: 120_000 })
+  t.like(options('noac,lookupcache=pos,nocto,noresvport,retry=2'), {
+    noac: true, lookupCache: 'positive', cto: false, resvport: false, retryMs: 120_000
+  })
   t.like(options('nolock,local_lock=all,bg,intr,sec=sys,_netdev,x-systemd.automount'), { sec: 'sys' })
-  t.like(parse({}, ['ro,suid,dev,noexec,noatime,nodiratime']).flags, { readOnly: true, nosuid: false, nodev: false, noexec: true, noatime: true, nodiratime: true })
+  t.like(parse({}, ['ro,suid,dev,noexec,noatime,nodiratime']).flags, {
+    readOnly: true, nosuid: false, nodev: false, noexec: true, noatime: true, nodiratime: true
+  })
   t.like(parse({ mountOptions: 'soft' }, ['soft', 'v3', 'vers=3', 'nfsvers=3']), { client: 'fuse' })
 })
 
@@ -116,7 +131,10 @@ const refusals: ReadonlyArray<readonly [Record<string, string>, string[], string
   [{ subDir: '${pvc.metadata.name}' }, [], 'subDir', /template that nobody has filled in/],
   [{ subDir: 'a\0b' }, [], 'subDir', /NUL/],
   [{ client: 'fues' }, [], 'client', /"fues" is not a known client; did you mean "fuse"\?/],
-  [{ client: 'fuse' }, ['vers=4.1'], 'mountOptions', /"vers=4\.1" is not spoken by client=fuse.*use vers=3, or client=kernel/],
+  [
+    { client: 'fuse' }, ['vers=4.1'], 'mountOptions',
+    /"vers=4\.1" is not spoken by client=fuse.*use vers=3, or client=kernel/
+  ],
   [{ consistency: 'strict' }, [], 'consistency', /"strict" is not known/],
   [{ consistency: 'solowriter', client: 'kernel' }, [], 'consistency', /client=fuse only/],
   [{ mountPermissions: '0999' }, [], 'mountPermissions', /"0999" is not an octal mode; write it like 0770/],
@@ -160,9 +178,15 @@ for (const [attributes, flags, field, message] of refusals) {
 test('a solo writer believes longer and opens without asking, unless its options say otherwise', (t) => {
   const { consistency, target } = parse({ consistency: 'solowriter' })
   t.is(consistency, 'solowriter')
-  t.like(target.options, { acregminMs: 60_000, acregmaxMs: 3_600_000, acdirminMs: 60_000, acdirmaxMs: 3_600_000, cto: false })
-  t.like(parse({ consistency: 'solowriter' }, ['actimeo=5', 'cto']).target.options, { acregminMs: 5000, acregmaxMs: 5000, cto: true })
-  const error = t.throws(() => parse({ consistency: 'solowriter' }, ['noac']), { instanceOf: VolumeError, message: /noac.*contradicts consistency=solowriter/ })
+  t.like(target.options, {
+    acregminMs: 60_000, acregmaxMs: 3_600_000, acdirminMs: 60_000, acdirmaxMs: 3_600_000, cto: false
+  })
+  t.like(parse({ consistency: 'solowriter' }, ['actimeo=5', 'cto']).target.options, {
+    acregminMs: 5000, acregmaxMs: 5000, cto: true
+  })
+  const error = t.throws(() => parse({ consistency: 'solowriter' }, ['noac']), {
+    instanceOf: VolumeError, message: /noac.*contradicts consistency=solowriter/
+  })
   t.like(error, { code: 'INVALID', field: 'mountOptions' })
 })
 
@@ -172,14 +196,20 @@ test('a missing attribute is named', (t) => {
 })
 
 test('keys: the same volume in other words is one, any difference that can be seen makes two', (t) => {
-  const key = (extra: Record<string, string> = {}, flags: string[] = [], more = {}) => stageKeyOf(parse(extra, flags, more))
+  const key = (extra: Record<string, string> = {}, flags: string[] = [], more = {}) =>
+    stageKeyOf(parse(extra, flags, more))
   const base = key()
   t.regex(base, /^[0-9a-f]{64}$/)
-  for (const same of [key({}, ['hard']), key({}, ['ro']), key({}, ['vers=3']), key({ client: 'fuse' }), key({ share: '/export/' }), key({}, ['retry=5'])]) t.is(same, base)
+  for (const same of [
+    key({}, ['hard']), key({}, ['ro']), key({}, ['vers=3']), key({ client: 'fuse' }), key({ share: '/export/' }),
+    key({}, ['retry=5'])
+  ]) t.is(same, base)
   t.is(key({ server: 'a,b' }), key({ server: 'b,a' }))
   const others = [
-    key({ server: 'b' }), key({ share: '/x' }), key({ subDir: 'x' }), key({}, ['soft']), key({}, ['noexec']), key({}, ['rsize=4096']), key({}, ['port=2050']),
-    stageKeyOf({ ...parse(), consistency: 'solowriter' }), key({ mountPermissions: '0770' }), key({}, [], { mountGroup: 5 }), key({ client: 'kernel' })
+    key({ server: 'b' }), key({ share: '/x' }), key({ subDir: 'x' }), key({}, ['soft']), key({}, ['noexec']),
+    key({}, ['rsize=4096']), key({}, ['port=2050']),
+    stageKeyOf({ ...parse(), consistency: 'solowriter' }), key({ mountPermissions: '0770' }),
+    key({}, [], { mountGroup: 5 }), key({ client: 'kernel' })
   ]
   t.is(new Set([base, ...others]).size, others.length + 1)
 })

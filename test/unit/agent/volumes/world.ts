@@ -1,6 +1,7 @@
 /**
- * A node in memory for engine tests: mounts, folders, sessions and a journal that outlive the engine, and a crash at any step.
- * Every effect is a step; `crashAt` makes the engine's process "die" before that step, and nothing it does afterwards has an effect.
+ * A node in memory for engine tests: mounts, folders, sessions and a journal that outlive the engine, and a crash at
+ * any step. Every effect is a step; `crashAt` makes the engine's process "die" before that step, and nothing it does
+ * afterwards has an effect.
  */
 import { toDeviceNumber, toVolumeId, parseAbsolutePath, type StageKey } from '../../../../agent/base/brands.ts'
 import { HostError, VolumeError } from '../../../../agent/base/errors.ts'
@@ -26,7 +27,13 @@ export class Crash extends Error {
   override readonly name = 'Crash'
 }
 
-interface FakeSession { readonly key: StageKey, readonly socketPath: string, readonly device: string, end: (reason: string) => void, ended: Promise<string> }
+interface FakeSession {
+  readonly key: StageKey
+  readonly socketPath: string
+  readonly device: string
+  end: (reason: string) => void
+  ended: Promise<string>
+}
 
 export const mountsFolder = '/state/mounts'
 export const path = (text: string): ReturnType<typeof parseAbsolutePath> => parseAbsolutePath(text, 'test')
@@ -38,7 +45,9 @@ const parentOf = (name: string): string => name.slice(0, name.lastIndexOf('/')) 
 
 export class World {
   mounts: MountEntry[] = []
-  readonly folders = new Set(['/', '/state', mountsFolder, '/pods', '/pods/a', '/pods/b', '/pods/c', '/staging', '/staging/v1', '/staging/v2'])
+  readonly folders = new Set([
+    '/', '/state', mountsFolder, '/pods', '/pods/a', '/pods/b', '/pods/c', '/staging', '/staging/v1', '/staging/v2'
+  ])
   readonly files = new Set<string>()
   readonly symlinks = new Set<string>()
   readonly immutable = new Set<string>()
@@ -63,7 +72,8 @@ export class World {
   mount (mountPoint: string, device: string, type: string, source: string, options = ['rw']): void {
     const parent = topMountAt(this.mounts, mountPoint)
     this.mounts.push({
-      id: this.#nextId++, parentId: parent?.id ?? 1, device: toDeviceNumber(device), root: '/', mountPoint, options, tags: [], type, source, superOptions: ['rw']
+      id: this.#nextId++, parentId: parent?.id ?? 1, device: toDeviceNumber(device), root: '/', mountPoint, options,
+      tags: [], type, source, superOptions: ['rw']
     })
   }
 
@@ -123,12 +133,18 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
     const table = new VolumeTable(this)
     const events = (event: VolumeEvent): void => { if (!this.#dead) world.events.push(event) }
     const { bootId } = world
-    this.shared = new SharedMounts({ table, host: this, mounters: { fuse: this, kernel: undefined }, events, bootId, mountsFolder })
-    this.#parts = { table, host: this, shared: this.shared, events, bootId, isOurType: (type) => type === 'fuse.volbridge' }
+    this.shared = new SharedMounts({
+      table, host: this, mounters: { fuse: this, kernel: undefined }, events, bootId, mountsFolder
+    })
+    this.#parts = {
+      table, host: this, shared: this.shared, events, bootId, isOurType: (type) => type === 'fuse.volbridge'
+    }
     this.#attaching = new Attaching(this.#parts)
     this.#locks = new NameLocks()
     this.healer = new Healer(this.#parts, this.#attaching, this.#locks)
-    this.service = new VolumeService(this.#parts, { attaching: this.#attaching, locks: this.#locks, heals: this.healer })
+    this.service = new VolumeService(this.#parts, {
+      attaching: this.#attaching, locks: this.#locks, heals: this.healer
+    })
   }
 
   get crashed (): boolean { return this.#dead }
@@ -196,7 +212,9 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
 
   async removeFolder (name: string): Promise<void> {
     await this.#step('remove folder')
-    if (this.#world.mounts.some((mount) => mount.mountPoint === name)) throw new HostError({ code: 'EBUSY', errno: 16, call: `rmdir ${name}` })
+    if (this.#world.mounts.some((mount) => mount.mountPoint === name)) {
+      throw new HostError({ code: 'EBUSY', errno: 16, call: `rmdir ${name}` })
+    }
     if (!await this.isEmpty(name)) throw new HostError({ code: 'ENOTEMPTY', errno: 39, call: `rmdir ${name}` })
     if (this.#world.immutable.has(name)) throw new HostError({ code: 'EPERM', errno: 1, call: `rmdir ${name}` })
     this.#world.folders.delete(name)
@@ -223,7 +241,10 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
 
   /* Mounter */
   plan (key: StageKey): MountFacts {
-    return { socketPath: `/run/${key.slice(0, 8)}-${this.#world.journal.size}-${this.#steps}`, process: undefined, device: undefined }
+    return {
+      socketPath: `/run/${key.slice(0, 8)}-${this.#world.journal.size}-${this.#steps}`, process: undefined,
+      device: undefined
+    }
   }
 
   async start (request: Parameters<Mounter['start']>[0]): Promise<LiveMount> {
@@ -246,9 +267,15 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
       ended: session.ended,
       statistics: async () => {
         if (!world.sessions.has(session.socketPath)) throw new VolumeError('UNAVAILABLE', 'gone')
-        return { totalBytes: 100n, usedBytes: 40n, availableBytes: 60n, totalInodes: 10n, usedInodes: 4n, availableInodes: 6n, stale: false }
+        return {
+          totalBytes: 100n, usedBytes: 40n, availableBytes: 60n, totalInodes: 10n, usedInodes: 4n, availableInodes: 6n,
+          stale: false
+        }
       },
-      report: async () => ({ health: { state: 'healthy', reason: '' }, locks: 'node-local', notes: [], pid: 1, counters: {}, gauges: {}, latency: {} }),
+      report: async () => ({
+        health: { state: 'healthy', reason: '' }, locks: 'node-local', notes: [], pid: 1, counters: {}, gauges: {},
+        latency: {}
+      }),
       probe: async () => ({ state: 'healthy', reason: '' }),
       drain: async () => {
         await this.#step('drain')

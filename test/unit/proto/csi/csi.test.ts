@@ -6,12 +6,17 @@ import { shapeOf } from '../../../../proto/csi/secret-fields.ts'
 const services = loadServices()
 
 test('the compiled descriptors are what the .proto files say', (t) => {
-  t.notThrows(() => execFileSync(process.execPath, ['--no-warnings', 'scripts/generate-descriptors.ts', '--check'], { stdio: 'pipe' }))
+  t.notThrows(() =>
+    execFileSync(process.execPath, ['--no-warnings', 'scripts/generate-descriptors.ts', '--check'], { stdio: 'pipe' })
+  )
 })
 
 // Written down by hand from the field numbers of the specification: tag byte = number << 3 | wire type.
 const messages = [
-  ['NodeStageVolume', '0a017612020a001a022f73' + '2206' + '1200' + '1a020805' + '2a060a0161120162' + '32060a016b120176'],
+  [
+    'NodeStageVolume',
+    '0a017612020a001a022f73' + '2206' + '1200' + '1a020805' + '2a060a0161120162' + '32060a016b120176'
+  ],
   ['NodePublishVolume', '0a0176' + '1a022f73' + '22022f74' + '2a061200' + '1a020807' + '3001' + '42060a016b120176']
 ] as const
 
@@ -34,13 +39,16 @@ for (const [method, hex] of messages) {
 
 test('volume statistics carry the condition in field 2 and 64-bit values whole', (t) => {
   const bytes = services.Node['NodeGetVolumeStats']!.responseSerialize({
-    usage: [{ total: '9223372036854775807', available: '3', used: '1', unit: 'BYTES' }], volumeCondition: { abnormal: true, message: 'x' }
+    usage: [{ total: '9223372036854775807', available: '3', used: '1', unit: 'BYTES' }],
+    volumeCondition: { abnormal: true, message: 'x' }
   })
   t.is(bytes.toString('hex'), '0a10' + '0803' + '10ffffffffffffffff7f' + '1801' + '2001' + '1205' + '0801' + '120178')
 })
 
 test('an enum value from the future does not fail to decode', (t) => {
-  const decoded = services.Node['NodePublishVolume']!.requestDeserialize(Buffer.from('2a041a020863', 'hex')) as { volumeCapability: unknown }
+  const decoded = services.Node['NodePublishVolume']!.requestDeserialize(Buffer.from('2a041a020863', 'hex')) as {
+    volumeCapability: unknown
+  }
   t.like(decoded.volumeCapability, { accessMode: { mode: 99 } })
 })
 
@@ -50,7 +58,9 @@ test('registration is the service name that kubelet dials', (t) => {
 })
 
 test('the fields that the protocol marks secret are known, also in nested messages', (t) => {
-  for (const message of ['NodeStageVolumeRequest', 'NodePublishVolumeRequest', 'NodeExpandVolumeRequest', 'NodeGetStorageHealthRequest']) {
+  for (const message of [
+    'NodeStageVolumeRequest', 'NodePublishVolumeRequest', 'NodeExpandVolumeRequest', 'NodeGetStorageHealthRequest'
+  ]) {
     t.true(shapeOf(message)?.isSecret('secrets'), message)
   }
   const publish = shapeOf('NodePublishVolumeRequest')

@@ -9,13 +9,37 @@ import { FuseWriter } from '../../../../proto/fuse/writer.ts'
 const flags418 = 0x003f_ffff
 const bit = (flag: InitFlag): number => 2 ** (INIT_FLAG[flag] % 32)
 
-interface Row { kernel: string, init: Partial<InitIn>, minor: number, pages: number, writeBytes: number, has: InitFlag[], hasNot: InitFlag[] }
+interface Row {
+  kernel: string
+  init: Partial<InitIn>
+  minor: number
+  pages: number
+  writeBytes: number
+  has: InitFlag[]
+  hasNot: InitFlag[]
+}
 const rows: readonly Row[] = [
-  { kernel: 'Linux 4.18 (7.27)', init: { minor: 27, flags: flags418 }, minor: 27, pages: 0, writeBytes: 128 * 1024, has: ['ASYNC_READ', 'PARALLEL_DIROPS', 'ABORT_ERROR'], hasNot: ['MAX_PAGES', 'CACHE_SYMLINKS', 'INIT_EXT', 'HAS_RESEND'] },
-  { kernel: 'Linux 5.10 (7.32)', init: { minor: 32, flags: 0x0fff_ffff }, minor: 32, pages: 256, writeBytes: 1024 * 1024, has: ['MAX_PAGES', 'CACHE_SYMLINKS'], hasNot: ['HANDLE_KILLPRIV_V2', 'INIT_EXT'] },
-  { kernel: 'Linux 6.1 (7.37)', init: { minor: 37, flags: 0x73ff_fffb, flags2: 7 }, minor: 37, pages: 256, writeBytes: 1024 * 1024, has: ['MAX_PAGES', 'HANDLE_KILLPRIV_V2'], hasNot: ['INIT_EXT', 'HAS_RESEND'] },
-  { kernel: 'Linux 6.18 (7.45)', init: { minor: 45, flags: 0x73ff_fffb, flags2: 0x3ff }, minor: 45, pages: 256, writeBytes: 1024 * 1024, has: ['HAS_RESEND', 'INIT_EXT'], hasNot: [] },
-  { kernel: 'a kernel newer than we know', init: { minor: 60, flags: 0xffff_ffff, flags2: 0xffff_ffff }, minor: 45, pages: 256, writeBytes: 1024 * 1024, has: ['HAS_RESEND'], hasNot: [] }
+  {
+    kernel: 'Linux 4.18 (7.27)', init: { minor: 27, flags: flags418 }, minor: 27, pages: 0, writeBytes: 128 * 1024,
+    has: ['ASYNC_READ', 'PARALLEL_DIROPS', 'ABORT_ERROR'],
+    hasNot: ['MAX_PAGES', 'CACHE_SYMLINKS', 'INIT_EXT', 'HAS_RESEND']
+  },
+  {
+    kernel: 'Linux 5.10 (7.32)', init: { minor: 32, flags: 0x0fff_ffff }, minor: 32, pages: 256,
+    writeBytes: 1024 * 1024, has: ['MAX_PAGES', 'CACHE_SYMLINKS'], hasNot: ['HANDLE_KILLPRIV_V2', 'INIT_EXT']
+  },
+  {
+    kernel: 'Linux 6.1 (7.37)', init: { minor: 37, flags: 0x73ff_fffb, flags2: 7 }, minor: 37, pages: 256,
+    writeBytes: 1024 * 1024, has: ['MAX_PAGES', 'HANDLE_KILLPRIV_V2'], hasNot: ['INIT_EXT', 'HAS_RESEND']
+  },
+  {
+    kernel: 'Linux 6.18 (7.45)', init: { minor: 45, flags: 0x73ff_fffb, flags2: 0x3ff }, minor: 45, pages: 256,
+    writeBytes: 1024 * 1024, has: ['HAS_RESEND', 'INIT_EXT'], hasNot: []
+  },
+  {
+    kernel: 'a kernel newer than we know', init: { minor: 60, flags: 0xffff_ffff, flags2: 0xffff_ffff }, minor: 45,
+    pages: 256, writeBytes: 1024 * 1024, has: ['HAS_RESEND'], hasNot: []
+  }
 ]
 
 for (const { kernel, init, minor, pages, writeBytes, has, hasNot } of rows) {
@@ -30,26 +54,36 @@ for (const { kernel, init, minor, pages, writeBytes, has, hasNot } of rows) {
     t.is((agreed.reply.flags2 & ~offered.flags2) >>> 0, 0)
     for (const flag of has) t.true(agreed.flags.has(flag), flag)
     for (const flag of hasNot) t.false(agreed.flags.has(flag), flag)
-    for (const never of ['WRITEBACK_CACHE', 'POSIX_LOCKS', 'FLOCK_LOCKS', 'EXPORT_SUPPORT', 'DONT_MASK'] as const) t.is(agreed.reply.flags & bit(never), 0, never)
+    for (const never of ['WRITEBACK_CACHE', 'POSIX_LOCKS', 'FLOCK_LOCKS', 'EXPORT_SUPPORT', 'DONT_MASK'] as const) {
+      t.is(agreed.reply.flags & bit(never), 0, never)
+    }
   })
 }
 
 test('flags beyond 32 bits are answered only together with INIT_EXT', (t) => {
-  const { reply } = negotiate({ major: 7, minor: 45, maxReadaheadBytes: 0, flags: 0x73ff_fffb, flags2: 0x3ff }, defaultWishes)
+  const { reply } = negotiate(
+    { major: 7, minor: 45, maxReadaheadBytes: 0, flags: 0x73ff_fffb, flags2: 0x3ff },
+    defaultWishes
+  )
   t.is(reply.flags2, bit('HAS_RESEND'))
   t.not(reply.flags & bit('INIT_EXT'), 0)
 })
 
 test('kernels older than Linux 4.18 and other majors are refused by version', (t) => {
   for (const [major, minor] of [[7, 26], [6, 40], [8, 0]] as const) {
-    const error = t.throws(() => negotiate({ major, minor, maxReadaheadBytes: 0, flags: flags418, flags2: 0 }, defaultWishes), { instanceOf: WireError, code: 'UNSUPPORTED' })
+    const error = t.throws(
+      () => negotiate({ major, minor, maxReadaheadBytes: 0, flags: flags418, flags2: 0 }, defaultWishes),
+      { instanceOf: WireError, code: 'UNSUPPORTED' }
+    )
     t.regex(error.message, new RegExp(`${major}\\.${minor}`))
   }
 })
 
 test('readdirplus can be asked always, when it pays, or never', (t) => {
   const flagsFor = (readdirplus: 'always' | 'auto' | 'never'): number =>
-    negotiate({ major: 7, minor: 31, maxReadaheadBytes: 0, flags: 0xffff_ffff, flags2: 0 }, { ...defaultWishes, readdirplus }).reply.flags
+    negotiate({ major: 7, minor: 31, maxReadaheadBytes: 0, flags: 0xffff_ffff, flags2: 0 }, {
+      ...defaultWishes, readdirplus
+    }).reply.flags
   const both = bit('DO_READDIRPLUS') | bit('READDIRPLUS_AUTO')
   t.is(flagsFor('always') & both, bit('DO_READDIRPLUS'))
   t.is(flagsFor('auto') & both, both)
@@ -58,7 +92,11 @@ test('readdirplus can be asked always, when it pays, or never', (t) => {
 
 test('fuse_init_out has 64 bytes with every field in its place', (t) => {
   const out = new FuseWriter(Buffer.alloc(64, 0xee))
-  encodeInit(out, negotiate({ major: 7, minor: 45, maxReadaheadBytes: 131072, flags: 0x73ff_fffb, flags2: 0x3ff }, defaultWishes).reply)
+  encodeInit(
+    out,
+    negotiate({ major: 7, minor: 45, maxReadaheadBytes: 131072, flags: 0x73ff_fffb, flags2: 0x3ff }, defaultWishes)
+      .reply
+  )
   t.is(out.offset, 64)
   const bytes = out.buffer
   t.deepEqual([0, 4, 8].map((at) => bytes.readUInt32LE(at)), [7, 45, 131072])

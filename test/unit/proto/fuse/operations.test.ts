@@ -9,8 +9,10 @@ import { nameOfOpcode, operationNames, operations } from '../../../../proto/fuse
 import { FuseWriter } from '../../../../proto/fuse/writer.ts'
 
 const attributes = {
-  kind: 'file', mode: 0o4755, nlink: 2, uid: 1234, gid: 2345, sizeBytes: 2 ** 40 + 1, usedBytes: 1025, rdevMajor: 0, rdevMinor: 0,
-  fileid: 0xfedcba9876543210n, atimeSeconds: -1, atimeNanoseconds: 5, mtimeSeconds: 2 ** 33, mtimeNanoseconds: 6, ctimeSeconds: 7, ctimeNanoseconds: 8
+  kind: 'file', mode: 0o4755, nlink: 2, uid: 1234, gid: 2345, sizeBytes: 2 ** 40 + 1, usedBytes: 1025, rdevMajor: 0,
+  rdevMinor: 0,
+  fileid: 0xfedcba9876543210n, atimeSeconds: -1, atimeNanoseconds: 5, mtimeSeconds: 2 ** 33, mtimeNanoseconds: 6,
+  ctimeSeconds: 7, ctimeNanoseconds: 8
 } as const
 
 function written (write: (out: FuseWriter) => void, size = 512): Buffer {
@@ -21,7 +23,9 @@ function written (write: (out: FuseWriter) => void, size = 512): Buffer {
 
 test('every opcode from 1 to 53 that the kernel has ever used is in the table, once', (t) => {
   const unused = [7, 19]
-  for (let opcode = 1; opcode <= 53; opcode++) t.is(nameOfOpcode[opcode] === undefined, unused.includes(opcode), `opcode ${opcode}`)
+  for (let opcode = 1; opcode <= 53; opcode++) {
+    t.is(nameOfOpcode[opcode] === undefined, unused.includes(opcode), `opcode ${opcode}`)
+  }
   t.is(new Set(operationNames.map((name) => operations[name].opcode)).size, operationNames.length)
 })
 
@@ -77,26 +81,65 @@ test('an endless time to live does not overflow what the kernel can count', (t) 
 })
 
 test('the other replies have the sizes of the kernel structs', (t) => {
-  t.is(written((out) => { operations.GETATTR.encode(out, { attributes, attributesTtlMs: 1 }) }).length, 104)
-  t.is(written((out) => { operations.OPEN.encode(out, { handle: 1, keepCache: true }) }).length, 16)
-  t.is(written((out) => { operations.WRITE.encode(out, { bytes: 1 }) }).length, 8)
-  t.is(written((out) => {
-    operations.STATFS.encode(out, { totalBytes: 8192n, freeBytes: 0n, availableBytes: 0n, totalFiles: 1n, freeFiles: 1n, blockBytes: 4096, nameBytesMax: 255 })
-  }).length, 80)
-  t.is(written((out) => {
-    operations.CREATE.encode(out, { entry: { nodeid: 1, generation: 0, entryTtlMs: 0, attributesTtlMs: 0, attributes }, opened: { handle: 9, keepCache: false } })
-  }).length, 144)
+  t.is(
+    written((out) => { operations.GETATTR.encode(out, { attributes, attributesTtlMs: 1 }) }).length,
+    104
+  )
+  t.is(
+    written((out) => { operations.OPEN.encode(out, { handle: 1, keepCache: true }) }).length,
+    16
+  )
+  t.is(
+    written((out) => { operations.WRITE.encode(out, { bytes: 1 }) }).length,
+    8
+  )
+  t.is(
+    written((out) => {
+      operations.STATFS.encode(out, {
+        totalBytes: 8192n, freeBytes: 0n, availableBytes: 0n, totalFiles: 1n, freeFiles: 1n, blockBytes: 4096,
+        nameBytesMax: 255
+      })
+    }).length,
+    80
+  )
+  t.is(
+    written((out) => {
+      operations.CREATE.encode(out, {
+        entry: { nodeid: 1, generation: 0, entryTtlMs: 0, attributesTtlMs: 0, attributes },
+        opened: { handle: 9, keepCache: false }
+      })
+    }).length,
+    144
+  )
 })
 
 test('an open answer says which caches may stay', (t) => {
-  t.is(written((out) => { operations.OPEN.encode(out, { handle: 7, keepCache: false }) }).readUInt32LE(8), 0)
-  t.is(written((out) => { operations.OPEN.encode(out, { handle: 7, keepCache: true }) }).readUInt32LE(8), 2)
-  t.is(written((out) => { operations.OPENDIR.encode(out, { handle: 7, keepCache: true, cacheListing: true }) }).readUInt32LE(8), 10)
-  t.is(written((out) => { operations.OPEN.encode(out, { handle: 7, keepCache: false, closesSilently: true }) }).readUInt32LE(8), 32)
+  t.is(
+    written((out) => { operations.OPEN.encode(out, { handle: 7, keepCache: false }) }).readUInt32LE(8),
+    0
+  )
+  t.is(
+    written((out) => { operations.OPEN.encode(out, { handle: 7, keepCache: true }) }).readUInt32LE(8),
+    2
+  )
+  t.is(
+    written((out) => {
+      operations.OPENDIR.encode(out, { handle: 7, keepCache: true, cacheListing: true })
+    }).readUInt32LE(8),
+    10
+  )
+  t.is(
+    written((out) => {
+      operations.OPEN.encode(out, { handle: 7, keepCache: false, closesSilently: true })
+    }).readUInt32LE(8),
+    32
+  )
 })
 
 test('listed entries are 8-aligned, keep every byte of a name, and stop before the limit', (t) => {
-  const listed = { name: '\xff\x80name', fileid: 2n ** 63n, kind: 'directory', nextOffset: 5, entry: undefined } as const
+  const listed = {
+    name: '\xff\x80name', fileid: 2n ** 63n, kind: 'directory', nextOffset: 5, entry: undefined
+  } as const
   const bytes = written((out) => {
     t.true(appendListed(out, 64, false, listed))
     t.true(appendListed(out, 64, false, listed))
@@ -108,7 +151,13 @@ test('listed entries are 8-aligned, keep every byte of a name, and stop before t
   t.is(bytes.readUInt32LE(48), 6)
   t.is(bytes.readUInt32LE(52), 4)
   t.is(bytes.toString('latin1', 56, 62), '\xff\x80name')
-  const plus = written((out) => { t.true(appendListed(out, 512, true, { ...listed, entry: { nodeid: 9, generation: 0, entryTtlMs: 0, attributesTtlMs: 0, attributes } })) })
+  const plus = written((out) => {
+    t.true(
+      appendListed(out, 512, true, {
+        ...listed, entry: { nodeid: 9, generation: 0, entryTtlMs: 0, attributesTtlMs: 0, attributes }
+      })
+    )
+  })
   t.is(plus.length, 128 + 32)
   t.is(plus.readBigUInt64LE(0), 9n)
   t.is(plus.readUInt32LE(128 + 16), 6)
@@ -128,7 +177,9 @@ test('a reply header carries length, negative errno and the request number, and 
 })
 
 test('device numbers survive the kernel encoding, up to 12 and 20 bits', (t) => {
-  for (const [major, minor] of [[0, 0], [8, 1], [259, 70000], [4095, 0xfffff]] as const) t.deepEqual(decodeDevice(encodeDevice(major, minor)), { major, minor })
+  for (const [major, minor] of [[0, 0], [8, 1], [259, 70000], [4095, 0xfffff]] as const) {
+    t.deepEqual(decodeDevice(encodeDevice(major, minor)), { major, minor })
+  }
   // makedev(8, 17) as mknod(2) has had it since Linux 1.
   t.is(encodeDevice(8, 17), 0x811)
 })

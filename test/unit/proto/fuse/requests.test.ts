@@ -9,7 +9,10 @@ import { FuseReader } from '../../../../proto/fuse/reader.ts'
 
 const folder = new URL('../../../fixtures/fuse/', import.meta.url)
 const fixtures = readdirSync(folder).filter((file) => file.endsWith('.bin')).map((file) => file.slice(0, -4))
-const unread = new Set<OperationName>(['SETXATTR', 'GETXATTR', 'LISTXATTR', 'REMOVEXATTR', 'FALLOCATE', 'LSEEK', 'IOCTL', 'POLL', 'TMPFILE', 'STATX', 'COPY_FILE_RANGE', 'COPY_FILE_RANGE_64'])
+const unread = new Set<OperationName>([
+  'SETXATTR', 'GETXATTR', 'LISTXATTR', 'REMOVEXATTR', 'FALLOCATE', 'LSEEK', 'IOCTL', 'POLL', 'TMPFILE', 'STATX',
+  'COPY_FILE_RANGE', 'COPY_FILE_RANGE_64'
+])
 
 function bytesOf (name: string): Buffer {
   const file = readFileSync(new URL(`${name}.bin`, folder))
@@ -28,7 +31,10 @@ function decode (bytes: Buffer): { name: OperationName, uid: number, gid: number
 /** As the system calls of the workload say. */
 const expected: Readonly<Record<string, object>> = {
   'LOOKUP-bytes': { name: '\xff\xfe name' },
-  CREATE: { name: 'created', mode: 0o640, exclusive: true, append: true, read: true, write: true, truncate: false, execute: false },
+  CREATE: {
+    name: 'created', mode: 0o640, exclusive: true, append: true, read: true, write: true, truncate: false,
+    execute: false
+  },
   MKDIR: { name: 'folder', mode: 0o751 & ~0o022 },
   MKNOD: { name: 'device', kind: 'character', mode: 0o640, major: 259, minor: 70000 },
   SYMLINK: { name: 'link', target: 'some/target' },
@@ -57,7 +63,9 @@ for (const [fixture, fields] of Object.entries(expected)) {
 }
 
 test('requests made by a user carry his ids', (t) => {
-  for (const fixture of ['CREATE', 'WRITE', 'SETATTR-a48', 'READ']) t.like(decode(bytesOf(fixture)), { uid: 1234, gid: 2345 })
+  for (const fixture of ['CREATE', 'WRITE', 'SETATTR-a48', 'READ']) {
+    t.like(decode(bytesOf(fixture)), { uid: 1234, gid: 2345 })
+  }
 })
 
 test('a change of owner or size or times changes nothing else', (t) => {

@@ -27,7 +27,11 @@ function assertFacts (t: { is (a: unknown, b: unknown): void }, attributes: Nfs3
 }
 
 test('the attributes in replies of ganesha are those lstat gives', (t) => {
-  const found = value('lookup-0.ganesha.bin') as { object: string, attributes: Nfs3Attributes, directory: Nfs3Attributes }
+  const found = value('lookup-0.ganesha.bin') as {
+    object: string
+    attributes: Nfs3Attributes
+    directory: Nfs3Attributes
+  }
   assertFacts(t, found.attributes, facts.file)
   t.is(found.attributes.type, 'file')
   t.is(found.directory.type, 'directory')
@@ -44,9 +48,13 @@ test('READ gives the bytes of the file and its end', (t) => {
 })
 
 test('READDIRPLUS and READDIR name every entry once, with its attributes', (t) => {
-  const plus = value('readdirplus-0.ganesha.bin') as { entries: { name: string, attributes: Nfs3Attributes, fileid: bigint }[], eof: boolean }
+  const plus = value('readdirplus-0.ganesha.bin') as {
+    entries: { name: string, attributes: Nfs3Attributes, fileid: bigint }[]
+    eof: boolean
+  }
   const plain = value('readdir-0.ganesha.bin') as { entries: { name: string, fileid: bigint }[], eof: boolean }
-  const visible = (entries: { name: string }[]): string[] => entries.map((entry) => entry.name).filter((entry) => !['.', '..'].includes(entry)).sort()
+  const visible = (entries: { name: string }[]): string[] =>
+    entries.map((entry) => entry.name).filter((entry) => !['.', '..'].includes(entry)).sort()
   t.deepEqual(visible(plus.entries), facts.readdir)
   t.deepEqual(visible(plain.entries), facts.readdir)
   t.true(plus.eof && plain.eof)
@@ -65,7 +73,9 @@ test('FSSTAT, FSINFO and PATHCONF give the file system of the server', (t) => {
   t.is(stat['totalFiles'], BigInt(facts.statfs.totalFiles))
   t.like(value('fsinfo-0.ganesha.bin'), { rtmaxBytes: 64 * 1048576, wtmaxBytes: 64 * 1048576 })
   // ganesha's own limit, above that of the file system behind it.
-  t.like(value('pathconf-0.ganesha.bin'), { nameBytesMax: 1024, noTrunc: true, casePreserving: true, caseInsensitive: false })
+  t.like(value('pathconf-0.ganesha.bin'), {
+    nameBytesMax: 1024, noTrunc: true, casePreserving: true, caseInsensitive: false
+  })
 })
 
 for (const file of replyFiles) {
@@ -75,8 +85,9 @@ for (const file of replyFiles) {
     const decoded = decodeReply(procedureOf(file), record(file))
     if (file.startsWith('mount-export') || file.startsWith('mount-umnt')) t.pass()
     else if (status === 0) t.like(decoded, { ok: true })
-    else if (!file.startsWith('mount')) t.is<number, number>(nfs3Failures[(decoded as { status: keyof typeof nfs3Failures }).status], status)
-    else t.like(decoded, { ok: false, status: 'MNT3ERR_ACCES' })
+    else if (!file.startsWith('mount')) {
+      t.is<number, number>(nfs3Failures[(decoded as { status: keyof typeof nfs3Failures }).status], status)
+    } else t.like(decoded, { ok: false, status: 'MNT3ERR_ACCES' })
   })
 
   test(`every prefix of ${file} is refused, and so is a longer one`, (t) => {
@@ -93,7 +104,11 @@ for (const file of replyFiles) {
     const next = (): number => (random = (Math.imul(random, 1103515245) + 12345) >>> 0) >>> 8
     for (let round = 0; round < 300; round++) {
       const bytes = Buffer.from(record(file))
-      for (let flips = 1 + next() % 3; flips > 0; flips--) bytes[next() % bytes.length] = next() % 4 === 0 ? 0xff : next() & 0xff
+      for (let flips = 1 + next() % 3; flips > 0; flips--) {
+        bytes[next() % bytes.length] = next() % 4 === 0
+          ? 0xff
+          : next() & 0xff
+      }
       try {
         decodeReply(procedureOf(file), bytes)
       } catch (error) {
@@ -117,7 +132,10 @@ const readArgs: Record<string, (input: XdrReader) => unknown> = {
     input.uint32()
     return { file, offsetBytes, stable: input.uint32(), data: [input.opaque(1 << 20)] }
   },
-  readdirplus: (input) => ({ dir: input.latin1(64), cookie: input.uint64(), cookieverf: input.fixedLatin1(8), dircountBytes: input.uint32(), maxcountBytes: input.uint32() }),
+  readdirplus: (input) => ({
+    dir: input.latin1(64), cookie: input.uint64(), cookieverf: input.fixedLatin1(8), dircountBytes: input.uint32(),
+    maxcountBytes: input.uint32()
+  }),
   'mount-mnt': (input) => ({ path: input.latin1(1024) }),
   null: () => undefined,
   'mount-null': () => undefined,
@@ -152,7 +170,9 @@ test('READ answers that contradict the question are refused', (t) => {
   t.throws(() => procedures.READ.decode(body(), { file: '', offsetBytes: 0, countBytes: 6 }), { instanceOf: WireError })
   const lying = Buffer.from(bytes)
   lying.writeUInt32BE(8, 24 + 4 + 4 + 84)
-  t.throws(() => procedures.READ.decode(new XdrReader(lying, 24), { file: '', offsetBytes: 0, countBytes: 100 }), { instanceOf: WireError })
+  t.throws(() => procedures.READ.decode(new XdrReader(lying, 24), { file: '', offsetBytes: 0, countBytes: 100 }), {
+    instanceOf: WireError
+  })
 })
 
 test('a status outside the table counts as a failure of the server', (t) => {

@@ -15,9 +15,22 @@ const folder = path.join(import.meta.dirname, '../../../fixtures/nfs3')
 /** Stands for what was asked where a decoder compares: nothing in the captures is larger. */
 const asked = { countBytes: 1 << 20, data: [Buffer.alloc(1 << 20)] }
 
-export interface FileFacts { mode: string, nlink: string, uid: string, gid: string, size: string, ino: string, mtimeNs: string, ctimeNs: string, blocks: string }
+export interface FileFacts {
+  mode: string
+  nlink: string
+  uid: string
+  gid: string
+  size: string
+  ino: string
+  mtimeNs: string
+  ctimeNs: string
+  blocks: string
+}
 export interface Facts {
-  file: FileFacts, link: FileFacts, dir: FileFacts, device: FileFacts
+  file: FileFacts
+  link: FileFacts
+  dir: FileFacts
+  device: FileFacts
   readdir: string[]
   statfs: { totalBytes: string, totalFiles: string }
 }

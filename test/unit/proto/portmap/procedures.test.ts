@@ -29,7 +29,9 @@ test('universal addresses end in the port\'s two bytes', (t) => {
   t.is(portOfUniversalAddress('192.0.2.1.8.1'), 2049)
   t.is(portOfUniversalAddress('2001:db8::1.78.80'), 20048)
   t.is(portOfUniversalAddress('::.0.111'), 111)
-  for (const text of ['', '1.2', 'x.256.1', '192.0.2.1:2049', 'a.1.2.x']) t.is(portOfUniversalAddress(text.replace('1.2', '1,2')), undefined)
+  for (const text of ['', '1.2', 'x.256.1', '192.0.2.1:2049', 'a.1.2.x']) {
+    t.is(portOfUniversalAddress(text.replace('1.2', '1,2')), undefined)
+  }
 })
 
 const captured = (file: string): XdrReader => {
@@ -44,8 +46,13 @@ test('answers of a real rpcbind: its own port, and nothing for what is not regis
   t.is(portmapProcedures.GETPORT.decode(captured('portmap-getport.rpcbind.bin'), args), 111)
   t.is(portmapProcedures.GETPORT.decode(captured('portmap-getport-none.rpcbind.bin'), args), 0)
   const rpcb = { program: 100000, version: 4, netid: 'tcp6', address: '' }
-  t.is(portOfUniversalAddress(portmapProcedures.GETADDR_V4.decode(captured('rpcbind-getaddr-v4.rpcbind.bin'), rpcb)), 111)
+  t.is(
+    portOfUniversalAddress(portmapProcedures.GETADDR_V4.decode(captured('rpcbind-getaddr-v4.rpcbind.bin'), rpcb)),
+    111
+  )
   t.is(portmapProcedures.GETADDR_V3.decode(captured('rpcbind-getaddr-v3-none.rpcbind.bin'), rpcb), '')
   const listed = portmapProcedures.DUMP.decode(captured('portmap-dump.rpcbind.bin'), undefined)
-  t.deepEqual(listed.map(({ version, protocol, port }) => `${version}/${protocol}/${port}`), ['4/6/111', '3/6/111', '2/6/111', '4/17/111', '3/17/111', '2/17/111'])
+  t.deepEqual(listed.map(({ version, protocol, port }) => `${version}/${protocol}/${port}`), [
+    '4/6/111', '3/6/111', '2/6/111', '4/17/111', '3/17/111', '2/17/111'
+  ])
 })

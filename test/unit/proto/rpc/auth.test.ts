@@ -3,9 +3,13 @@ import { carriedGroups, encodeAuthNone, encodeAuthSys } from '../../../../proto/
 
 test('AUTH_SYS has the bytes of RFC 5531 appendix A', (t) => {
   const bytes = encodeAuthSys({ machineName: 'node1', uid: 1000, gid: 100, groups: [4, 27], stamp: 0x01020304 })
-  t.is(bytes.toString('hex'), [
-    '00000001', '00000024', '01020304', '00000005', '6e6f6465', '31000000', '000003e8', '00000064', '00000002', '00000004', '0000001b'
-  ].join(''))
+  t.is(
+    bytes.toString('hex'),
+    [
+      '00000001', '00000024', '01020304', '00000005', '6e6f6465', '31000000', '000003e8', '00000064', '00000002',
+      '00000004', '0000001b'
+    ].join('')
+  )
 })
 
 test('AUTH_NONE is two zero words', (t) => { t.deepEqual(encodeAuthNone(), Buffer.alloc(8)) })

@@ -7,7 +7,13 @@ import { chooseSeed } from '../../../model/seed.ts'
 
 const recordBytesMax = 1 << 20
 
-function framerWithBooks (): { framer: RecordFramer, records: Buffer[], push: (chunk: Buffer) => void, leased: () => number, acquiredBytes: () => number } {
+function framerWithBooks (): {
+  framer: RecordFramer
+  records: Buffer[]
+  push: (chunk: Buffer) => void
+  leased: () => number
+  acquiredBytes: () => number
+} {
   let leased = 0
   let acquiredBytes = 0
   const acquire = (bytes: number): RecordMemory => {
@@ -109,7 +115,9 @@ test('a large record is received into memory of its own but for its first bytes'
   const record = randomBytes(100_000)
   const stream = framed(record)
   const taken: { buffer: Buffer, memory: RecordMemory | undefined }[] = []
-  const sink = (buffer: Buffer, _start: number, _end: number, memory: RecordMemory | undefined): void => { taken.push({ buffer, memory }) }
+  const sink = (buffer: Buffer, _start: number, _end: number, memory: RecordMemory | undefined): void => {
+    taken.push({ buffer, memory })
+  }
   const first = framer.window()
   stream.copy(first, 0, 0, 1000)
   framer.received(1000, sink)

@@ -31,7 +31,9 @@ test('a verifier of any flavour is passed over', (t) => {
 for (const [number, kind] of Object.entries(acceptFailures)) {
   test(`accept_stat ${number} is ${kind}`, (t) => {
     const versions = kind === 'PROG_MISMATCH' ? [3, 4] : []
-    t.deepEqual(decodeReplyHead(words(0, 0, 0, Number(number), ...versions)), { kind, versions: kind === 'PROG_MISMATCH' ? { low: 3, high: 4 } : undefined })
+    t.deepEqual(decodeReplyHead(words(0, 0, 0, Number(number), ...versions)), {
+      kind, versions: kind === 'PROG_MISMATCH' ? { low: 3, high: 4 } : undefined
+    })
   })
 }
 

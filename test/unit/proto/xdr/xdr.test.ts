@@ -13,7 +13,9 @@ const written = (write: (out: XdrWriter) => void, capacityBytes?: number): strin
 
 test('the example of RFC 4506 section 7 is read as it says', (t) => {
   // "sillyprog", an executable of 6 bytes read by "lisp", owned by "john".
-  const input = hex('00000009 73696c6c 7970726f 67000000 00000002 00000004 6c697370 00000004 6a6f686e 00000006 28717569 74290000')
+  const input = hex(
+    '00000009 73696c6c 7970726f 67000000 00000002 00000004 6c697370 00000004 6a6f686e 00000006 28717569 74290000'
+  )
   t.is(input.latin1(255), 'sillyprog')
   t.is(input.uint32(), 2)
   t.is(input.latin1(255), 'lisp')
@@ -24,13 +26,16 @@ test('the example of RFC 4506 section 7 is read as it says', (t) => {
 
 test('the same example is written byte for byte, whatever the first capacity', (t) => {
   for (const capacity of [4, 8, 20, 256]) {
-    t.is(written((out) => {
-      out.latin1('sillyprog', 255)
-      out.uint32(2)
-      out.latin1('lisp', 255)
-      out.latin1('john', 255)
-      out.payload([Buffer.from('(qu'), Buffer.from('it)')], 255)
-    }, capacity), '0000000973696c6c7970726f670000000000000200000004' + '6c697370000000046a6f686e00000006' + '2871756974290000')
+    t.is(
+      written((out) => {
+        out.latin1('sillyprog', 255)
+        out.uint32(2)
+        out.latin1('lisp', 255)
+        out.latin1('john', 255)
+        out.payload([Buffer.from('(qu'), Buffer.from('it)')], 255)
+      }, capacity),
+      '0000000973696c6c7970726f670000000000000200000004' + '6c697370000000046a6f686e00000006' + '2871756974290000'
+    )
   }
 })
 
@@ -40,9 +45,14 @@ test('64-bit values keep every bit, sizes are refused above 2^53', (t) => {
   t.throws(() => hex('00200000 00000000').size64(), { instanceOf: WireError })
   t.is(hex('ffffffff ffffffff').clamped64(), Number.MAX_SAFE_INTEGER)
   t.is(hex('00000001 00000002').clamped64(), 2 ** 32 + 2)
-  t.is(written((out) => { out.size64(2 ** 40 + 5) }), '0000010000000005')
-  t.throws(() => written((out) => { out.size64(2 ** 53) }), { instanceOf: WireError })
-  t.throws(() => written((out) => { out.size64(-1) }), { instanceOf: WireError })
+  t.is(
+    written((out) => { out.size64(2 ** 40 + 5) }),
+    '0000010000000005'
+  )
+  t.throws(() =>
+    written((out) => { out.size64(2 ** 53) }), { instanceOf: WireError })
+  t.throws(() =>
+    written((out) => { out.size64(-1) }), { instanceOf: WireError })
 })
 
 test('lengths above the caller\'s maximum and beyond the message are refused', (t) => {
@@ -51,7 +61,8 @@ test('lengths above the caller\'s maximum and beyond the message are refused', (
   t.throws(() => hex('00000005 61626364').opaque(8), { instanceOf: WireError, code: 'TRUNCATED' })
   t.throws(() => hex('00000003 616263').latin1(8), { instanceOf: WireError, code: 'TRUNCATED' })
   t.throws(() => { hex('00000005 61626364').skipOpaque(8) }, { instanceOf: WireError, code: 'TRUNCATED' })
-  t.throws(() => written((out) => { out.latin1('abc', 2) }), { instanceOf: WireError })
+  t.throws(() =>
+    written((out) => { out.latin1('abc', 2) }), { instanceOf: WireError })
 })
 
 test('booleans are 0 or 1, and a message ends where its last value ends', (t) => {

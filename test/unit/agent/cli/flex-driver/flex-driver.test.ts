@@ -24,23 +24,91 @@ function nodeWith (t: ExecutionContext, files: Readonly<Record<string, string>>)
 const commandLine = (...argv: readonly string[]): string => argv.map((arg) => `${arg}\0`).join('')
 
 for (const [what, files, folder, why] of [
-  ['a plain kubelet', { 'proc/7/cmdline': commandLine('/usr/bin/kubelet', '--v=2') }, '/usr/libexec/kubernetes/kubelet-plugins/volume/exec', /default/],
-  ['--volume-plugin-dir=DIR/', { 'proc/7/cmdline': commandLine('kubelet', '--volume-plugin-dir=/opt/x/') }, '/opt/x', /--volume-plugin-dir/],
-  ['--volume-plugin-dir DIR', { 'proc/7/cmdline': commandLine('kubelet', '--volume-plugin-dir', '/opt/x') }, '/opt/x', /--volume-plugin-dir/],
-  ['YAML configuration', { 'proc/7/cmdline': commandLine('kubelet', '--config=/var/lib/kubelet/config.yaml'), 'var/lib/kubelet/config.yaml': 'kind: KubeletConfiguration\nvolumePluginDir: "/data/plugins"  # ours\n' }, '/data/plugins', /config\.yaml/],
-  ['JSON configuration', { 'proc/7/cmdline': commandLine('kubelet', '--config', '/k.json'), 'k.json': '{"volumePluginDir": "/json"}' }, '/json', /k\.json/],
-  ['a drop-in over the configuration', {
-    'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml', '--config-dir=/k.d'), 'k.yaml': 'volumePluginDir: /a', 'k.d/10.conf': 'volumePluginDir: /b', 'k.d/20.conf': 'volumePluginDir: /c', 'k.d/30.txt': 'volumePluginDir: /d'
-  }, '/c', /20\.conf/],
-  ['an argument over the configuration', { 'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml', '--volume-plugin-dir=/flag'), 'k.yaml': 'volumePluginDir: /a' }, '/flag', /--volume-plugin-dir/],
-  ['a nested key of that name', { 'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml'), 'k.yaml': 'other:\n  volumePluginDir: /nested\n' }, '/usr/libexec/kubernetes/kubelet-plugins/volume/exec', /default/],
-  ['hyperkube', { 'proc/7/cmdline': commandLine('/hyperkube', 'kubelet', '--volume-plugin-dir=/rke') }, '/rke', /--volume-plugin-dir/],
+  [
+    'a plain kubelet', { 'proc/7/cmdline': commandLine('/usr/bin/kubelet', '--v=2') },
+    '/usr/libexec/kubernetes/kubelet-plugins/volume/exec', /default/
+  ],
+  [
+    '--volume-plugin-dir=DIR/', { 'proc/7/cmdline': commandLine('kubelet', '--volume-plugin-dir=/opt/x/') }, '/opt/x',
+    /--volume-plugin-dir/
+  ],
+  [
+    '--volume-plugin-dir DIR', { 'proc/7/cmdline': commandLine('kubelet', '--volume-plugin-dir', '/opt/x') }, '/opt/x',
+    /--volume-plugin-dir/
+  ],
+  [
+    'YAML configuration',
+    {
+      'proc/7/cmdline': commandLine('kubelet', '--config=/var/lib/kubelet/config.yaml'),
+      'var/lib/kubelet/config.yaml': 'kind: KubeletConfiguration\nvolumePluginDir: "/data/plugins"  # ours\n'
+    },
+    '/data/plugins', /config\.yaml/
+  ],
+  [
+    'JSON configuration',
+    { 'proc/7/cmdline': commandLine('kubelet', '--config', '/k.json'), 'k.json': '{"volumePluginDir": "/json"}' },
+    '/json', /k\.json/
+  ],
+  [
+    'a drop-in over the configuration',
+    {
+      'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml', '--config-dir=/k.d'),
+      'k.yaml': 'volumePluginDir: /a', 'k.d/10.conf': 'volumePluginDir: /b', 'k.d/20.conf': 'volumePluginDir: /c',
+      'k.d/30.txt': 'volumePluginDir: /d'
+    },
+    '/c', /20\.conf/
+  ],
+  [
+    'an argument over the configuration',
+    {
+      'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml', '--volume-plugin-dir=/flag'),
+      'k.yaml': 'volumePluginDir: /a'
+    },
+    '/flag', /--volume-plugin-dir/
+  ],
+  [
+    'a nested key of that name',
+    { 'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml'), 'k.yaml': 'other:\n  volumePluginDir: /nested\n' },
+    '/usr/libexec/kubernetes/kubelet-plugins/volume/exec', /default/
+  ],
+  [
+    'hyperkube', { 'proc/7/cmdline': commandLine('/hyperkube', 'kubelet', '--volume-plugin-dir=/rke') }, '/rke',
+    /--volume-plugin-dir/
+  ],
   ['k3s', { 'proc/7/cmdline': commandLine('/usr/local/bin/k3s', 'agent') }, '/var/lib/kubelet/volumeplugins', /k3s/],
-  ['k3s with --kubelet-arg', { 'proc/7/cmdline': commandLine('k3s', 'server', '--kubelet-arg=volume-plugin-dir=/k3s') }, '/k3s', /--volume-plugin-dir/],
-  ['k3s with a configuration file', { 'proc/7/cmdline': commandLine('k3s', 'server'), 'etc/rancher/k3s/config.yaml': 'kubelet-arg:\n  - "volume-plugin-dir=/from-file"\n' }, '/from-file', /--volume-plugin-dir/],
-  ['microk8s', { 'proc/7/cmdline': commandLine('/snap/kubelite', '--kubelet-args-file=/args'), 'args': '--root-dir=/r\n--volume-plugin-dir=/snap/plugins\n' }, '/snap/plugins', /--volume-plugin-dir/],
-  ['a kubelet in a container with a root of its own', { 'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml'), 'proc/7/root/k.yaml': 'volumePluginDir: /inner', 'k.yaml': 'volumePluginDir: /outer' }, '/inner', /k\.yaml/],
-  ['no kubelet, one known place', { 'opt/libexec/kubernetes/kubelet-plugins/volume/exec/.keep': '' }, '/opt/libexec/kubernetes/kubelet-plugins/volume/exec', /Flatcar/]
+  [
+    'k3s with --kubelet-arg',
+    { 'proc/7/cmdline': commandLine('k3s', 'server', '--kubelet-arg=volume-plugin-dir=/k3s') }, '/k3s',
+    /--volume-plugin-dir/
+  ],
+  [
+    'k3s with a configuration file',
+    {
+      'proc/7/cmdline': commandLine('k3s', 'server'),
+      'etc/rancher/k3s/config.yaml': 'kubelet-arg:\n  - "volume-plugin-dir=/from-file"\n'
+    },
+    '/from-file', /--volume-plugin-dir/
+  ],
+  [
+    'microk8s',
+    {
+      'proc/7/cmdline': commandLine('/snap/kubelite', '--kubelet-args-file=/args'),
+      'args': '--root-dir=/r\n--volume-plugin-dir=/snap/plugins\n'
+    },
+    '/snap/plugins', /--volume-plugin-dir/
+  ],
+  [
+    'a kubelet in a container with a root of its own',
+    {
+      'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml'), 'proc/7/root/k.yaml': 'volumePluginDir: /inner',
+      'k.yaml': 'volumePluginDir: /outer'
+    },
+    '/inner', /k\.yaml/
+  ],
+  [
+    'no kubelet, one known place', { 'opt/libexec/kubernetes/kubelet-plugins/volume/exec/.keep': '' },
+    '/opt/libexec/kubernetes/kubelet-plugins/volume/exec', /Flatcar/
+  ]
 ] as const) {
   test(`the plugin folder is found with ${what}`, (t) => {
     const { path: found, reason } = choosePluginFolder(nodeWith(t, files), undefined)
@@ -50,7 +118,10 @@ for (const [what, files, folder, why] of [
 }
 
 test('what is asked for is used without looking; what is no kubelet is not taken for one', (t) => {
-  const root = nodeWith(t, { 'proc/7/cmdline': commandLine('/usr/bin/kubelet-helper', '--volume-plugin-dir=/no'), 'proc/8/cmdline': commandLine('grep', 'kubelet'), 'proc/9/cmdline': '' })
+  const root = nodeWith(t, {
+    'proc/7/cmdline': commandLine('/usr/bin/kubelet-helper', '--volume-plugin-dir=/no'),
+    'proc/8/cmdline': commandLine('grep', 'kubelet'), 'proc/9/cmdline': ''
+  })
   t.deepEqual(findKubelets(root), [])
   t.is(choosePluginFolder(root, '/asked').path, '/asked')
 })
@@ -59,7 +130,14 @@ test('no kubelet and no known place, or two of them, are errors that name the op
   const none = t.throws(() => choosePluginFolder(nodeWith(t, {}), undefined), { instanceOf: VolumeError })
   t.is(none?.code, 'NOT_FOUND')
   t.regex(none?.message ?? '', /--plugin-dir/)
-  const two = t.throws(() => choosePluginFolder(nodeWith(t, { 'var/lib/kubelet/volumeplugins/a': '', 'etc/kubernetes/volumeplugins/a': '' }), undefined), { instanceOf: VolumeError })
+  const two = t.throws(
+    () =>
+      choosePluginFolder(
+        nodeWith(t, { 'var/lib/kubelet/volumeplugins/a': '', 'etc/kubernetes/volumeplugins/a': '' }),
+        undefined
+      ),
+    { instanceOf: VolumeError }
+  )
   t.regex(two?.message ?? '', /volumeplugins.*k3s.*AKS.*--plugin-dir/)
 })
 
@@ -77,7 +155,9 @@ test('links of a node are followed inside its root, and a loop of them is an err
 })
 
 test('a driver is named vendor/driver, and nothing of its name can leave the folder', (t) => {
-  t.deepEqual(parseDriverName('volbridge.io/volbridge'), { name: 'volbridge.io/volbridge', folder: 'volbridge.io~volbridge', file: 'volbridge' })
+  t.deepEqual(parseDriverName('volbridge.io/volbridge'), {
+    name: 'volbridge.io/volbridge', folder: 'volbridge.io~volbridge', file: 'volbridge'
+  })
   for (const bad of ['', 'volbridge', '/x', 'a/', 'a/b/c', '../x', 'a/..', 'a~b/c', '.a/b', 'a b/c', 'a/b\n']) {
     t.throws(() => parseDriverName(bad), { instanceOf: VolumeError, message: /^--driver: / }, bad)
   }
@@ -93,8 +173,16 @@ test('the last of several flags counts; a value may be the next argument', (t) =
 
 test('libraries below the floor are told by file, those of musl by name, and newer ones pass', (t) => {
   const old = nodeWith(t, { 'lib64/libc.so.6': '\0GLIBC_2.17\0', 'usr/lib64/libstdc++.so.6': '\0GLIBCXX_3.4.19\0' })
-  t.deepEqual(libraryProblems(old).map((problem) => problem.slice(old.length)), ['/lib64/libc.so.6 is older than glibc 2.28', '/usr/lib64/libstdc++.so.6 is older than libstdc++ with GLIBCXX_3.4.21 (GCC 5)'])
-  t.deepEqual(libraryProblems(nodeWith(t, { 'usr/lib/libc.so.6': '\0GLIBC_2.17\0GLIBC_2.28\0', 'usr/lib/libstdc++.so.6': '\0GLIBCXX_3.4.21\0' })), [])
+  t.deepEqual(libraryProblems(old).map((problem) => problem.slice(old.length)), [
+    '/lib64/libc.so.6 is older than glibc 2.28',
+    '/usr/lib64/libstdc++.so.6 is older than libstdc++ with GLIBCXX_3.4.21 (GCC 5)'
+  ])
+  t.deepEqual(
+    libraryProblems(
+      nodeWith(t, { 'usr/lib/libc.so.6': '\0GLIBC_2.17\0GLIBC_2.28\0', 'usr/lib/libstdc++.so.6': '\0GLIBCXX_3.4.21\0' })
+    ),
+    []
+  )
   t.regex(libraryProblems(nodeWith(t, { 'lib/ld-musl-x86_64.so.1': '' })).join(), /musl/)
   t.regex(libraryProblems(nodeWith(t, { 'lib64/libc.so.6': '\0GLIBC_2.28\0' })).join(), /install libstdc\+\+/)
   t.deepEqual(libraryProblems(nodeWith(t, {})), [], 'libraries elsewhere say nothing')

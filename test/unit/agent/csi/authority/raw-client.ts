@@ -6,7 +6,12 @@ import { HpackDecoder } from '../../../../../agent/csi/authority/hpack.ts'
 
 export const preface = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
 
-export interface Frame { readonly type: number, readonly flags: number, readonly stream: number, readonly payload: Buffer }
+export interface Frame {
+  readonly type: number
+  readonly flags: number
+  readonly stream: number
+  readonly payload: Buffer
+}
 
 export function frame (type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)): Buffer {
   const head = Buffer.alloc(9)
@@ -25,7 +30,10 @@ export function framesOf (bytes: Buffer): { frames: Frame[], rest: Buffer } {
   let at = 0
   while (bytes.length - at >= 9 && bytes.length - at - 9 >= bytes.readUIntBE(at, 3)) {
     const length = bytes.readUIntBE(at, 3)
-    frames.push({ type: bytes.readUInt8(at + 3), flags: bytes.readUInt8(at + 4), stream: bytes.readUInt32BE(at + 5), payload: bytes.subarray(at + 9, at + 9 + length) })
+    frames.push({
+      type: bytes.readUInt8(at + 3), flags: bytes.readUInt8(at + 4), stream: bytes.readUInt32BE(at + 5),
+      payload: bytes.subarray(at + 9, at + 9 + length)
+    })
     at += 9 + length
   }
   return { frames, rest: bytes.subarray(at) }
@@ -46,7 +54,8 @@ export const literals = (fields: readonly (readonly [string, string])[], represe
   Buffer.concat(fields.flatMap(([name, value]) => [Buffer.of(representation), text(name), text(value)]))
 
 export const requestFields = (path: string, authority: string | undefined): [string, string][] => [
-  [':method', 'POST'], [':scheme', 'http'], [':path', path], ...(authority === undefined ? [] : [[':authority', authority] as [string, string]]),
+  [':method', 'POST'], [':scheme', 'http'], [':path', path],
+  ...(authority === undefined ? [] : [[':authority', authority] as [string, string]]),
   ['te', 'trailers'], ['content-type', 'application/grpc']
 ]
 
@@ -81,7 +90,9 @@ export class RawClient {
     for (const { type, flags, stream, payload } of frames) {
       if (type === 3) this.#answers.set(stream, { status: '', reset: payload.readUInt32BE(0) })
       if (type === 4 && (flags & 1) === 0) {
-        for (let at = 0; at < payload.length; at += 6) this.announced.set(payload.readUInt16BE(at), payload.readUInt32BE(at + 2))
+        for (let at = 0; at < payload.length; at += 6) {
+          this.announced.set(payload.readUInt16BE(at), payload.readUInt32BE(at + 2))
+        }
         this.send(frame(4, 1, 0))
       }
       if (type !== 1 && type !== 9) continue
@@ -98,7 +109,10 @@ export class RawClient {
   async answer (stream: number): Promise<Answer | undefined> {
     while (!this.#answers.has(stream) && !this.#isClosed) {
       const waiting = new AbortController()
-      await Promise.race([once(this.socket, 'answers', { signal: waiting.signal }), once(this.socket, 'close', { signal: waiting.signal })])
+      await Promise.race([
+        once(this.socket, 'answers', { signal: waiting.signal }),
+        once(this.socket, 'close', { signal: waiting.signal })
+      ])
       waiting.abort()
     }
     return this.#answers.get(stream)

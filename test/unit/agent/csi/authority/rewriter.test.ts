@@ -39,7 +39,12 @@ test('a captured connection of grpc-go keeps everything but the authority', (t) 
   const [frames, rewritten] = [after(rewrite(captured)), rewrite(captured)]
   t.is(before.length, 3)
   t.true(before.every((fields) => fields.includes(`:authority: ${socketPath}`)))
-  t.deepEqual(blocksOf(frames), before.map((fields) => fields.map((field) => field === `:authority: ${socketPath}` ? ':authority: localhost' : field)))
+  t.deepEqual(
+    blocksOf(frames),
+    before.map((fields) =>
+      fields.map((field) => field === `:authority: ${socketPath}` ? ':authority: localhost' : field)
+    )
+  )
   const others = (all: readonly Frame[]): Frame[] => all.filter(({ type }) => type !== 1 && type !== 9)
   t.deepEqual(others(frames), others(after(captured)))
   t.deepEqual(rewritten.subarray(0, preface.length), preface)
@@ -57,14 +62,27 @@ test('an authority out of the dynamic table is rewritten, and what else is there
   // The newest entry is index 62: content-type, te, :authority, :path, :scheme, :method.
   const second = Buffer.of(0x80 | 67, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 62)
   const blocks = blocksOf(after(rewrite(Buffer.concat([start, frame(1, 5, 1, first), frame(1, 5, 3, second)]))))
-  t.deepEqual(blocks[1], [':method: POST', ':scheme: http', ':path: /a', ':authority: localhost', 'content-type: application/grpc'])
+  t.deepEqual(blocks[1], [
+    ':method: POST', ':scheme: http', ':path: /a', ':authority: localhost', 'content-type: application/grpc'
+  ])
 })
 
 for (const [what, fields, expected] of [
-  ['absent', requestFields('/p', undefined), [':method: POST', ':scheme: http', ':path: /p', ':authority: localhost', 'te: trailers', 'content-type: application/grpc']],
-  ['empty', requestFields('/p', ''), [':method: POST', ':scheme: http', ':path: /p', ':authority: localhost', 'te: trailers', 'content-type: application/grpc']],
-  ['said by a host header', [...requestFields('/p', undefined), ['host', socketPath]], [':method: POST', ':scheme: http', ':path: /p', 'te: trailers', 'content-type: application/grpc', 'host: localhost']],
-  ['twice, for the server to refuse', [[':authority', 'a'], ...requestFields('/p', 'b')], [':authority: localhost', ':method: POST', ':scheme: http', ':path: /p', ':authority: localhost', 'te: trailers', 'content-type: application/grpc']],
+  ['absent', requestFields('/p', undefined), [
+    ':method: POST', ':scheme: http', ':path: /p', ':authority: localhost', 'te: trailers',
+    'content-type: application/grpc'
+  ]],
+  ['empty', requestFields('/p', ''), [
+    ':method: POST', ':scheme: http', ':path: /p', ':authority: localhost', 'te: trailers',
+    'content-type: application/grpc'
+  ]],
+  ['said by a host header', [...requestFields('/p', undefined), ['host', socketPath]], [
+    ':method: POST', ':scheme: http', ':path: /p', 'te: trailers', 'content-type: application/grpc', 'host: localhost'
+  ]],
+  ['twice, for the server to refuse', [[':authority', 'a'], ...requestFields('/p', 'b')], [
+    ':authority: localhost', ':method: POST', ':scheme: http', ':path: /p', ':authority: localhost', 'te: trailers',
+    'content-type: application/grpc'
+  ]],
   ['in trailers, which get none', [['grpc-x', '1']], ['grpc-x: 1']]
 ] as [string, [string, string][], string[]][]) {
   test(`authority ${what}`, (t) => {
@@ -84,19 +102,28 @@ test('padding goes, priority and the end of the stream stay', (t) => {
 test('a block in many continuations, some of them empty, comes out whole', (t) => {
   const block = ask([...requestFields('/p', socketPath), ['trace', 'y'.repeat(40_000)]])
   const pieces = Array.from({ length: 40 }, (_, index) => block.subarray(index * 1100, (index + 1) * 1100))
-  const frames = pieces.map((piece, index) => frame(index === 0 ? 1 : 9, (index === 0 ? 1 : 0) | (index === 39 ? 4 : 0), 7, piece))
+  const frames = pieces.map((piece, index) =>
+    frame(index === 0 ? 1 : 9, (index === 0 ? 1 : 0) | (index === 39 ? 4 : 0), 7, piece)
+  )
   const out = after(rewrite(Buffer.concat([start, ...frames, frame(0, 1, 7)])))
-  t.deepEqual(out.map(({ type, flags, stream }) => [type, flags, stream]), [[4, 0, 0], [1, 1, 7], [9, 0, 7], [9, 4, 7], [0, 1, 7]])
+  t.deepEqual(out.map(({ type, flags, stream }) => [type, flags, stream]), [
+    [4, 0, 0], [1, 1, 7], [9, 0, 7], [9, 4, 7], [0, 1, 7]
+  ])
   t.is(blocksOf(out)[0]?.at(-1), `trace: ${'y'.repeat(40_000)}`)
 })
 
 test('frames of other types, known or not, go through untouched however large', (t) => {
-  const others = Buffer.concat([frame(0, 9, 1, Buffer.alloc(100_000, 1)), frame(0x77, 0xff, 0x7fffffff, Buffer.from('?')), frame(6, 0, 0, Buffer.alloc(8)), frame(8, 0, 0, Buffer.alloc(4)), frame(0, 0, 1)])
+  const others = Buffer.concat([
+    frame(0, 9, 1, Buffer.alloc(100_000, 1)), frame(0x77, 0xff, 0x7fffffff, Buffer.from('?')),
+    frame(6, 0, 0, Buffer.alloc(8)), frame(8, 0, 0, Buffer.alloc(4)), frame(0, 0, 1)
+  ])
   t.true(rewrite(Buffer.concat([start, others])).subarray(start.length).equals(others))
 })
 
 test('a new table size is passed on before the fields', (t) => {
-  const [, headers] = after(rewrite(Buffer.concat([start, frame(1, 5, 1, Buffer.concat([Buffer.from('203fe11f', 'hex'), ask()]))])))
+  const [, headers] = after(
+    rewrite(Buffer.concat([start, frame(1, 5, 1, Buffer.concat([Buffer.from('203fe11f', 'hex'), ask()]))]))
+  )
   t.is(headers?.payload.subarray(0, 4).toString('hex'), '203fe11f')
 })
 
@@ -113,8 +140,14 @@ for (const [what, bytes] of [
   ['a frame with priority that is too short', Buffer.concat([start, frame(1, 0x25, 1, Buffer.alloc(4))])],
   ['a HEADERS frame larger than announced', Buffer.concat([start, frame(1, 5, 1, Buffer.alloc(16_385))])],
   ['nonsense for HPACK', Buffer.concat([start, frame(1, 5, 1, Buffer.of(0xbe))])],
-  ['empty continuations without end', Buffer.concat([start, frame(1, 1, 1), ...Array.from({ length: 65 }, () => frame(9, 0, 1))])],
-  ['full continuations without end', Buffer.concat([start, frame(1, 1, 1), ...Array.from({ length: 6 }, () => frame(9, 0, 1, Buffer.alloc(16_000)))])]
+  [
+    'empty continuations without end',
+    Buffer.concat([start, frame(1, 1, 1), ...Array.from({ length: 65 }, () => frame(9, 0, 1))])
+  ],
+  [
+    'full continuations without end',
+    Buffer.concat([start, frame(1, 1, 1), ...Array.from({ length: 6 }, () => frame(9, 0, 1, Buffer.alloc(16_000)))])
+  ]
 ] as const) {
   test(`${what} is refused`, (t) => {
     t.throws(() => rewrite(bytes), { instanceOf: WireError })
@@ -132,7 +165,9 @@ test('captured bytes that were changed are rewritten or refused, and nothing els
   let refused = 0
   for (let round = 0; round < 3000; round++) {
     const bytes = Buffer.from(captured.subarray(0, 900))
-    for (let change = 0; change <= random(4); change++) bytes[preface.length + random(bytes.length - preface.length)] = random(256)
+    for (let change = 0; change <= random(4); change++) {
+      bytes[preface.length + random(bytes.length - preface.length)] = random(256)
+    }
     try {
       rewrite(bytes, 1 + random(300))
     } catch (error) {
