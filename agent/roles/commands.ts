@@ -15,7 +15,7 @@ import { choosePlaces } from '../cli/places.ts'
 import type { Places } from '../cli/places.ts'
 import { parseMountArguments } from '../cli/source.ts'
 import { formatStatus } from '../cli/status.ts'
-import { parseVolumeSpec } from '../volumes/spec.ts'
+import { parseVolumeSpec } from '../volumes/spec/spec.ts'
 import { ownProgram } from './program.ts'
 import { version } from './version.ts'
 

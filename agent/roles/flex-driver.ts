@@ -13,9 +13,9 @@ import type { Places } from '../cli/places.ts'
 import { HostCalls } from '../host/host-calls.ts'
 import { Mounts } from '../host/mounts.ts'
 import { readMountinfo, topMountAt } from '../host/mountinfo.ts'
-import { peekJournal } from '../volumes/journal.ts'
+import { peekJournal } from '../volumes/records/journal.ts'
 import { unprotect } from '../volumes/mount-point.ts'
-import type { BindRecord } from '../volumes/records.ts'
+import type { BindRecord } from '../volumes/records/records.ts'
 import { NodeVolumeHost } from '../volumes/volume-host.ts'
 
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`

@@ -25,9 +25,9 @@ import type { VolumeEvents } from './events.ts'
 import { UndoStack } from './locks.ts'
 import { isProtected, protect, unprotect } from './mount-point.ts'
 import type { Door } from './operations.ts'
-import type { BindRecord, BindRole } from './records.ts'
+import type { BindRecord, BindRole } from './records/records.ts'
 import type { SharedMounts } from './shared-mounts.ts'
-import type { VolumeTable } from './table.ts'
+import type { VolumeTable } from './records/table.ts'
 import type { VolumeHost } from './volume-host.ts'
 
 export interface AttachRequest {

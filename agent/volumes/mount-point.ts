@@ -7,7 +7,7 @@
  * and cleared there, mounted or not.
  */
 import { HostError, VolumeError, messageOf } from '../base/errors.ts'
-import type { BindRecord } from './records.ts'
+import type { BindRecord } from './records/records.ts'
 import type { VolumeHost } from './volume-host.ts'
 
 /** CSI's folders are made and removed by us around each mount, and a person's are a person's: only kubelet's Flex

@@ -5,7 +5,7 @@
 import type { StageKey } from '../base/brands.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 import type { LatencyView, VolumeHealth } from './operations.ts'
-import type { MountFacts, MountRecord } from './records.ts'
+import type { MountFacts, MountRecord } from './records/records.ts'
 
 export interface StartRequest {
   readonly key: StageKey

@@ -8,16 +8,16 @@ import { VolumeError, messageOf } from '../base/errors.ts'
 import { showSource, type VolumeSpec } from '../base/volume-spec.ts'
 import { topMountAt, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
 import type { Attaching, AttachingParts } from './attaching.ts'
-import { sameButGroup, stageKeyOf } from './key.ts'
-import { withLoss } from './losses.ts'
+import { sameButGroup, stageKeyOf } from './spec/key.ts'
+import { withLoss } from './records/losses.ts'
 import { toVolumeError } from './failures.ts'
-import type { HealFacts } from './healing.ts'
+import type { HealFacts } from './recovery/healing.ts'
 import type { NameLocks } from './locks.ts'
 import type { MountReport, RawStatistics } from './mounter.ts'
 import type {
   DataLoss, Door, PublishRequest, StageRequest, VolumeHealth, VolumeOperations, VolumeStatistics, VolumeView
 } from './operations.ts'
-import type { BindRecord } from './records.ts'
+import type { BindRecord } from './records/records.ts'
 
 type UnstageRequest = Parameters<VolumeOperations['unstage']>[0]
 type UnpublishRequest = Parameters<VolumeOperations['unpublish']>[0]

@@ -12,11 +12,11 @@ import { showSource, type ClientKind, type VolumeSpec } from '../base/volume-spe
 import { mountsAt, mountsOfDevice, wholeMountOf } from '../host/mountinfo.ts'
 import { mountFlagBits } from '../host/mounts.ts'
 import type { VolumeEvent, VolumeEvents } from './events.ts'
-import { forgetLoss, noteLoss } from './losses.ts'
+import { forgetLoss, noteLoss } from './records/losses.ts'
 import { KeyedQueue, SharedWork } from './locks.ts'
 import type { LiveMount, Mounter } from './mounter.ts'
-import type { MountFacts, MountRecord } from './records.ts'
-import type { VolumeTable } from './table.ts'
+import type { MountFacts, MountRecord } from './records/records.ts'
+import type { VolumeTable } from './records/table.ts'
 import type { VolumeHost } from './volume-host.ts'
 
 /** kubelet gives a call 120 s and we answer at 110 s; a start leaves room for the rest and for undoing it. */

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { parseAbsolutePath, toVolumeId, type AbsolutePath } from '../../../agent/base/brands.ts'
 import { startEngine, type Engine } from '../../../agent/volumes/engine.ts'
 import type { VolumeOperations } from '../../../agent/volumes/operations.ts'
-import { parseVolumeSpec } from '../../../agent/volumes/spec.ts'
+import { parseVolumeSpec } from '../../../agent/volumes/spec/spec.ts'
 
 const session = fileURLToPath(new URL('stand-in-session.ts', import.meta.url))
 

@@ -7,7 +7,7 @@
  */
 import { writeSync } from 'node:fs'
 import { HostCalls } from '../../../agent/host/host-calls.ts'
-import { FileJournal } from '../../../agent/volumes/journal.ts'
+import { FileJournal } from '../../../agent/volumes/records/journal.ts'
 import { deeds, startEngineIn, type DeedName } from './deeds.ts'
 
 const [root = '', deed = '', at = ''] = process.argv.slice(2)

@@ -10,7 +10,7 @@ import type { VolumeSpec } from '../../../agent/base/volume-spec.ts'
 import { readMountinfoSync, type MountEntry } from '../../../agent/host/mountinfo.ts'
 import { startEngine, type Engine } from '../../../agent/volumes/engine.ts'
 import type { VolumeEvent } from '../../../agent/volumes/events.ts'
-import { parseVolumeSpec } from '../../../agent/volumes/spec.ts'
+import { parseVolumeSpec } from '../../../agent/volumes/spec/spec.ts'
 import { removeFolder } from '../../../scripts/testing/remove-folder.ts'
 
 export class TestNode {

@@ -6,7 +6,7 @@ import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { runCommandLine } from '../../../agent/cli/arguments.ts'
 import type { AgentOptions, Commands, FlexInstallOptions } from '../../../agent/cli/arguments.ts'
-import { parseVolumeSpec } from '../../../agent/volumes/spec.ts'
+import { parseVolumeSpec } from '../../../agent/volumes/spec/spec.ts'
 
 const yaml = createRequire(import.meta.url)('js-yaml') as { safeLoadAll: (text: string) => unknown[] }
 const root = path.resolve(import.meta.dirname, '../../..')

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { decodePublish } from '../../../agent/csi/decode.ts'
 import { statusOf } from '../../../agent/csi/status.ts'
-import { parseVolumeSpec } from '../../../agent/volumes/spec.ts'
+import { parseVolumeSpec } from '../../../agent/volumes/spec/spec.ts'
 import { encodeReply } from '../../../flex/answer.ts'
 import type { NodeDoor } from '../../../flex/bridge.ts'
 import { callOut } from '../../../flex/callouts.ts'

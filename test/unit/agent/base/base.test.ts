@@ -7,7 +7,7 @@ import { Errno, errnoName, isErrno } from '../../../../agent/base/errno.ts'
 import { HostError, InvariantError, VolumeError, invariant, messageOf } from '../../../../agent/base/errors.ts'
 import { Secret } from '../../../../agent/base/secret.ts'
 import { showSource } from '../../../../agent/base/volume-spec.ts'
-import { parseVolumeSpec } from '../../../../agent/volumes/spec.ts'
+import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
 import { constants } from 'node:os'
 
 test('an absolute path is normalised', (t) => {

@@ -12,7 +12,7 @@ import {
   requireWithin,
   volumeIdBytesMax
 } from '../../../../agent/csi/decode.ts'
-import { parseVolumeSpec } from '../../../../agent/volumes/spec.ts'
+import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
 import type { AccessMode, NodePublishVolumeRequest, VolumeCapability } from '../../../../proto/csi/types.ts'
 
 const capability = (mode: AccessMode | number = 'MULTI_NODE_MULTI_WRITER'): VolumeCapability => ({

@@ -4,7 +4,7 @@ import { VolumeError } from '../../../../agent/base/errors.ts'
 import { storageHealth, volumeHealth } from '../../../../agent/csi/health.ts'
 import { encodeStatistics, nodeService } from '../../../../agent/csi/node.ts'
 import type { VolumeHealthState } from '../../../../agent/volumes/operations.ts'
-import { parseVolumeSpec } from '../../../../agent/volumes/spec.ts'
+import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
 import { ScriptedVolumes, statisticsOf, viewOf } from './scripted-volumes.ts'
 
 const request = { volumeId: 'v1', volumePublishPath: '', stagingTargetPath: '' }

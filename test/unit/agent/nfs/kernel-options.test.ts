@@ -1,7 +1,7 @@
 /** The words that mount(2) gets. That a kernel takes them is shown in a virtual machine. */
 import test from 'ava'
 import { kernelOptions, type KernelServerFacts } from '../../../../agent/nfs/kernel-options.ts'
-import { parseVolumeSpec } from '../../../../agent/volumes/spec.ts'
+import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
 
 const words = (mountOptions: string, server: Partial<KernelServerFacts> = {}): string[] => {
   const { target } = parseVolumeSpec({ server: 'nas', share: '/data', client: 'kernel', mountOptions })

@@ -10,17 +10,22 @@ import { topMountAt } from '../../../../agent/host/mountinfo.ts'
 import type { PathFacts } from '../../../../agent/host/mounts.ts'
 import { Attaching } from '../../../../agent/volumes/attaching.ts'
 import type { VolumeEvent } from '../../../../agent/volumes/events.ts'
-import { Healer } from '../../../../agent/volumes/healing.ts'
-import type { Journal } from '../../../../agent/volumes/journal.ts'
+import { Healer } from '../../../../agent/volumes/recovery/healing.ts'
+import type { Journal } from '../../../../agent/volumes/records/journal.ts'
 import { NameLocks } from '../../../../agent/volumes/locks.ts'
 import type { LiveMount, Mounter } from '../../../../agent/volumes/mounter.ts'
-import { recordId, type JournalRecord, type MountFacts, type MountRecord } from '../../../../agent/volumes/records.ts'
-import { recover } from '../../../../agent/volumes/recovering.ts'
-import type { RecoveryStep } from '../../../../agent/volumes/recovery.ts'
+import {
+  recordId,
+  type JournalRecord,
+  type MountFacts,
+  type MountRecord
+} from '../../../../agent/volumes/records/records.ts'
+import { recover } from '../../../../agent/volumes/recovery/recovering.ts'
+import type { RecoveryStep } from '../../../../agent/volumes/recovery/recovery.ts'
 import { VolumeService } from '../../../../agent/volumes/service.ts'
 import { SharedMounts } from '../../../../agent/volumes/shared-mounts.ts'
-import { parseVolumeSpec } from '../../../../agent/volumes/spec.ts'
-import { VolumeTable } from '../../../../agent/volumes/table.ts'
+import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
+import { VolumeTable } from '../../../../agent/volumes/records/table.ts'
 import type { VolumeHost } from '../../../../agent/volumes/volume-host.ts'
 
 export class Crash extends Error {

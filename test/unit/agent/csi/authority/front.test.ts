@@ -10,7 +10,7 @@ import { headerListBytesMax, tableBytesMax } from '../../../../../agent/csi/auth
 import { nodeService } from '../../../../../agent/csi/node.ts'
 import { Registration } from '../../../../../agent/csi/registration.ts'
 import { RpcServer } from '../../../../../agent/csi/server.ts'
-import { parseVolumeSpec } from '../../../../../agent/volumes/spec.ts'
+import { parseVolumeSpec } from '../../../../../agent/volumes/spec/spec.ts'
 import { RpcClient } from '../../../../../proto/csi/client.ts'
 import type { CallError } from '../../../../../proto/csi/client.ts'
 import { loadServices } from '../../../../../proto/csi/load.ts'

@@ -2,7 +2,7 @@
  * All volumes of this node as the engine means them. Owns the memory image of the journal and the order "durable first,
  * then visible". Does not know what is really mounted.
  */
-import type { AbsolutePath, StageKey, VolumeId } from '../base/brands.ts'
+import type { AbsolutePath, StageKey, VolumeId } from '../../base/brands.ts'
 import type { Journal } from './journal.ts'
 import {
   bindRecordId,

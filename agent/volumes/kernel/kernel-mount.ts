@@ -3,14 +3,14 @@
  * Owns what is asked of the kernel (in a child, with a deadline) and what of the server (by our own calls). Does not
  * know how it was made.
  */
-import { HostError, VolumeError, messageOf } from '../base/errors.ts'
-import type { NfsVersion, VolumeSpec } from '../base/volume-spec.ts'
-import { mountsOfDevice, type MountEntry } from '../host/mountinfo.ts'
-import type { Mounts } from '../host/mounts.ts'
-import { unsentBytes } from '../host/mountstats.ts'
-import type { LiveMount, MountReport, RawStatistics } from './mounter.ts'
-import type { VolumeHealth } from './operations.ts'
-import type { MountFacts } from './records.ts'
+import { HostError, VolumeError, messageOf } from '../../base/errors.ts'
+import type { NfsVersion, VolumeSpec } from '../../base/volume-spec.ts'
+import { mountsOfDevice, type MountEntry } from '../../host/mountinfo.ts'
+import type { Mounts } from '../../host/mounts.ts'
+import { unsentBytes } from '../../host/mountstats.ts'
+import type { LiveMount, MountReport, RawStatistics } from '../mounter.ts'
+import type { VolumeHealth } from '../operations.ts'
+import type { MountFacts } from '../records/records.ts'
 
 export type KernelVersion = Exclude<NfsVersion, '4'>
 

@@ -9,15 +9,15 @@
  * stacked on the mount that the container's is a slave of. Taking the dead one away first would leave such a container
  * with nothing, and every pod with the bare folder for a moment.
  */
-import type { StageKey } from '../base/brands.ts'
-import { monotonicMs } from '../base/deadline.ts'
-import { messageOf } from '../base/errors.ts'
-import { mountsAt, topMountAt, type Mountinfo } from '../host/mountinfo.ts'
-import { mountFlagBits } from '../host/mounts.ts'
-import type { Attaching, AttachingParts } from './attaching.ts'
-import type { NameLocks } from './locks.ts'
-import type { LiveMount } from './mounter.ts'
-import type { BindRecord } from './records.ts'
+import type { StageKey } from '../../base/brands.ts'
+import { monotonicMs } from '../../base/deadline.ts'
+import { messageOf } from '../../base/errors.ts'
+import { mountsAt, topMountAt, type Mountinfo } from '../../host/mountinfo.ts'
+import { mountFlagBits } from '../../host/mounts.ts'
+import type { Attaching, AttachingParts } from '../attaching.ts'
+import type { NameLocks } from '../locks.ts'
+import type { LiveMount } from '../mounter.ts'
+import type { BindRecord } from '../records/records.ts'
 
 export interface HealFacts {
   /** How often the mount was brought back since the agent started. */

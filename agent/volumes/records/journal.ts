@@ -8,8 +8,8 @@
 import { createHash } from 'node:crypto'
 import { readFile, readdir, rename, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { messageOf } from '../base/errors.ts'
-import { isCode, makePrivateFolder, mayBeLeftOver, removeFileDurably, writeFileDurably } from '../host/files.ts'
+import { messageOf } from '../../base/errors.ts'
+import { isCode, makePrivateFolder, mayBeLeftOver, removeFileDurably, writeFileDurably } from '../../host/files.ts'
 import { recordId, type JournalRecord } from './records.ts'
 
 export const journalVersion = 1

@@ -6,17 +6,17 @@
  * end:   umount → MNT_FORCE → MNT_DETACH, each only if the one before did not do it. No process serves the mount:
  *        it survives any agent.
  */
-import { showName, type StageKey } from '../base/brands.ts'
-import { monotonicMs, pause } from '../base/deadline.ts'
-import { HostError, VolumeError, messageOf } from '../base/errors.ts'
-import type { NfsTarget, NfsVersion } from '../base/volume-spec.ts'
-import { mountsAt, mountsOfDevice, topMountAt, type MountEntry } from '../host/mountinfo.ts'
-import { mountFlagBits, type Mounts } from '../host/mounts.ts'
-import type { VolumeEvents } from './events.ts'
+import { showName, type StageKey } from '../../base/brands.ts'
+import { monotonicMs, pause } from '../../base/deadline.ts'
+import { HostError, VolumeError, messageOf } from '../../base/errors.ts'
+import type { NfsTarget, NfsVersion } from '../../base/volume-spec.ts'
+import { mountsAt, mountsOfDevice, topMountAt, type MountEntry } from '../../host/mountinfo.ts'
+import { mountFlagBits, type Mounts } from '../../host/mounts.ts'
+import type { VolumeEvents } from '../events.ts'
 import { KernelMount, kernelTypes, serverOfMount, type KernelVersion, type MountedServer } from './kernel-mount.ts'
 import { isOlderWorthTrying, toKernelError } from './kernel-errors.ts'
-import type { LiveMount, Mounter, StartRequest } from './mounter.ts'
-import type { MountFacts, MountRecord } from './records.ts'
+import type { LiveMount, Mounter, StartRequest } from '../mounter.ts'
+import type { MountFacts, MountRecord } from '../records/records.ts'
 
 /** The server's side, as `agent/nfs` has it. */
 export interface KernelNfs {

@@ -3,8 +3,8 @@
  * unmount that lost it until the next one of the same share that lost nothing: whoever mounts it in between is told.
  * Does not know how data is lost.
  */
-import type { StageKey } from '../base/brands.ts'
-import type { DataLoss, VolumeHealth } from './operations.ts'
+import type { StageKey } from '../../base/brands.ts'
+import type { DataLoss, VolumeHealth } from '../operations.ts'
 import type { VolumeTable } from './table.ts'
 
 /** Shares whose last unmount lost something; the oldest are forgotten first. */

@@ -5,8 +5,8 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { VolumeError } from '../../../../agent/base/errors.ts'
-import { ControlClient } from '../../../../agent/volumes/control-client.ts'
+import { VolumeError } from '../../../../../agent/base/errors.ts'
+import { ControlClient } from '../../../../../agent/volumes/fuse/control-client.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'volbridge-control-'))
 test.after.always(() => { rmSync(folder, { recursive: true }) })

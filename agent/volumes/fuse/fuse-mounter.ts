@@ -9,11 +9,11 @@
  * end:   umount → MNT_FORCE → fusectl abort → MNT_DETACH, each only if the one before did not do it → the process.
  */
 import { closeSync } from 'node:fs'
-import type { StageKey } from '../base/brands.ts'
-import { HostError, VolumeError, messageOf } from '../base/errors.ts'
-import { ioBytesMax, kibibyteBytes } from '../base/limits.ts'
-import { showSource } from '../base/volume-spec.ts'
-import { idleFacts, judgeCpuLatency, openCpuLatencyDevice } from '../host/cpu-latency.ts'
+import type { StageKey } from '../../base/brands.ts'
+import { HostError, VolumeError, messageOf } from '../../base/errors.ts'
+import { ioBytesMax, kibibyteBytes } from '../../base/limits.ts'
+import { showSource } from '../../base/volume-spec.ts'
+import { idleFacts, judgeCpuLatency, openCpuLatencyDevice } from '../../host/cpu-latency.ts'
 import {
   abortConnection,
   fuseMountData,
@@ -21,14 +21,14 @@ import {
   openFuseDevice,
   setReadAhead,
   type WriteControl
-} from '../host/fuse-connection.ts'
-import { mountsAt, topMountAt } from '../host/mountinfo.ts'
-import { mountFlagBits, type Mounts } from '../host/mounts.ts'
-import { latencyBoundsSeconds, type SessionReport } from '../session/control.ts'
-import type { VolumeEvents } from './events.ts'
-import type { LiveMount, MountReport, Mounter, RawStatistics, StartRequest } from './mounter.ts'
-import type { VolumeHealth } from './operations.ts'
-import type { MountFacts, MountRecord } from './records.ts'
+} from '../../host/fuse-connection.ts'
+import { mountsAt, topMountAt } from '../../host/mountinfo.ts'
+import { mountFlagBits, type Mounts } from '../../host/mounts.ts'
+import { latencyBoundsSeconds, type SessionReport } from '../../session/control.ts'
+import type { VolumeEvents } from '../events.ts'
+import type { LiveMount, MountReport, Mounter, RawStatistics, StartRequest } from '../mounter.ts'
+import type { VolumeHealth } from '../operations.ts'
+import type { MountFacts, MountRecord } from '../records/records.ts'
 import type { Session, Sessions } from './sessions.ts'
 
 export interface FuseMounterParts {

@@ -6,11 +6,11 @@
  * kept, also when it is dead, because a pod may still use it and only an unpublish may take it away. Binds are judged
  * before the mounts they come from.
  */
-import type { AbsolutePath, StageKey } from '../base/brands.ts'
-import { mountsAt, mountsOfDevice, wholeMountOf, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
-import { kernelTypes } from './kernel-mount.ts'
-import type { BindRecord, JournalRecord, MountRecord } from './records.ts'
-import { bindPhases, mountPhases } from './states.ts'
+import type { AbsolutePath, StageKey } from '../../base/brands.ts'
+import { mountsAt, mountsOfDevice, wholeMountOf, type MountEntry, type Mountinfo } from '../../host/mountinfo.ts'
+import { kernelTypes } from '../kernel/kernel-mount.ts'
+import type { BindRecord, JournalRecord, MountRecord } from '../records/records.ts'
+import { bindPhases, mountPhases } from '../records/states.ts'
 
 export interface RecoveryInput {
   readonly records: readonly JournalRecord[]

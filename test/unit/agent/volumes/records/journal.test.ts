@@ -3,10 +3,10 @@ import test from 'ava'
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { toStageKey } from '../../../../agent/base/brands.ts'
-import { FileJournal, formatRecord, parseRecord } from '../../../../agent/volumes/journal.ts'
-import { recordId, type BindRecord, type MountRecord } from '../../../../agent/volumes/records.ts'
-import { path, specOf, volume } from './world.ts'
+import { toStageKey } from '../../../../../agent/base/brands.ts'
+import { FileJournal, formatRecord, parseRecord } from '../../../../../agent/volumes/records/journal.ts'
+import { recordId, type BindRecord, type MountRecord } from '../../../../../agent/volumes/records/records.ts'
+import { path, specOf, volume } from '../world.ts'
 
 const mount: MountRecord = {
   kind: 'mount', key: toStageKey('ab'.repeat(32)), phase: 'mounted', spec: specOf(), mountPoint: '/state/mounts/x',

@@ -4,10 +4,17 @@
  * what is mounted. Names and meanings follow csi-driver-nfs and nfs(5) where those have one; names are taken in any
  * case, as csi-driver-nfs does.
  */
-import { toFileName, type FileName } from '../base/brands.ts'
-import { VolumeError } from '../base/errors.ts'
-import { fileNameBytesMax } from '../base/limits.ts'
-import type { ClientKind, Consistency, NfsOptions, NfsVersion, NfsVolumeSpec, VolumeSpec } from '../base/volume-spec.ts'
+import { toFileName, type FileName } from '../../base/brands.ts'
+import { VolumeError } from '../../base/errors.ts'
+import { fileNameBytesMax } from '../../base/limits.ts'
+import type {
+  ClientKind,
+  Consistency,
+  NfsOptions,
+  NfsVersion,
+  NfsVolumeSpec,
+  VolumeSpec
+} from '../../base/volume-spec.ts'
 import { parseMountOptions, splitOptions, toMountFlags, type OptionSettings } from './mount-options.ts'
 import { parseServers } from './servers.ts'
 import { suggest } from './suggestion.ts'

@@ -2,10 +2,10 @@
  * mount(2)'s numbers in an operator's words. Owns that table and which failures make an older NFS version worth a try.
  * Does not know who mounts.
  */
-import { showName } from '../base/brands.ts'
-import { VolumeError, type HostError, type VolumeErrorCode } from '../base/errors.ts'
-import type { VolumeSpec } from '../base/volume-spec.ts'
-import { toVolumeError } from './failures.ts'
+import { showName } from '../../base/brands.ts'
+import { VolumeError, type HostError, type VolumeErrorCode } from '../../base/errors.ts'
+import type { VolumeSpec } from '../../base/volume-spec.ts'
+import { toVolumeError } from '../failures.ts'
 import type { KernelVersion } from './kernel-mount.ts'
 
 export interface KernelAttempt {

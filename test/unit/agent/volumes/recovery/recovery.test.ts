@@ -1,10 +1,10 @@
 /** The recovery plan as a table: journal, mounts and live sessions in, steps out. */
 import test from 'ava'
-import { toDeviceNumber, toStageKey } from '../../../../agent/base/brands.ts'
-import { parseMountinfo } from '../../../../agent/host/mountinfo.ts'
-import type { BindRecord, JournalRecord, MountRecord } from '../../../../agent/volumes/records.ts'
-import { planRecovery } from '../../../../agent/volumes/recovery.ts'
-import { path, specOf, volume } from './world.ts'
+import { toDeviceNumber, toStageKey } from '../../../../../agent/base/brands.ts'
+import { parseMountinfo } from '../../../../../agent/host/mountinfo.ts'
+import type { BindRecord, JournalRecord, MountRecord } from '../../../../../agent/volumes/records/records.ts'
+import { planRecovery } from '../../../../../agent/volumes/recovery/recovery.ts'
+import { path, specOf, volume } from '../world.ts'
 
 const key = toStageKey('k1')
 const mount = (change: Partial<MountRecord> = {}): MountRecord => ({

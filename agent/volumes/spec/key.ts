@@ -3,8 +3,8 @@
  * Does not know mounts: equal keys may share one because nothing that differs between them can be seen through it.
  */
 import { createHash } from 'node:crypto'
-import { toStageKey, type StageKey } from '../base/brands.ts'
-import type { VolumeSpec } from '../base/volume-spec.ts'
+import { toStageKey, type StageKey } from '../../base/brands.ts'
+import type { VolumeSpec } from '../../base/volume-spec.ts'
 
 /**
  * SHA-256 of everything that makes the mounted file system what it is. Left out: read-only (a property of each bind),

@@ -1,10 +1,10 @@
 /** Volume attributes: what is accepted and what it means, what is refused and how it is said. */
 import test from 'ava'
-import { VolumeError } from '../../../../agent/base/errors.ts'
-import { showSource } from '../../../../agent/base/volume-spec.ts'
-import { stageKeyOf } from '../../../../agent/volumes/key.ts'
-import { parseVolumeSpec, type SpecExtras } from '../../../../agent/volumes/spec.ts'
-import { editDistance, suggest } from '../../../../agent/volumes/suggestion.ts'
+import { VolumeError } from '../../../../../agent/base/errors.ts'
+import { showSource } from '../../../../../agent/base/volume-spec.ts'
+import { stageKeyOf } from '../../../../../agent/volumes/spec/key.ts'
+import { parseVolumeSpec, type SpecExtras } from '../../../../../agent/volumes/spec/spec.ts'
+import { editDistance, suggest } from '../../../../../agent/volumes/spec/suggestion.ts'
 
 const minimal = { server: 'nas', share: '/export' }
 const parse = (extra: Record<string, string> = {}, mountFlags: string[] = [], more: Partial<SpecExtras> = {}) =>

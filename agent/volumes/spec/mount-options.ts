@@ -3,8 +3,8 @@
  * Owns names, values and contradictions. Does not know which client will be used; `spec.ts` judges what that client can
  * do.
  */
-import { VolumeError } from '../base/errors.ts'
-import type { LookupCache, MountFlags, NfsVersion, Recovery } from '../base/volume-spec.ts'
+import { VolumeError } from '../../base/errors.ts'
+import type { LookupCache, MountFlags, NfsVersion, Recovery } from '../../base/volume-spec.ts'
 import { suggest } from './suggestion.ts'
 
 /** Every setting an option can change. Two words that change one setting to different values contradict each other. */

@@ -3,10 +3,10 @@
  * A record says what we meant; whether it is so, only mountinfo says.
  */
 import { createHash } from 'node:crypto'
-import type { AbsolutePath, DeviceNumber, StageKey, VolumeId } from '../base/brands.ts'
-import type { VolumeSpec } from '../base/volume-spec.ts'
-import type { ProcessId } from '../host/processes.ts'
-import type { DataLoss, Door } from './operations.ts'
+import type { AbsolutePath, DeviceNumber, StageKey, VolumeId } from '../../base/brands.ts'
+import type { VolumeSpec } from '../../base/volume-spec.ts'
+import type { ProcessId } from '../../host/processes.ts'
+import type { DataLoss, Door } from '../operations.ts'
 import type { BindPhase, MountPhase } from './states.ts'
 
 /** How a mount can be found again. Filled in as a start proceeds. */

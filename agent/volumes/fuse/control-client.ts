@@ -4,11 +4,11 @@
  * the calls mean.
  */
 import type { Socket } from 'node:net'
-import { within } from '../base/deadline.ts'
-import { TransportError, VolumeError, volumeErrorCodes, type VolumeErrorCode } from '../base/errors.ts'
-import { mebibyteBytes } from '../base/limits.ts'
-import { connectUnix, peerOf } from '../host/sockets.ts'
-import type { ControlAnswer, ControlCall, ControlCalls } from '../session/control.ts'
+import { within } from '../../base/deadline.ts'
+import { TransportError, VolumeError, volumeErrorCodes, type VolumeErrorCode } from '../../base/errors.ts'
+import { mebibyteBytes } from '../../base/limits.ts'
+import { connectUnix, peerOf } from '../../host/sockets.ts'
+import type { ControlAnswer, ControlCall, ControlCalls } from '../../session/control.ts'
 
 const lineBytesMax = mebibyteBytes
 

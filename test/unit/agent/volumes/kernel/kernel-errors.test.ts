@@ -1,8 +1,8 @@
 /** What an operator reads when the kernel has only a number, and when an older version is worth a try. */
 import test from 'ava'
-import { HostError, VolumeError } from '../../../../agent/base/errors.ts'
-import { isOlderWorthTrying, toKernelError } from '../../../../agent/volumes/kernel-errors.ts'
-import { parseVolumeSpec } from '../../../../agent/volumes/spec.ts'
+import { HostError, VolumeError } from '../../../../../agent/base/errors.ts'
+import { isOlderWorthTrying, toKernelError } from '../../../../../agent/volumes/kernel/kernel-errors.ts'
+import { parseVolumeSpec } from '../../../../../agent/volumes/spec/spec.ts'
 
 const spec = parseVolumeSpec({ server: 'nas', share: '/data', subDir: 'team/a', client: 'kernel' })
 const told = (code: string, isAboutFolder = false): VolumeError => {

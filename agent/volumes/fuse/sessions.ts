@@ -4,21 +4,21 @@
  */
 import { randomBytes } from 'node:crypto'
 import { open, readdir, rename, stat, unlink } from 'node:fs/promises'
-import { monotonicMs, pause, within } from '../base/deadline.ts'
-import { VolumeError, messageOf } from '../base/errors.ts'
-import type { StageKey } from '../base/brands.ts'
-import { moveToOwnCgroup, removeOwnCgroup, type CgroupFiles, type CgroupReport } from '../host/cgroups.ts'
-import { startOnNode } from '../host/launch.ts'
-import type { NodeNamespaces } from '../host/namespaces.ts'
-import { endProcess, isAlive, startDetached, type ProcessId } from '../host/processes.ts'
-import { checkSocketPath } from '../host/sockets.ts'
+import { monotonicMs, pause, within } from '../../base/deadline.ts'
+import { VolumeError, messageOf } from '../../base/errors.ts'
+import type { StageKey } from '../../base/brands.ts'
+import { moveToOwnCgroup, removeOwnCgroup, type CgroupFiles, type CgroupReport } from '../../host/cgroups.ts'
+import { startOnNode } from '../../host/launch.ts'
+import type { NodeNamespaces } from '../../host/namespaces.ts'
+import { endProcess, isAlive, startDetached, type ProcessId } from '../../host/processes.ts'
+import { checkSocketPath } from '../../host/sockets.ts'
 import {
   controlVersion,
   cpuLatencyFlag,
   type ControlCall,
   type ControlCalls,
   type SessionReport
-} from '../session/control.ts'
+} from '../../session/control.ts'
 import { ControlClient } from './control-client.ts'
 
 export interface SessionsOptions {

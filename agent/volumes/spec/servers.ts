@@ -3,7 +3,7 @@
  * Does not resolve anything.
  */
 import { isIPv4, isIPv6 } from 'node:net'
-import { VolumeError } from '../base/errors.ts'
+import { VolumeError } from '../../base/errors.ts'
 
 /** Addresses tried in turn while the server is away: more only make the wait longer. */
 export const serversMax = 8

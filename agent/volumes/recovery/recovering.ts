@@ -2,14 +2,14 @@
  * Start-up: reads the journal, finds live mounts again, and carries out the recovery plan.
  * Owns the execution and its order. Does not decide: `recovery.ts` does.
  */
-import type { AbsolutePath, StageKey } from '../base/brands.ts'
-import { messageOf } from '../base/errors.ts'
-import { mountsAt } from '../host/mountinfo.ts'
-import type { Attaching, AttachingParts } from './attaching.ts'
-import type { Journal } from './journal.ts'
-import { isProtected, unprotect } from './mount-point.ts'
-import type { LiveMount } from './mounter.ts'
-import type { MountRecord } from './records.ts'
+import type { AbsolutePath, StageKey } from '../../base/brands.ts'
+import { messageOf } from '../../base/errors.ts'
+import { mountsAt } from '../../host/mountinfo.ts'
+import type { Attaching, AttachingParts } from '../attaching.ts'
+import type { Journal } from '../records/journal.ts'
+import { isProtected, unprotect } from '../mount-point.ts'
+import type { LiveMount } from '../mounter.ts'
+import type { MountRecord } from '../records/records.ts'
 import { planRecovery, type RecoveryStep } from './recovery.ts'
 
 export interface RecoveringParts extends AttachingParts {
