@@ -1,19 +1,19 @@
 /**
  * What the parts of the file system share. Owns the type only. Does not know what each part does with it.
  */
-import type { AccessCache } from './access.ts'
-import type { AttributeCache } from './attributes.ts'
+import type { AccessCache } from './beliefs/access.ts'
+import type { AttributeCache } from './beliefs/attributes.ts'
 import type { Clock } from './clock.ts'
-import type { NameCache } from './entries.ts'
+import type { NameCache } from './beliefs/entries.ts'
 import type { BackendGate } from './gate.ts'
-import type { HandleTable } from './handles.ts'
-import type { InodeTable } from './inodes.ts'
+import type { HandleTable } from './objects/handles.ts'
+import type { InodeTable } from './objects/inodes.ts'
 import type { Invalidator } from './operations.ts'
 import type { FilesystemOptions } from './options.ts'
-import type { SoloWriter } from './solo-writer.ts'
-import type { SoftRevalidation } from './soft-revalidation.ts'
-import type { State } from './state.ts'
-import type { Writeback } from './writeback.ts'
+import type { SoloWriter } from './beliefs/solo-writer.ts'
+import type { SoftRevalidation } from './beliefs/soft-revalidation.ts'
+import type { State } from './objects/state.ts'
+import type { Writeback } from './written/writeback.ts'
 
 export interface Core {
   readonly backend: BackendGate

@@ -6,8 +6,8 @@ import { toFileName, type FileName } from '../../agent/base/brands.ts'
 import { Errno, errnoName, isErrno } from '../../agent/base/errno.ts'
 import type { Credential } from '../../agent/fs/backend.ts'
 import { Filesystem } from '../../agent/fs/filesystem.ts'
-import { MemoryArena } from '../../agent/fs/memory-arena.ts'
-import { MemoryState } from '../../agent/fs/memory-state.ts'
+import { MemoryArena } from '../../agent/fs/written/memory-arena.ts'
+import { MemoryState } from '../../agent/fs/objects/memory-state.ts'
 import {
   rootNodeid,
   type Caller,

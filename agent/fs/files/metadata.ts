@@ -1,0 +1,157 @@
+/**
+ * Attributes on request: getattr, setattr, readlink, access, statfs. Owns the order between changes of attributes and
+ * written bytes. Does not know names.
+ */
+import { Errno, isErrno } from '../../base/errno.ts'
+import type { MaybePromise } from '../../base/maybe-promise.ts'
+import { accessBitsOf } from '../beliefs/access.ts'
+import type { AttributeChanges, Attributes, Change, Credential, FilesystemStatistics } from '../backend.ts'
+import type { Core } from '../core.ts'
+import type { OpenHandle } from '../objects/handles.ts'
+import type { Inode } from '../objects/inodes.ts'
+import type { Caller, NodeAttributes, Nodeid } from '../operations.ts'
+
+export type VolumeStatistics = FilesystemStatistics & { readonly nameBytesMax: number, readonly blockBytes: number }
+
+/** inode(7) */
+const SET_UID = 0o4000
+const SET_GID = 0o2000
+const GROUP_EXECUTE = 0o010
+
+/** f_bsize when nothing better is known: a page. */
+const blockBytes = 4096
+
+export class Metadata {
+  readonly #core: Core
+  #lastStatistics: VolumeStatistics | undefined
+
+  constructor (core: Core) { this.#core = core }
+
+  getattr (nodeid: Nodeid, handle: OpenHandle | undefined, caller: Caller): MaybePromise<NodeAttributes | Errno> {
+    const { attributes, inodes, soft } = this.#core
+    const inode = inodes.get(nodeid)
+    if (inode === undefined) return Errno.ESTALE
+    // The server would say ESTALE of a folder that is gone; fstat(2) of one that is open answers.
+    const gone = inode.isRemoved ? attributes.present(inode) : undefined
+    if (gone !== undefined) return gone
+    // Under an old number only what is open goes on: a path is walked again, and leads to the new one.
+    if (inode.nodeid !== nodeid && inode.opens === 0) return Errno.ESTALE
+    const isDirty = attributes.areBehind(inode)
+    // With a handle the kernel asks for itself, before it reads or seeks: it needs the size, which we know better than
+    // the server. It is told to ask again, because mtime is the server's to say once the bytes are there (nfs(5): stat
+    // sees own writes).
+    if (attributes.isFresh(inode) && (!isDirty || handle !== undefined)) {
+      const known = attributes.present(inode)
+      if (known !== undefined) return known
+    }
+    const credential = handle?.credential ?? caller.credential
+    return soft.or(() => this.#ask(inode, credential), () => inode.isStale ? undefined : attributes.present(inode))
+  }
+
+  async setattr (
+    nodeid: Nodeid,
+    handle: OpenHandle | undefined,
+    changes: AttributeChanges,
+    caller: Caller
+  ): Promise<NodeAttributes | Errno> {
+    const { backend, inodes } = this.#core
+    const inode = inodes.get(nodeid)
+    if (inode === undefined) return Errno.ESTALE
+    if (changes.sizeBytes !== undefined && changes.sizeBytes > backend.capabilities.fileBytesMax) return Errno.EFBIG
+    const credential = handle?.credential ?? caller.credential
+    const failure = await this.change(inode, changes, credential)
+    return failure ?? this.#shown(inode, credential)
+  }
+
+  /** SETATTR, after the bytes written before it: a late WRITE would undo a size, a time or a cleared set-id bit. */
+  async change (inode: Inode, changes: AttributeChanges, credential: Credential): Promise<undefined | Errno> {
+    const file = inode.file
+    const send = (): Promise<Change | Errno> => this.#send(inode, changes, credential)
+    let answer: Change | Errno
+    if (file === undefined || file.isEmpty) {
+      answer = await send()
+    } else if (changes.sizeBytes !== undefined) {
+      answer = await file.aroundTruncate(changes.sizeBytes, send)
+    } else {
+      // Committed too: bytes written again after a reboot would move mtime and drop set-id bits. The kernel's client
+      // does the same (fs/nfs/inode.c, nfs_setattr), and a small file then costs its close nothing.
+      await file.settle()
+      answer = await send()
+    }
+    if (isErrno(answer)) return answer
+    if (changes.sizeBytes !== undefined && changes.mode === undefined) {
+      await this.#dropSetId(inode, answer.after, credential)
+    }
+    return undefined
+  }
+
+  /**
+   * Linux takes set-id bits from a file that is truncated; a server that does it with rights of its own (nfs-ganesha)
+   * leaves them. The owner's client can repair that. Somebody else's cannot, and need not: only a write could put code
+   * behind the bits, and drops them.
+   */
+  async #dropSetId (inode: Inode, after: Attributes | undefined, credential: Credential): Promise<void> {
+    if (after === undefined || credential.uid === 0 || credential.uid !== after.uid) return
+    const bits = after.mode & (SET_UID | ((after.mode & GROUP_EXECUTE) === 0 ? 0 : SET_GID))
+    if (bits !== 0) await this.#send(inode, { mode: after.mode & ~bits }, credential)
+  }
+
+  async readlink (nodeid: Nodeid, caller: Caller): Promise<Buffer | Errno> {
+    const { attributes, backend, inodes } = this.#core
+    const inode = inodes.get(nodeid)
+    if (inode === undefined) return Errno.ESTALE
+    if (inode.kind !== 'symlink') return Errno.EINVAL
+    const sent = attributes.stamp()
+    const answer = await backend.readlink(inode.handle, caller.credential)
+    if (isErrno(answer)) {
+      attributes.noteFailure(inode, answer)
+      return answer
+    }
+    attributes.apply(inode, answer.attributes, sent)
+    return Buffer.from(answer.target, 'latin1')
+  }
+
+  access (nodeid: Nodeid, mask: number, caller: Caller): MaybePromise<undefined | Errno> {
+    const { access, inodes } = this.#core
+    const inode = inodes.get(nodeid)
+    if (inode === undefined) return Errno.ESTALE
+    const wanted = accessBitsOf(mask, inode.kind === 'directory')
+    const known = access.known(inode, wanted, caller.credential)
+    return known === 'unknown' ? access.ask(inode, wanted, caller.credential) : known
+  }
+
+  statfs (caller: Caller): Promise<VolumeStatistics | Errno> {
+    return this.#core.soft.or(() => this.#askStatistics(caller.credential), () => this.#lastStatistics)
+  }
+
+  async #askStatistics (credential: Credential): Promise<VolumeStatistics | Errno> {
+    const answer = await this.#core.backend.statfs(credential)
+    if (isErrno(answer)) return answer
+    this.#lastStatistics = { ...answer, nameBytesMax: this.#core.backend.capabilities.nameBytesMax, blockBytes }
+    return this.#lastStatistics
+  }
+
+  async #ask (inode: Inode, credential: Credential): Promise<NodeAttributes | Errno> {
+    if (this.#core.attributes.areBehind(inode)) await inode.file?.writeOut()
+    return this.#shown(inode, credential)
+  }
+
+  async #shown (inode: Inode, credential: Credential): Promise<NodeAttributes | Errno> {
+    const { attributes } = this.#core
+    if (!attributes.isFresh(inode)) {
+      const asked = await attributes.refresh(inode, credential)
+      if (isErrno(asked)) return asked
+    }
+    return attributes.present(inode) ?? Errno.ESTALE
+  }
+
+  async #send (inode: Inode, changes: AttributeChanges, credential: Credential): Promise<Change | Errno> {
+    const { attributes, backend } = this.#core
+    const sent = attributes.begin(inode)
+    const answer = await backend.setattr(inode.handle, changes, credential)
+    if (isErrno(answer)) attributes.noteFailure(inode, answer)
+    else inode.access = undefined
+    attributes.end(inode, isErrno(answer) ? undefined : answer, sent)
+    return answer
+  }
+}

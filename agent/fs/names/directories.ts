@@ -1,0 +1,305 @@
+/**
+ * Listing a folder. Owns one open folder's position in the server's listing: ordinals for the kernel, the server's
+ * 64-bit cookies behind them, the page at hand and the next one, and starting again when the server no longer knows a
+ * cookie. The kernel keeps a listing and answers other openers from it; when it has dropped some of its pages it asks
+ * in the middle, through a descriptor that never listed anything (fs/fuse/readdir.c). So what was listed last is
+ * remembered at the folder too. Does not know attributes or names caches beyond telling `Lookups` what a page brought.
+ *
+ * Memory: 16 bytes for each entry listed (cookie and a hash of the name) until rewinddir or close, and once more for a
+ * folder until it is forgotten; two pages of entries.
+ */
+import { toFileName } from '../../base/brands.ts'
+import { Errno, isErrno } from '../../base/errno.ts'
+import { badCookie, type DirectoryEntry, type DirectoryPage } from '../backend.ts'
+import type { Core } from '../core.ts'
+import type { OpenHandle } from '../objects/handles.ts'
+import type { Lookups } from './lookups.ts'
+import type { ListedEntry, ListingSink } from '../operations.ts'
+
+interface Page {
+  readonly entries: readonly DirectoryEntry[]
+  readonly eof: boolean
+  /** Ordinal of the first entry. */
+  readonly first: number
+  readonly version: number
+  readonly sent: number
+  readonly receivedMs: number
+}
+
+/** `.` and `..` come first and are ours: ordinals 0 and 1. */
+const dotEntries = 2
+const restartsMax = 3
+/** Pages without any entry that are not the last. */
+const emptyPagesMax = 3
+
+export class Listing {
+  readonly #core: Core
+  readonly #lookups: Lookups
+  readonly #handle: OpenHandle
+  #positions = new Positions()
+  #page: Page | undefined
+  #next: { readonly first: number, readonly page: Promise<Page | Errno> } | undefined
+  #readyNext: Page | undefined
+  #withAttributes = false
+  /** A reading that is under way; another waits for it. */
+  #turn: Promise<unknown> | undefined
+
+  constructor (core: Core, lookups: Lookups, handle: OpenHandle) {
+    this.#core = core
+    this.#lookups = lookups
+    this.#handle = handle
+  }
+
+  read (offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno> {
+    const before = this.#turn
+    const mine = before === undefined
+      ? this.#read(offset, plus, sink)
+      : before.then(() => this.#read(offset, plus, sink))
+    this.#turn = mine
+    return mine
+  }
+
+  async #read (offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno> {
+    if (offset === 0) {
+      // A file closed a moment ago may still be losing its silly name; who lists after the close must not see it.
+      const removals = this.#handle.inode.sillyRemovals
+      if (removals !== undefined && removals.size > 0) await Promise.all(removals)
+      this.#rewind()
+    } else this.#adopt(offset - dotEntries)
+    this.#withAttributes = plus && this.#core.options.lookupCache !== 'none'
+    if (!this.#giveDots(offset, sink)) return undefined
+    let given = 0
+    let ordinal = Math.max(offset, dotEntries)
+    for (;;) {
+      const page = this.#pageAt(ordinal) ?? await this.#fetchFor(ordinal, given > 0)
+      if (page === undefined) return undefined
+      if (isErrno(page)) return given > 0 ? undefined : page
+      const end = page.first + page.entries.length
+      while (ordinal < end) {
+        const entry = page.entries[ordinal - page.first]
+        if (entry === undefined || !this.#give(entry, ordinal, page, plus, sink)) return undefined
+        given += 1
+        ordinal += 1
+      }
+      if (page.eof) return undefined
+    }
+  }
+
+  #rewind (): void {
+    this.#startFrom(new Positions())
+    this.#handle.inode.listed = this.#positions
+  }
+
+  /** An offset that this descriptor did not give: it comes from the listing that the kernel keeps, which was the last
+   * to begin. */
+  #adopt (index: number): void {
+    const { listed } = this.#handle.inode
+    if (index > this.#positions.count && listed !== undefined && listed.count > this.#positions.count) {
+      this.#startFrom(listed.upTo(index))
+    }
+  }
+
+  #startFrom (positions: Positions): void {
+    this.#positions = positions
+    this.#page = undefined
+    this.#next = undefined
+    this.#readyNext = undefined
+  }
+
+  #giveDots (offset: number, sink: ListingSink): boolean {
+    const { inode } = this.#handle
+    const dots = [['.', inode.fileid], ['..', (inode.where?.parent ?? inode).fileid]] as const
+    for (const [index, [name, fileid]] of dots.entries()) {
+      if (index < offset) continue
+      if (!sink({ name: toFileName(name), fileid, kind: 'directory', nextOffset: index + 1, entry: undefined })) {
+        return false
+      }
+    }
+    return true
+  }
+
+  #give (entry: DirectoryEntry, ordinal: number, page: Page, plus: boolean, sink: ListingSink): boolean {
+    const found = plus ? this.#lookups.ofListing(this.#handle.inode, entry, page) : undefined
+    const listed: ListedEntry = {
+      name: entry.name,
+      fileid: entry.fileid,
+      kind: entry.attributes?.kind,
+      nextOffset: ordinal + 1,
+      entry: found
+    }
+    return sink(listed)
+  }
+
+  #pageAt (ordinal: number): Page | undefined {
+    for (const page of [this.#page, this.#readyNext]) {
+      if (page === undefined || ordinal < page.first) continue
+      const end = page.first + page.entries.length
+      if (ordinal < end || (page.eof && ordinal === end)) return this.#turnTo(page)
+    }
+    return undefined
+  }
+
+  #turnTo (page: Page): Page {
+    if (this.#page === page) return page
+    this.#page = page
+    this.#next = undefined
+    this.#readyNext = undefined
+    if (!page.eof) this.#prefetch(page.first + page.entries.length)
+    return page
+  }
+
+  /** The page with `ordinal`; undefined when the caller has something to return already and would have to wait. */
+  async #fetchFor (ordinal: number, hasGiven: boolean): Promise<Page | Errno | undefined> {
+    if (this.#next === undefined || this.#next.first !== ordinal) this.#prefetch(ordinal)
+    const next = this.#next
+    if (next === undefined || hasGiven) return undefined
+    const page = await next.page
+    if (isErrno(page)) {
+      if (this.#next === next) this.#next = undefined
+      return page
+    }
+    return this.#turnTo(page)
+  }
+
+  #prefetch (first: number): void {
+    const page = this.#fetch(first)
+    const next = { first, page }
+    this.#next = next
+    this.#readyNext = undefined
+    void page.then((ready) => { if (this.#next === next && !isErrno(ready)) this.#readyNext = ready })
+  }
+
+  /** The page that begins at `first`. What lies before and was never listed here is listed now, to find out where that
+   * is. */
+  async #fetch (first: number): Promise<Page | Errno> {
+    const positions = this.#positions
+    for (;;) {
+      const known = Math.min(first, dotEntries + positions.count)
+      const page = await this.#fetchPage(positions, known)
+      if (known === first || isErrno(page)) return page
+      if (page.eof && dotEntries + positions.count < first) return { ...page, entries: [], first }
+    }
+  }
+
+  /** One page from `first` on. When the server has forgotten the cookie: from the start again, without names already
+   * given. */
+  async #fetchPage (positions: Positions, first: number): Promise<Page | Errno> {
+    const index = first - dotEntries
+    let cookie = positions.cookieBefore(index)
+    let given: Set<number> | undefined
+    let empty = 0
+    for (let restarts = 0;;) {
+      const answer = await this.#ask(positions, cookie)
+      if (answer === badCookie) {
+        restarts += 1
+        if (restarts > restartsMax) return Errno.EIO
+        given ??= positions.namesBefore(index)
+        cookie = 0n
+        positions.verifier = ''
+        continue
+      }
+      if (isErrno(answer)) return answer
+      const { page, version, sent } = answer
+      positions.verifier = page.cookieVerifier
+      const after: bigint | undefined = page.entries.at(-1)?.cookie
+      if (!page.eof && after !== undefined && after === cookie) return Errno.ELOOP
+      const entries = page.entries.filter(({ name }) =>
+        name !== '.' && name !== '..' && given?.has(hashName(name)) !== true
+      )
+      empty = page.entries.length === 0 ? empty + 1 : 0
+      if (empty > emptyPagesMax) return Errno.EIO
+      if (entries.length === 0 && !page.eof) {
+        cookie = after ?? cookie
+        continue
+      }
+      positions.add(index, entries)
+      return { entries, eof: page.eof, first, version, sent, receivedMs: this.#core.clock.nowMs() }
+    }
+  }
+
+  async #ask (
+    positions: Positions,
+    cookie: bigint
+  ): Promise<{ page: DirectoryPage, version: number, sent: number } | Errno | typeof badCookie> {
+    const { attributes, backend } = this.#core
+    const { inode, credential } = this.#handle
+    const version = inode.cached.own === undefined ? inode.cached.version : -1
+    const sent = attributes.stamp()
+    const position = {
+      cookie, cookieVerifier: cookie === 0n ? '' : positions.verifier,
+      replyBytes: backend.capabilities.directoryBytesPreferred
+    }
+    let page = await backend.readdir(inode.handle, { ...position, withAttributes: this.#withAttributes }, credential)
+    // A server without READDIRPLUS still lists.
+    if (page === Errno.EOPNOTSUPP && this.#withAttributes) {
+      page = await backend.readdir(inode.handle, { ...position, withAttributes: false }, credential)
+    }
+    if (page === badCookie) return page
+    if (isErrno(page)) {
+      attributes.noteFailure(inode, page)
+      return page
+    }
+    const isQuiet = version === inode.cached.version
+    attributes.apply(inode, page.directory, sent)
+    return { page, version: isQuiet ? inode.cached.version : -1, sent }
+  }
+}
+
+/** Cookies and name hashes of everything listed, in the order listed, and the server's word on how long cookies are
+ * good. */
+export class Positions {
+  verifier = ''
+  #cookies = new BigUint64Array(0)
+  #hashes = new Float64Array(0)
+  #count = 0
+
+  get count (): number { return this.#count }
+
+  /** The cookie that leads to entry `index`, which is at most `count`. */
+  cookieBefore (index: number): bigint { return index <= 0 ? 0n : this.#cookies[index - 1] ?? 0n }
+
+  namesBefore (index: number): Set<number> { return new Set(this.#hashes.subarray(0, index)) }
+
+  /** A copy of the first `index` entries: two who list on from there do not share what they see. */
+  upTo (index: number): Positions {
+    const copy = new Positions()
+    copy.verifier = this.verifier
+    copy.#count = Math.min(index, this.#count)
+    copy.#cookies = this.#cookies.slice(0, copy.#count)
+    copy.#hashes = this.#hashes.slice(0, copy.#count)
+    return copy
+  }
+
+  add (index: number, entries: readonly DirectoryEntry[]): void {
+    const end = index + entries.length
+    if (end > this.#cookies.length) {
+      const room = Math.max(end, this.#cookies.length * 2)
+      const cookies = new BigUint64Array(room)
+      const hashes = new Float64Array(room)
+      cookies.set(this.#cookies)
+      hashes.set(this.#hashes)
+      this.#cookies = cookies
+      this.#hashes = hashes
+    }
+    for (const [step, entry] of entries.entries()) {
+      this.#cookies[index + step] = entry.cookie
+      this.#hashes[index + step] = hashName(entry.name)
+    }
+    this.#count = Math.max(this.#count, end)
+  }
+}
+
+/** 53 bits: among 100,000 names two are confused once in two million listings that had to start again. */
+function hashName (name: string): number {
+  let high = 0x811c9dc5
+  let low = 0x2f0b4a27
+  for (let index = 0; index < name.length; index++) {
+    const code = name.charCodeAt(index)
+    high = Math.imul(high ^ code, 0x01000193)
+    low = Math.imul(low ^ code, 0x5bd1e995)
+    low ^= low >>> 15
+  }
+  high = Math.imul(high ^ (low >>> 13), 0x85ebca6b)
+  low = Math.imul(low ^ (high >>> 16), 0xc2b2ae35)
+  return (high >>> 11) * 0x100000000 + (low >>> 0)
+}
