@@ -21,6 +21,10 @@ interface Rule {
 
 const anything: Rule = { use: ['agent', 'flex', 'proto', 'scripts', 'test', 'package.json'] }
 const wireOutside = ['node:buffer']
+/** What a client of ours or of the kernel's may know of the engine. */
+const mounterBorder = ['mounter.ts', 'operations.ts', 'events.ts', 'failures.ts', 'records'].map((name) =>
+  `agent/volumes/${name}`
+)
 
 /** The longest matching key decides. `agent/base` may be imported by everybody and is therefore not repeated.
  * Single files are borders: the words that both sides speak, constants included. */
@@ -40,9 +44,17 @@ export const layers = {
     use: ['agent/rpc', 'proto/xdr', 'proto/rpc', 'proto/portmap', 'proto/mount3', 'proto/nfs3', 'agent/fs/backend.ts'],
     types: ['agent/fs']
   },
-  'agent/session': { use: ['proto/fuse', 'agent/fs', 'agent/host'] },
+  'agent/session': { use: ['proto/fuse', 'agent/host'], types: ['agent/fs'] },
   'agent/host': { use: [] },
-  'agent/volumes': { use: ['agent/host', 'agent/session/control.ts'], types: ['agent/session'] },
+  'agent/volumes': { use: ['agent/volumes', 'agent/host', 'agent/session/control.ts'], types: ['agent/session'] },
+  'agent/volumes/spec': { use: [] },
+  'agent/volumes/records': { use: ['agent/volumes/operations.ts', 'agent/host'] },
+  // The two clients: behind the same border, and never one by the other.
+  'agent/volumes/fuse': {
+    use: [...mounterBorder, 'agent/host', 'agent/session/control.ts'],
+    types: ['agent/session']
+  },
+  'agent/volumes/kernel': { use: [...mounterBorder, 'agent/host'] },
   'agent/status': { use: [], types: ['proto/csi', 'agent/volumes', 'agent/observe'], outside: ['node:crypto'] },
   'agent/csi': { use: ['proto/csi', 'agent/volumes'] },
   'agent/observe': { use: ['proto/csi'], types: ['agent/volumes', 'agent/session', 'agent/fs', 'agent/rpc'] },
