@@ -27,12 +27,32 @@ for (const [file, text, accused] of [
   ],
   ['agent/fs/pages.ts', "import net from 'node:net'", 'agent/fs may not import node:net'],
   [
-    'agent/nfs/backend.ts', "import { Inodes } from '../fs/inodes.ts'",
-    'agent/nfs may import only types from agent/fs/inodes.ts'
+    'agent/nfs/backend.ts', "import { Inodes } from '../fs/objects/inodes.ts'",
+    'agent/nfs may import only types from agent/fs/objects/inodes.ts'
   ],
   [
     'agent/volumes/service.ts', "const x = await import('../session/process.ts')",
     'agent/volumes may import only types from agent/session/process.ts'
+  ],
+  [
+    'agent/session/adapter.ts', "import { Filesystem } from '../fs/filesystem.ts'",
+    'agent/session may import only types from agent/fs/filesystem.ts'
+  ],
+  [
+    'agent/volumes/spec/key.ts', "import type { Door } from '../operations.ts'",
+    'agent/volumes/spec may not import agent/volumes/operations.ts'
+  ],
+  [
+    'agent/volumes/spec/key.ts', "import { Mounts } from '../../host/mounts.ts'",
+    'agent/volumes/spec may not import agent/host/mounts.ts'
+  ],
+  [
+    'agent/volumes/kernel/kernel-mounter.ts', "import type { Sessions } from '../fuse/sessions.ts'",
+    'agent/volumes/kernel may not import agent/volumes/fuse/sessions.ts'
+  ],
+  [
+    'agent/volumes/fuse/sessions.ts', "import { kernelTypes } from '../kernel/kernel-mount.ts'",
+    'agent/volumes/fuse may not import agent/volumes/kernel/kernel-mount.ts'
   ],
   ['proto/nfs3/read.ts', "import fs from 'node:fs'", 'proto may not import node:fs'],
   ['agent/csi/node.ts', 'await import(somewhere)', 'imports a module whose name is computed'],
@@ -51,7 +71,9 @@ test('what the architecture allows is allowed', (t) => {
   const allowed = [
     ['agent/fs/pages.ts', "import { Errno } from '../base/errno.ts'"],
     ['agent/nfs/backend.ts', "import type { Backend } from '../fs/backend.ts'"],
-    ['agent/session/adapter.ts', "import { Filesystem } from '../fs/filesystem.ts'"],
+    ['agent/session/adapter.ts', "import type { Invalidator } from '../fs/operations.ts'"],
+    ['agent/volumes/engine.ts', "import { FuseMounter } from './fuse/fuse-mounter.ts'"],
+    ['agent/volumes/kernel/kernel-mount.ts', "import { recordId } from '../records/records.ts'"],
     ['agent/main.ts', "await import('./csi/server.ts')"],
     ['proto/xdr/reader.ts', "import { WireError } from '../../agent/base/errors.ts'"]
   ] as const
