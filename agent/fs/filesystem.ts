@@ -7,7 +7,7 @@ import { Errno } from '../base/errno.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
 import { AccessCache } from './beliefs/access.ts'
 import type { Arena } from './written/arena.ts'
-import { AttributeCache, CachedAttributes } from './beliefs/attributes.ts'
+import { AttributeCache } from './beliefs/attributes.ts'
 import type { AttributeChanges, Backend, NodeKind } from './backend.ts'
 import type { Clock } from './clock.ts'
 import type { Core } from './core.ts'
@@ -15,7 +15,8 @@ import { Creations } from './names/creations.ts'
 import { NameCache } from './beliefs/entries.ts'
 import { BackendGate } from './gate.ts'
 import { HandleTable } from './objects/handles.ts'
-import { InodeTable, type Inode } from './objects/inodes.ts'
+import type { Inode } from './objects/inode.ts'
+import { InodeTable } from './objects/inodes.ts'
 import { Lookups } from './names/lookups.ts'
 import { Metadata, type VolumeStatistics } from './files/metadata.ts'
 import { OpenFiles } from './files/open-files.ts'
@@ -228,7 +229,7 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
   const { arena, clock, invalidator, state } = parts
   const options: FilesystemOptions = { ...defaultOptions, ...parts.options }
   const inodes = new InodeTable({
-    state, clock, idleMax: options.idleInodesMax, makeCache: () => new CachedAttributes()
+    state, clock, idleMax: options.idleInodesMax
   })
   const names = new NameCache({ max: options.namesMax, inodes, invalidator })
   const solo = options.soloWriter

@@ -7,9 +7,7 @@ import type { AttributeCache } from './attributes.ts'
 import { Access, type Credential } from '../backend.ts'
 import type { Clock } from '../clock.ts'
 import type { BackendGate } from '../gate.ts'
-import { isSameObject, type Inode } from '../objects/inodes.ts'
-
-export interface CachedAccess { readonly asked: number, readonly granted: number, readonly untilMs: number }
+import { isSameObject, type CachedAccess, type Inode } from '../objects/inode.ts'
 
 /** Different users of one object that are remembered. */
 const usersMax = 64

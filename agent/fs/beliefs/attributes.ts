@@ -8,57 +8,20 @@
  * one has ended, a token that was seen (as "before", or in another answer) and that none of ours made is somebody
  * else's work.
  */
-import type { Attributes, Change, ChangeToken, Credential, DataState } from '../backend.ts'
+import type { Attributes, Change, Credential, DataState } from '../backend.ts'
 import type { BackendGate } from '../gate.ts'
 import type { Clock } from '../clock.ts'
 import { Errno, isErrno } from '../../base/errno.ts'
-import { isSameObject, type Inode } from '../objects/inodes.ts'
+import type { OwnChanges } from '../objects/cached-attributes.ts'
+import { isSameObject, type Inode } from '../objects/inode.ts'
 import type { NodeAttributes } from '../operations.ts'
 import { defaultOptions, type FilesystemOptions } from '../options.ts'
-
-interface OwnChanges {
-  inFlight: number
-  /** Tokens that are known or made by us. */
-  readonly made: Set<ChangeToken>
-  /** Tokens seen; each must be among `made` in the end. */
-  seen: ChangeToken[]
-  /** What other answers showed meanwhile with another size than was known. */
-  resized: Attributes[]
-  /** The server left out what would have told. */
-  isUnknown: boolean
-}
 
 /** A very long stream of changes in flight is judged in portions, so that nothing grows with it. */
 const judgedAfter = 256
 const madeKept = 1_024
 /** inode(7): S_ISUID, S_ISGID */
 const setIdBits = 0o6000
-
-export class CachedAttributes {
-  attributes: Attributes | undefined
-  /** When they were received. */
-  atMs = 0
-  ttlMs = 0
-  /** When `ttlMs` was chosen. */
-  ttlSinceMs = 0
-  /** The order number at which they were accepted. */
-  order = 0
-  isExpired = true
-  own: OwnChanges | undefined
-  /** Grows with everything that makes answers already on their way unfit for the name cache. */
-  version = 0
-  /** The change token for which the kernel's pages (for a folder: its cached listing) are good. */
-  pagesToken: ChangeToken | undefined
-  /** The kernel may hold pages. */
-  hasPages = false
-  /** A link, unlink or rename of ours changed ctime and link count, and its answer did not show the object itself. */
-  isCtimeOurs = false
-  /** Somebody else changed the object, and the kernel's own copy of size and times was not replaced since. */
-  isNewsToKernel = false
-  /** Somebody else changed it during our life: it is nobody's alone. */
-  isShared = false
-  refreshing: { readonly version: number, readonly result: Promise<Attributes | Errno> } | undefined
-}
 
 /** Minimum and maximum in ms, nfs(5) acregmin … acdirmax. */
 interface Lifetimes { readonly minMs: number, readonly maxMs: number }

@@ -4,7 +4,8 @@
  * (attributes.ts).
  */
 import type { FileName } from '../../base/brands.ts'
-import type { Inode, InodeTable } from '../objects/inodes.ts'
+import type { Inode } from '../objects/inode.ts'
+import type { InodeTable } from '../objects/inodes.ts'
 import type { Invalidator, Nodeid } from '../operations.ts'
 
 /** More notices than this at once would stall the kernel for longer than its own timeouts last. */

@@ -3,7 +3,8 @@
  * begins anew, and that this is counted and told. Does not know how the change was noticed, nor what the shorter
  * caching is (attributes.ts, open-files.ts).
  */
-import { showPath, type Inode, type InodeTable } from '../objects/inodes.ts'
+import { showPath, type Inode } from '../objects/inode.ts'
+import type { InodeTable } from '../objects/inodes.ts'
 import type { Invalidator } from '../operations.ts'
 
 export class SoloWriter {

@@ -13,7 +13,8 @@ import type { AttributeCache } from '../beliefs/attributes.ts'
 import type { Attributes, Credential, ReadAnswer } from '../backend.ts'
 import type { Clock } from '../clock.ts'
 import type { BackendGate } from '../gate.ts'
-import { isSameObject, type Inode } from '../objects/inodes.ts'
+import type { EarlyRead } from '../objects/handles.ts'
+import { isSameObject, type Inode } from '../objects/inode.ts'
 import type { FileData, OpenFlags } from '../operations.ts'
 import type { FilesystemOptions } from '../options.ts'
 
@@ -32,26 +33,8 @@ const tryAgainEvery = 32
 const ownerRead = 0o400
 const anyExecute = 0o111
 
-export class EarlyRead {
-  readonly inode: Inode
-  readonly version: number
-  readonly atMs: number
-  /** Settles when `answer` is there, or will never be. */
-  arrived: Promise<void> | undefined
-  answer: ReadAnswer | undefined
-  isOver = false
-  /** The server let the opener read, where that means what a granted ACCESS means. */
-  isGranted = false
-
-  constructor (inode: Inode, atMs: number) {
-    this.inode = inode
-    this.version = inode.cached.version
-    this.atMs = atMs
-  }
-
-  /** It is worth waiting for this answer instead of asking ACCESS. */
-  get mayJudge (): boolean { return canJudge(this.inode.cached.attributes) }
-}
+/** It is worth waiting for this answer instead of asking ACCESS. */
+export const mayJudge = ({ inode }: EarlyRead): boolean => canJudge(inode.cached.attributes)
 
 /**
  * Servers let a file be read also by its owner, whatever the mode, because it may have been open before a chmod, and by
@@ -61,6 +44,10 @@ export class EarlyRead {
 function canJudge (attributes: Attributes | undefined): boolean {
   return attributes !== undefined && (attributes.mode & ownerRead) !== 0 && (attributes.mode & anyExecute) === 0
 }
+
+const begin = (inode: Inode, atMs: number): EarlyRead => ({
+  inode, version: inode.cached.version, atMs, arrived: undefined, answer: undefined, isOver: false, isGranted: false
+})
 
 export class EarlyReads {
   readonly #backend: BackendGate
@@ -85,7 +72,7 @@ export class EarlyReads {
   begin (inode: Inode, flags: OpenFlags, credential: Credential): EarlyRead | undefined {
     const countBytes = this.#isWanted ? this.#worth(inode, flags) : 0
     if (countBytes === 0 || !this.#mayTry()) return undefined
-    const early = new EarlyRead(inode, this.#clock.nowMs())
+    const early = begin(inode, this.#clock.nowMs())
     this.#dropOld(early.atMs)
     if (this.#waiting.size >= waitingMax) return undefined
     this.#waiting.add(early)

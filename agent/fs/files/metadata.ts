@@ -8,7 +8,7 @@ import { accessBitsOf } from '../beliefs/access.ts'
 import type { AttributeChanges, Attributes, Change, Credential, FilesystemStatistics } from '../backend.ts'
 import type { Core } from '../core.ts'
 import type { OpenHandle } from '../objects/handles.ts'
-import type { Inode } from '../objects/inodes.ts'
+import type { Inode } from '../objects/inode.ts'
 import type { Caller, NodeAttributes, Nodeid } from '../operations.ts'
 
 export type VolumeStatistics = FilesystemStatistics & { readonly nameBytesMax: number, readonly blockBytes: number }

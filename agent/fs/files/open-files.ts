@@ -10,10 +10,10 @@ import { Access, type Credential, type OpenState } from '../backend.ts'
 import type { Core } from '../core.ts'
 import type { Creations } from '../names/creations.ts'
 import { Listing } from '../names/directories.ts'
-import { type EarlyRead, EarlyReads } from './early-reads.ts'
+import { EarlyReads, mayJudge } from './early-reads.ts'
 import { errorsSeenAtOpen, takeError } from '../written/file-errors.ts'
-import { directoryFlags, type OpenHandle } from '../objects/handles.ts'
-import type { Inode } from '../objects/inodes.ts'
+import { directoryFlags, type EarlyRead, type OpenHandle } from '../objects/handles.ts'
+import type { Inode } from '../objects/inode.ts'
 import type { Lookups } from '../names/lookups.ts'
 import type { Metadata } from './metadata.ts'
 import type { Caller, Entry, FileData, HandleId, ListingSink, Nodeid, Opened, OpenFlags } from '../operations.ts'
@@ -46,7 +46,7 @@ export class OpenFiles {
     this.#early = new EarlyReads(core)
     this.#sentBack = new SentBack(core.clock)
     this.#reader = new FileReader({
-      backend: core.backend, attributes: core.attributes, packer: core.writeback.packer, early: this.#early
+      backend: core.backend, attributes: core.attributes, writeback: core.writeback, early: this.#early
     })
   }
 
@@ -209,7 +209,7 @@ export class OpenFiles {
     const known = isBelieved && attributes.isFresh(inode) ? access.known(inode, wanted, credential) : 'unknown'
     if (known !== 'unknown') return known ?? await this.#admit(inode, how, caller)
     const early = this.#early.begin(inode, how.flags, credential)
-    const refused = early?.mayJudge === true
+    const refused = early !== undefined && mayJudge(early)
       ? await this.#judgedBy(early, wanted, credential)
       : await access.ask(inode, wanted, credential)
     const opened = refused ?? await this.#admit(inode, how, caller)

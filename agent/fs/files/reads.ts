@@ -8,15 +8,14 @@
 import { Errno, isErrno } from '../../base/errno.ts'
 import type { AttributeCache } from '../beliefs/attributes.ts'
 import type { OpenState } from '../backend.ts'
-import type { BlockPacker } from '../written/blocks.ts'
-import type { EarlyRead, EarlyReads } from './early-reads.ts'
-import type { Extent } from '../written/extents.ts'
+import type { EarlyReads } from './early-reads.ts'
+import type { OwnRange } from '../written/dirty-file.ts'
+import type { Writeback } from '../written/writeback.ts'
 import type { BackendGate } from '../gate.ts'
-import type { OpenHandle } from '../objects/handles.ts'
-import type { Inode } from '../objects/inodes.ts'
+import type { EarlyRead, OpenHandle } from '../objects/handles.ts'
+import type { Inode } from '../objects/inode.ts'
 import type { FileData } from '../operations.ts'
 
-type OwnRange = Pick<Extent, 'start' | 'end' | 'slab' | 'slabOffset'>
 interface ServerData { readonly parts: Buffer[], bytes: number, readonly releases: (() => void)[] }
 
 /** A server that answers no byte and no end so often is broken. */
@@ -29,13 +28,13 @@ const nothing: FileData = { parts: [], bytes: 0, release: () => undefined }
 export class FileReader {
   readonly #backend: BackendGate
   readonly #attributes: AttributeCache
-  readonly #packer: BlockPacker
+  readonly #writeback: Writeback
   readonly #early: EarlyReads
 
-  constructor (parts: { backend: BackendGate, attributes: AttributeCache, packer: BlockPacker, early: EarlyReads }) {
+  constructor (parts: { backend: BackendGate, attributes: AttributeCache, writeback: Writeback, early: EarlyReads }) {
     this.#backend = parts.backend
     this.#attributes = parts.attributes
-    this.#packer = parts.packer
+    this.#writeback = parts.writeback
     this.#early = parts.early
   }
 
@@ -53,7 +52,7 @@ export class FileReader {
       return this.#readPlain(inode, open, offset, count)
     }
     const localEnd = Math.min(offset + count, file.endBytes)
-    const own = file.snapshot(offset, offset + count)
+    const own = this.#writeback.snapshot(inode, offset, offset + count)
     const gaps = gapsBetween(own, offset, offset + count)
     if (gaps.length === 0) return this.#assemble({ own, offset, end: offset + count, localEnd }, [], () => undefined)
     return this.#readAround(inode, open, { own, offset, end: offset + count, localEnd }, gaps)
@@ -115,7 +114,7 @@ export class FileReader {
     const release = (): void => { for (const { data } of good) for (const free of data.releases) free() }
     if (failure === undefined) return this.#assemble(wanted, good, release)
     release()
-    for (const range of wanted.own) this.#packer.release(range.slab)
+    for (const range of wanted.own) this.#writeback.packer.release(range.slab)
     return failure
   }
 
@@ -144,7 +143,7 @@ export class FileReader {
       bytes,
       release: () => {
         releaseServer()
-        for (const range of own) this.#packer.release(range.slab)
+        for (const range of own) this.#writeback.packer.release(range.slab)
       }
     }
   }

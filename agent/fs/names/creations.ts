@@ -6,7 +6,7 @@ import type { FileName } from '../../base/brands.ts'
 import { Errno, isErrno } from '../../base/errno.ts'
 import type { AttributeChanges, CreateMode, Credential, FileKind, Made, NodeKind } from '../backend.ts'
 import type { Core } from '../core.ts'
-import type { Inode } from '../objects/inodes.ts'
+import type { Inode } from '../objects/inode.ts'
 import type { Lookups } from './lookups.ts'
 import type { Caller, Entry, Nodeid } from '../operations.ts'
 

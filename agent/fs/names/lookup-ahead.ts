@@ -11,7 +11,7 @@
 import { isErrno } from '../../base/errno.ts'
 import { badCookie, type Credential, type DirectoryEntry } from '../backend.ts'
 import type { Core } from '../core.ts'
-import type { Inode } from '../objects/inodes.ts'
+import type { Ahead, Inode } from '../objects/inode.ts'
 import type { Caller } from '../operations.ts'
 
 /** A walk along a path, or a program with few files, does not begin it. */
@@ -30,23 +30,10 @@ const pageBytes = 32 * 1024
 const judgedAfter = 2_048
 const hitsWanted = 0.1
 
-/** What a folder remembers of it. */
-export class Ahead {
-  asked = 0
-  sinceMs: number
-  lastMs: number
-  listed = 0
-  hits = 0
-  cookie = 0n
-  verifier = ''
-  isRunning = false
-  isOver = false
-
-  constructor (nowMs: number) {
-    this.sinceMs = nowMs
-    this.lastMs = nowMs
-  }
-}
+const begin = (nowMs: number): Ahead => ({
+  asked: 0, sinceMs: nowMs, lastMs: nowMs, listed: 0, hits: 0, cookie: 0n, verifier: '', isRunning: false,
+  isOver: false
+})
 
 /** What is known about a page of a listing: see lookups.ts. */
 interface PageFacts { readonly version: number, readonly sent: number, readonly receivedMs: number }
@@ -69,7 +56,7 @@ export class LookupAhead {
     if (!this.#isWanted) return
     const nowMs = this.#core.clock.nowMs()
     const ahead = directory.ahead === undefined || nowMs - directory.ahead.lastMs > rowMs
-      ? new Ahead(nowMs)
+      ? begin(nowMs)
       : directory.ahead
     directory.ahead = ahead
     ahead.lastMs = nowMs

@@ -7,7 +7,7 @@ import { Errno, isErrno } from '../../base/errno.ts'
 import type { MaybePromise } from '../../base/maybe-promise.ts'
 import type { Attributes, Credential, DirectoryEntry, Found, RemoteHandle } from '../backend.ts'
 import type { Core } from '../core.ts'
-import type { Inode } from '../objects/inodes.ts'
+import type { Inode } from '../objects/inode.ts'
 import { LookupAhead } from './lookup-ahead.ts'
 import type { Caller, Entry, NoEntry, Nodeid } from '../operations.ts'
 

@@ -9,7 +9,7 @@ import { toFileName, type FileName } from '../../base/brands.ts'
 import { Errno, isErrno } from '../../base/errno.ts'
 import type { Credential } from '../backend.ts'
 import type { Core } from '../core.ts'
-import type { Inode, SillyName } from '../objects/inodes.ts'
+import type { Inode, SillyName } from '../objects/inode.ts'
 
 /**
  * `move`: the name goes, as an unlink wants it. `link`: the object gets the other name beside the old one, which a

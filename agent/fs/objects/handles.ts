@@ -2,12 +2,31 @@
  * Open files and folders. Owns the numbers, and what an open remembers: its opener's credential, its flags, which
  * errors it was told, and a folder's listing. Does not know what happens through a handle.
  */
-import type { Credential, OpenState } from '../backend.ts'
-import type { Inode } from './inodes.ts'
-import type { Listing } from '../names/directories.ts'
-import type { EarlyRead } from '../files/early-reads.ts'
-import type { HandleId, Nodeid, OpenFlags } from '../operations.ts'
+import type { Errno } from '../../base/errno.ts'
+import type { Credential, OpenState, ReadAnswer } from '../backend.ts'
+import type { Inode } from './inode.ts'
+import type { HandleId, ListingSink, Nodeid, OpenFlags } from '../operations.ts'
 import type { State } from './state.ts'
+
+/** A folder's listing through one handle (names/directories.ts). */
+export interface OpenFolder {
+  /** From `offset` on into `sink`, until it is full or the folder ends. */
+  read (offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno>
+}
+
+/** The first bytes of a file, asked for together with the permission to open it (files/early-reads.ts). */
+export interface EarlyRead {
+  readonly inode: Inode
+  /** That of `CachedAttributes` when they were asked for. */
+  readonly version: number
+  readonly atMs: number
+  /** Settles when `answer` is there, or will never be. */
+  arrived: Promise<void> | undefined
+  answer: ReadAnswer | undefined
+  isOver: boolean
+  /** The server let the opener read, where that means what a granted ACCESS means. */
+  isGranted: boolean
+}
 
 export class OpenHandle {
   readonly id: HandleId
@@ -17,7 +36,7 @@ export class OpenHandle {
   readonly open: OpenState
   readonly flags: OpenFlags
   errorsSeen: number
-  listing: Listing | undefined
+  listing: OpenFolder | undefined
   early: EarlyRead | undefined
 
   constructor (facts: {

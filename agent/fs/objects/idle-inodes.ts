@@ -3,14 +3,7 @@
  * the middle or from the front costs the same however long it is. (A Map is in that order too, but looks at every
  * deleted entry before its first living one.) Does not know when one is to be forgotten.
  */
-import type { Inode } from './inodes.ts'
-
-/** The place of an inode in the list. */
-export interface IdlePlace {
-  readonly sinceMs: number
-  older: Inode | undefined
-  newer: Inode | undefined
-}
+import type { Inode } from './inode.ts'
 
 export class IdleInodes {
   #oldest: Inode | undefined

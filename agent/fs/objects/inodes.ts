@@ -1,97 +1,14 @@
 /**
  * The objects the kernel may name. Owns identity: one inode per remote handle, numbers never used twice, kernel
- * references, and when an inode may be forgotten. Does not know what is cached about it: those fields belong to the
- * files named beside them.
+ * references, and when an inode may be forgotten. Does not know what an inode is made of beyond that (inode.ts).
  */
-import type { FileName } from '../../base/brands.ts'
-import type { Errno } from '../../base/errno.ts'
-import type { Attributes, Credential, FileKind, RemoteHandle } from '../backend.ts'
+import type { Attributes, RemoteHandle } from '../backend.ts'
 import type { Clock } from '../clock.ts'
-import type { Positions } from '../names/directories.ts'
-import type { DirtyFile } from '../written/dirty-file.ts'
 import { rootNodeid, type Nodeid } from '../operations.ts'
+import { CachedAttributes } from './cached-attributes.ts'
+import { IdleInodes } from './idle-inodes.ts'
+import { Inode, isSameObject, unknownFileid } from './inode.ts'
 import type { State } from './state.ts'
-import type { CachedAttributes } from '../beliefs/attributes.ts'
-import type { CachedAccess } from '../beliefs/access.ts'
-import { IdleInodes, type IdlePlace } from './idle-inodes.ts'
-import type { FileErrors } from '../written/file-errors.ts'
-import type { Ahead } from '../names/lookup-ahead.ts'
-
-/** A removed but open object: where its other name is, and who removed it. */
-export interface SillyName {
-  readonly directory: Inode
-  readonly name: FileName
-  readonly credential: Credential
-  /** The old name is there as well, until a rename replaces it. */
-  isSecondLink: boolean
-}
-
-export class Inode {
-  /** The number that is given to the kernel now. */
-  nodeid: Nodeid
-  /** Numbers it had before, which the kernel may still use (`renumber`). */
-  formerNodeids: readonly Nodeid[] = []
-  readonly generation: number
-  readonly handle: RemoteHandle
-  readonly kind: FileKind
-  readonly fileid: bigint
-  /** Open files and folders, and opens on their way. */
-  opens = 0
-  /** The server said ESTALE: nothing cached may answer for it until the server knows it again. */
-  isStale = false
-  /** A folder that we removed: who still has it open or as its cwd sees what it was, without links. */
-  isRemoved = false
-  /** Where it was seen last: for messages, and to know the parent of a folder. Never used to reach it. */
-  where: { readonly parent: Inode, readonly name: FileName } | undefined
-  /** Set while the object lives under a silly name (silly-rename.ts). */
-  silly: SillyName | undefined
-  /** One of its names is being taken away just now (removals.ts). */
-  taking: Promise<void> | undefined
-  /** Getting its silly name just now. */
-  hiding: Promise<boolean | Errno> | undefined
-  /** Silly names inside this folder. */
-  sillyNames: Map<FileName, Inode> | undefined
-  /** Removals of silly names inside this folder that are under way; rmdir waits for them. */
-  sillyRemovals: Set<Promise<void>> | undefined
-  /** idle-inodes.ts: set while nothing keeps it. */
-  idle: IdlePlace | undefined
-  /** attributes.ts */
-  readonly cached: CachedAttributes
-  /** access.ts */
-  access: Map<string, CachedAccess> | undefined
-  /** entries.ts: 0 is a name known not to exist. */
-  names: Map<FileName, Nodeid> | undefined
-  /** entries.ts: `names` has every name of this folder; one that is not there does not exist. */
-  hasAllNames = false
-  /** lookup-ahead.ts */
-  ahead: Ahead | undefined
-  /** directories.ts: the listing that began last */
-  listed: Positions | undefined
-  /** dirty-file.ts */
-  file: DirtyFile | undefined
-  /** file-errors.ts */
-  errors: FileErrors | undefined
-
-  constructor (
-    identity: { nodeid: Nodeid, generation: number, handle: RemoteHandle, kind: FileKind, fileid: bigint },
-    cached: CachedAttributes
-  ) {
-    this.nodeid = identity.nodeid
-    this.generation = identity.generation
-    this.handle = identity.handle
-    this.kind = identity.kind
-    this.fileid = identity.fileid
-    this.cached = cached
-  }
-}
-
-/** The fileid of a root whose attributes nobody has told yet: the first answer is believed. */
-export const unknownFileid = -1n
-
-/** Whether attributes can be those of this inode's object, and not of a later one under a handle used again. */
-export function isSameObject (inode: Inode, attributes: Attributes): boolean {
-  return inode.kind === attributes.kind && (inode.fileid === attributes.fileid || inode.fileid === unknownFileid)
-}
 
 /**
  * Long enough for a reply that names the inode to reach the kernel and be remembered, and for what a listing brought to
@@ -103,7 +20,6 @@ export class InodeTable {
   readonly #state: State
   readonly #clock: Clock
   readonly #idleMax: number
-  readonly #makeCache: () => CachedAttributes
   readonly #byNodeid = new Map<Nodeid, Inode>()
   readonly #byHandle = new Map<RemoteHandle, Inode>()
   /** Without kernel references. */
@@ -111,11 +27,10 @@ export class InodeTable {
   /** Told when an inode is gone, so that its names can go too. */
   onForgotten: (inode: Inode) => void = () => undefined
 
-  constructor (parts: { state: State, clock: Clock, idleMax: number, makeCache: () => CachedAttributes }) {
+  constructor (parts: { state: State, clock: Clock, idleMax: number }) {
     this.#state = parts.state
     this.#clock = parts.clock
     this.#idleMax = parts.idleMax
-    this.#makeCache = parts.makeCache
   }
 
   get size (): number { return this.#byNodeid.size }
@@ -137,7 +52,7 @@ export class InodeTable {
         handle,
         kind: attributes.kind,
         fileid: attributes.fileid
-      }, this.#makeCache())
+      }, new CachedAttributes())
     )
   }
 
@@ -145,7 +60,7 @@ export class InodeTable {
   addRoot (handle: RemoteHandle, attributes: Attributes | undefined): Inode {
     const fileid = attributes?.fileid ?? unknownFileid
     return this.#add(
-      new Inode({ nodeid: rootNodeid, generation: 1, handle, kind: 'directory', fileid }, this.#makeCache())
+      new Inode({ nodeid: rootNodeid, generation: 1, handle, kind: 'directory', fileid }, new CachedAttributes())
     )
   }
 
@@ -240,16 +155,4 @@ export class InodeTable {
     this.#state.inodes.delete(inode.nodeid)
     this.onForgotten(inode)
   }
-}
-
-/** Best-known path below the volume's root, for people. */
-export function showPath (inode: Inode): string {
-  const parts: string[] = []
-  let at = inode
-  // A rename may leave a loop of last-seen places behind; a path longer than this helps nobody.
-  for (let depth = 0; depth < 64 && at.where !== undefined; depth++) {
-    parts.unshift(Buffer.from(at.where.name, 'latin1').toString('utf8'))
-    at = at.where.parent
-  }
-  return `/${parts.join('/')}`
 }

@@ -13,7 +13,7 @@ import type { BlockPacker } from './blocks.ts'
 import { ExtentMap, mayShare, type Extent } from './extents.ts'
 import { recordError } from './file-errors.ts'
 import type { BackendGate } from '../gate.ts'
-import type { Inode } from '../objects/inodes.ts'
+import type { Inode, UnsavedBytes } from '../objects/inode.ts'
 import type { Invalidator } from '../operations.ts'
 import { takeDueRun, type Run } from './runs.ts'
 import type { State } from '../objects/state.ts'
@@ -39,7 +39,10 @@ const refusalsMax = 5
  * COMMIT. */
 const mismatchesMax = 3
 
-export class DirtyFile {
+/** Bytes held here, and where they lie. */
+export type OwnRange = Pick<Extent, 'start' | 'end' | 'slab' | 'slabOffset'>
+
+export class DirtyFile implements UnsavedBytes {
   readonly #inode: Inode
   readonly #parts: WritebackParts
   readonly #extents: ExtentMap
@@ -76,7 +79,7 @@ export class DirtyFile {
   get endBytes (): number { return this.#extents.endBytes }
 
   /** Ranges that overlap [start, end), as they are now; their bytes are held until `release` of each slab. */
-  snapshot (start: number, end: number): Pick<Extent, 'start' | 'end' | 'slab' | 'slabOffset'>[] {
+  snapshot (start: number, end: number): OwnRange[] {
     const found = []
     for (let index = this.#extents.find(start);; index++) {
       const extent = this.#extents.at(index)

@@ -4,17 +4,10 @@
  * know where errors come from.
  */
 import type { Errno } from '../../base/errno.ts'
-import type { Inode } from '../objects/inodes.ts'
-
-export class FileErrors {
-  /** Grows with each error. */
-  sequence = 0
-  latest: Errno | undefined
-  isTold = true
-}
+import type { Inode } from '../objects/inode.ts'
 
 export function recordError (inode: Inode, errno: Errno): void {
-  const errors = inode.errors ??= new FileErrors()
+  const errors = inode.errors ??= { sequence: 0, latest: undefined, isTold: true }
   errors.sequence += 1
   errors.latest = errno
   errors.isTold = false

@@ -7,8 +7,8 @@ import type { Arena } from './arena.ts'
 import type { OpenState } from '../backend.ts'
 import { BlockPacker } from './blocks.ts'
 import type { Clock } from '../clock.ts'
-import { DirtyFile, type WritebackParts } from './dirty-file.ts'
-import { showPath, type Inode } from '../objects/inodes.ts'
+import { DirtyFile, type OwnRange, type WritebackParts } from './dirty-file.ts'
+import { showPath, type Inode } from '../objects/inode.ts'
 import type { FilesystemOptions } from '../options.ts'
 
 /** Smaller copies come from memory that Node shares between them. */
@@ -65,14 +65,19 @@ export class Writeback {
   }
 
   fileOf (inode: Inode): DirtyFile {
-    inode.file ??= new DirtyFile(inode, {
+    if (inode.file instanceof DirtyFile) return inode.file
+    const made = new DirtyFile(inode, {
       ...this.#parts,
       packer: this.#packer,
       writesInFlightMax: this.#options.writesInFlightMax,
       onChange: (file) => { this.#changed(file) }
     })
-    return inode.file
+    inode.file = made
+    return made
   }
+
+  /** Our own bytes of [start, end); each slab is to be released. */
+  snapshot (inode: Inode, start: number, end: number): OwnRange[] { return this.fileOf(inode).snapshot(start, end) }
 
   /** Takes the bytes now and answers undefined, or later and answers whether they were taken (not after the end of the
    * session). */

@@ -1,9 +1,9 @@
 /** The order of idle inodes against a Map, which keeps the same order by other means. */
 import test from 'ava'
-import { CachedAttributes } from '../../../../../agent/fs/beliefs/attributes.ts'
+import { CachedAttributes } from '../../../../../agent/fs/objects/cached-attributes.ts'
 import type { RemoteHandle } from '../../../../../agent/fs/backend.ts'
 import { IdleInodes } from '../../../../../agent/fs/objects/idle-inodes.ts'
-import { Inode } from '../../../../../agent/fs/objects/inodes.ts'
+import { Inode } from '../../../../../agent/fs/objects/inode.ts'
 import { randomOf } from '../../../../model/exercise.ts'
 import { chooseSeed } from '../../../../model/seed.ts'
 
