@@ -5,26 +5,12 @@
  * Does not know how an agent is found or started: `openAgent` is given.
  */
 import { CallError, doorHeader, unmeasuredHeader } from '../proto/csi/client.ts'
-import type { CallOptions } from '../proto/csi/client.ts'
-import type { MethodName, RequestOf, ResponseOf } from '../proto/csi/types.ts'
 import { messageOf } from '../agent/base/errors.ts'
 import { failure } from './answer.ts'
 import type { FlexReply } from './answer.ts'
-import type { DriverKind } from './callouts.ts'
 import { decodeMount, decodeUnmount } from './decode.ts'
-
-/** An open agent, as much of it as this door uses. */
-export interface NodeDoor {
-  call<M extends MethodName<'Node'>> (
-    service: 'Node',
-    method: M,
-    request: Partial<RequestOf<'Node', M>>,
-    options: CallOptions
-  ): Promise<ResponseOf<'Node', M>>
-  close (): void
-}
-/** Finds the node's agent or starts one. @throws with a sentence for an operator. */
-export type OpenAgent = () => Promise<NodeDoor>
+import type { NodeDoor, OpenAgent } from './node-door.ts'
+import type { DriverKind } from './personality.ts'
 
 /** kubelet itself never gives up on a Flex call. The agent answers a mount after at most 110 s, an unmount after about
  * 10. */

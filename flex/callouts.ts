@@ -6,10 +6,8 @@
  */
 import { failure } from './answer.ts'
 import type { FlexCapabilities, FlexReply } from './answer.ts'
-import type { OpenAgent } from './bridge.ts'
-
-/** `kernel`: the driver whose mounts are all of the kernel's NFS client (`personality.ts`). */
-export type DriverKind = 'general' | 'kernel'
+import type { OpenAgent } from './node-door.ts'
+import type { DriverKind } from './personality.ts'
 
 export interface CalloutContext {
   readonly kind: DriverKind

@@ -8,8 +8,8 @@
 import { createHash } from 'node:crypto'
 import { parseAbsolutePath } from '../agent/base/brands.ts'
 import { VolumeError } from '../agent/base/errors.ts'
-import type { DriverKind } from './callouts.ts'
 import type { NodePublishVolumeRequest, NodeUnpublishVolumeRequest } from '../proto/csi/types.ts'
+import type { DriverKind } from './personality.ts'
 
 type Options = Readonly<Record<string, string>>
 

@@ -1,8 +1,12 @@
 /**
  * Whether this process was started as a Flex driver.
  *
- * Owns that rule. Imports nothing, because it runs before anything else is loaded, in every role.
+ * Owns that rule, and which of the two drivers it is. Imports nothing, because it runs before anything else is loaded,
+ * in every role.
  */
+
+/** `kernel`: the driver whose mounts are all of the kernel's NFS client (`isKernelDriver`). */
+export type DriverKind = 'general' | 'kernel'
 
 /** Roles a Flex-started binary gives to processes of its own. kubelet has no call-outs of these names (k8s
  * flexvolume/driver-call.go). */

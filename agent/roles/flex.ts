@@ -4,9 +4,9 @@
  * Owns what the Flex door is given: how to find or start the node's agent, loaded only by the calls that need it.
  */
 import { answerWith } from '../../flex/answer.ts'
-import type { NodeDoor } from '../../flex/bridge.ts'
+import type { NodeDoor } from '../../flex/node-door.ts'
 import { callOut } from '../../flex/callouts.ts'
-import type { DriverKind } from '../../flex/callouts.ts'
+import type { DriverKind } from '../../flex/personality.ts'
 
 async function openAgentLazily (): Promise<NodeDoor> {
   const [{ openAgent }, { chooseCpuLatency }, { choosePlaces }, { ownProgram }] = await Promise.all([
