@@ -22,13 +22,16 @@ const lines: { readonly [K in VolumeEvent['kind']]: (event: EventOf<K>) => reado
     `${lostBytes} bytes written to ${source} could not be saved before it was unmounted: the server did not take them in time`
   ],
   'undo-failed': ({ path, reason }) => [
-    'error', `${path} could not be cleaned up: ${reason}; recovery tries again at the next start`
+    'error', `${path} could not be cleaned up: ${reason}; it is tried again`
   ],
   'healed': ({ path }) => [
     'warn', `${path} is mounted anew after its session died; what no fsync or close had confirmed is lost`
   ],
   'heal-failed': ({ reason, tries }) => [
     tries === 1 ? 'error' : 'warn', `a dead mount could not be mounted anew (try ${tries}): ${reason}`
+  ],
+  'end-failed': ({ path, reason, tries }) => [
+    tries === 1 ? 'error' : 'warn', `${path} is to be taken away and is still there (try ${tries}): ${reason}`
   ],
   'note': ({ text }) => ['info', text]
 }

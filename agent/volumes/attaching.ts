@@ -42,6 +42,13 @@ export interface AttachRequest {
   readonly exclusive?: boolean | undefined
 }
 
+export interface DetachRequest {
+  readonly role: BindRole
+  readonly volume: VolumeId
+  readonly path: AbsolutePath
+  readonly door: Door
+}
+
 export interface AttachingParts {
   readonly table: VolumeTable
   readonly host: VolumeHost
@@ -125,31 +132,32 @@ export class Attaching {
     return { protection: await protect(host, facts.path) }
   }
 
-  /** What cannot be taken back now stays on record, so that the next call or the next start finishes it. */
+  /** What cannot be taken back now stays on record and is gone on with. */
   async #takeBack (record: BindRecord, undo: UndoStack): Promise<void> {
-    const { table, shared, events } = this.#parts
+    const { shared, events } = this.#parts
     try {
       const problem = await undo.run()
-      if (problem !== undefined) {
-        await table.put(record)
-        throw problem instanceof Error ? problem : new Error(String(problem))
-      }
-      await table.dropBind(record.path)
+      await this.#intend(record)
+      if (problem !== undefined) throw problem instanceof Error ? problem : new Error(String(problem))
       await shared.releaseIfUnused(record.key)
+      await this.forget(record.path)
     } catch (problem) {
       events({ kind: 'undo-failed', volume: record.volume, path: record.path, reason: messageOf(problem) })
+      shared.tellUnfinished()
     }
   }
 
-  /** Takes every mount of ours at the path away, then the folder if it is ours to remove, then the record. */
-  async detach (request: { readonly path: AbsolutePath, readonly role: BindRole, readonly door: Door }): Promise<
-    StageKey | undefined
-  > {
-    const { table, host } = this.#parts
-    const record = table.bind(request.path)
-    const path = await this.#resolved(request.path, record)
+  /**
+   * Takes every mount of ours at the path away, then the folder if it is ours to remove. The record stays, as
+   * `detaching`, until the caller has seen to the shared mount and says `forget`.
+   */
+  async detach (request: DetachRequest): Promise<StageKey | undefined> {
+    const { host } = this.#parts
+    const known = this.#parts.table.bind(request.path)
+    const path = await this.#resolved(request.path, known)
     const stack = mountsAt(await host.mountinfo(), path)
     const top = stack.at(-1)
+    const record = known ?? this.#recordOfFound(request, path, top)
     if (top !== undefined && !this.#isOurs(top, record)) {
       throw new VolumeError(
         'CONFLICT',
@@ -159,21 +167,36 @@ export class Attaching {
         }
       )
     }
-    if (record !== undefined && record.phase !== 'detaching') await this.#intend(record)
+    if (record !== undefined && (known === undefined || known.phase !== 'detaching')) await this.#intend(record)
     await this.detachStack(path, record)
     if (isProtected(record ?? request)) await unprotect(host, path, record)
     if (request.role === 'target' && (request.door === 'csi' || record?.madeFolder === true)) {
       await this.#removeTarget(path, request.path)
     }
-    if (record !== undefined) await table.dropBind(request.path)
-    return record?.key ?? (top === undefined ? undefined : this.#keyOfDevice(top.device))
+    return record?.key
+  }
+
+  /** Nothing is left of a bind that was taken away, nor of its mount if it was the last. A bind made anew is kept. */
+  async forget (path: AbsolutePath): Promise<void> {
+    const { table } = this.#parts
+    if (table.bind(path)?.phase === 'detaching') await table.dropBind(path)
+  }
+
+  /** A bind that nobody recorded: it gets a record on its way out, so that a repeat knows as much as the first call. */
+  #recordOfFound (request: DetachRequest, resolved: string, top: MountEntry | undefined): BindRecord | undefined {
+    const key = top === undefined ? undefined : this.#keyOfDevice(top.device)
+    if (key === undefined) return undefined
+    return {
+      ...request, kind: 'bind', phase: 'detaching', key, resolved, readOnly: false, owner: undefined,
+      madeFolder: false, bootId: this.#parts.bootId
+    }
   }
 
   /** A full state disk must not keep a pod's mount: without the intent a crash leaves a record that recovery or a
    * repeat clears. */
   async #intend (record: BindRecord): Promise<void> {
     try {
-      await this.#parts.table.put({ ...record, phase: 'detaching' })
+      await this.#parts.table.intendEnd({ ...record, phase: 'detaching' })
     } catch (error) {
       this.#parts.events({
         kind: 'note', key: record.key,

@@ -13,6 +13,7 @@ import { Mounts } from '../host/mounts.ts'
 import type { NodeNamespaces } from '../host/namespaces.ts'
 import { lockState, type StateLock } from '../host/state-lock.ts'
 import { Attaching, type AttachingParts } from './attaching.ts'
+import { Endings } from './recovery/ending.ts'
 import type { VolumeEvents } from './events.ts'
 import { FuseMounter } from './fuse/fuse-mounter.ts'
 import { Healer } from './recovery/healing.ts'
@@ -96,8 +97,17 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     shared.whenDied((key) => { healer.suspect(key) })
     /* What died while no agent ran. */
     for (const { key } of table.mounts()) healer.suspect(key)
-    const service = new VolumeService(parts, { attaching, locks, heals: healer })
-    return { service, hostCalls, recovered, close: () => { healer.stop(); lock.release() } }
+    const endings = new Endings(parts, attaching, locks)
+    shared.whenUnfinished(() => { endings.goOn() })
+    /* What recovery could not end. */
+    endings.goOn()
+    const service = new VolumeService(parts, { attaching, endings, locks, heals: healer })
+    shared.whenEnded((key) => { for (const each of [healer, endings, service]) each.forget(key) })
+    const close = (): void => {
+      for (const each of [healer, endings]) each.stop()
+      lock.release()
+    }
+    return { service, hostCalls, recovered, close }
   } catch (error) {
     lock.release()
     throw error

@@ -29,6 +29,14 @@ export type VolumeEvent =
   /** A dead mount at `path` is covered by a living one. */
   | { readonly kind: 'healed', readonly key: StageKey, readonly path: string }
   | { readonly kind: 'heal-failed', readonly key: StageKey, readonly reason: string, readonly tries: number }
+  /** Something that is to be taken away is still there; it is tried again. */
+  | {
+    readonly kind: 'end-failed'
+    readonly key: StageKey
+    readonly path: string
+    readonly reason: string
+    readonly tries: number
+  }
   | { readonly kind: 'note', readonly key: StageKey, readonly text: string }
 
 export type VolumeEvents = (event: VolumeEvent) => void

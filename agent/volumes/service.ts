@@ -8,6 +8,7 @@ import { VolumeError, messageOf } from '../base/errors.ts'
 import { showSource, type VolumeSpec } from '../base/volume-spec.ts'
 import { topMountAt, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
 import type { Attaching, AttachingParts } from './attaching.ts'
+import type { Endings } from './recovery/ending.ts'
 import { sameButGroup, stageKeyOf } from './spec/key.ts'
 import { withLoss } from './records/losses.ts'
 import { toVolumeError } from './failures.ts'
@@ -28,7 +29,6 @@ const reportMs = 1000
 /** What is known of mounts that were brought back. */
 export interface Heals {
   factsOf (key: StageKey): HealFacts
-  forget (key: StageKey): void
 }
 
 export class VolumeService implements VolumeOperations {
@@ -36,16 +36,23 @@ export class VolumeService implements VolumeOperations {
   readonly #attaching: Attaching
   readonly #locks: NameLocks
   readonly #heals: Heals
+  readonly #endings: Endings
   readonly #lastStatistics = new Map<StageKey, RawStatistics>()
 
   constructor (
     parts: AttachingParts,
-    beside: { readonly attaching: Attaching, readonly locks: NameLocks, readonly heals: Heals }
+    beside: {
+      readonly attaching: Attaching
+      readonly endings: Endings
+      readonly locks: NameLocks
+      readonly heals: Heals
+    }
   ) {
     this.#parts = parts
     this.#attaching = beside.attaching
     this.#locks = beside.locks
     this.#heals = beside.heals
+    this.#endings = beside.endings
   }
 
   async stage (request: StageRequest): Promise<void> {
@@ -64,8 +71,7 @@ export class VolumeService implements VolumeOperations {
     const { volume, staging } = request
     await this.#locked(volume, staging, async () => {
       this.#refuseOtherOwner(this.#parts.table.bind(staging), volume, 'csi')
-      const key = await this.#attaching.detach({ path: staging, role: 'staging', door: 'csi' })
-      if (key !== undefined) await this.#release(key, false)
+      await this.#endings.end({ volume, path: staging, role: 'staging', door: 'csi' })
     })
   }
 
@@ -87,18 +93,13 @@ export class VolumeService implements VolumeOperations {
     const { volume, target, door, force = false } = request
     return await this.#locked(volume, target, async () => {
       this.#refuseOtherOwner(this.#parts.table.bind(target), volume, door)
-      const key = await this.#attaching.detach({ path: target, role: 'target', door })
-      return key === undefined ? { lostBytes: 0 } : await this.#release(key, force)
+      return await this.#endings.end({ volume, path: target, role: 'target', door }, force)
     })
   }
 
-  async #release (key: StageKey, hurry: boolean): Promise<{ readonly lostBytes: number }> {
-    const lost = await this.#parts.shared.releaseIfUnused(key, { hurry })
-    if (this.#parts.table.mount(key) === undefined) {
-      this.#lastStatistics.delete(key)
-      this.#heals.forget(key)
-    }
-    return lost
+  /** The mount of this key is gone. */
+  forget (key: StageKey): void {
+    this.#lastStatistics.delete(key)
   }
 
   async statistics (request: StatisticsRequest): Promise<VolumeStatistics> {
@@ -233,6 +234,9 @@ export class VolumeService implements VolumeOperations {
   }
 
   #deadHealth (key: StageKey): VolumeHealth {
+    if (this.#parts.table.mount(key)?.phase === 'ending') {
+      return { state: 'dead', reason: `it is being taken away${this.#endings.problemOf(key)}` }
+    }
     const { problem, failures } = this.#heals.factsOf(key)
     const death = this.#parts.shared.deathOf(key) ?? 'it is being started'
     return {

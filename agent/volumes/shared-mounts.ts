@@ -11,7 +11,7 @@ import { VolumeError, messageOf } from '../base/errors.ts'
 import { showSource, type ClientKind, type VolumeSpec } from '../base/volume-spec.ts'
 import { mountsAt, mountsOfDevice, wholeMountOf } from '../host/mountinfo.ts'
 import { mountFlagBits } from '../host/mounts.ts'
-import type { VolumeEvent, VolumeEvents } from './events.ts'
+import type { VolumeEvents } from './events.ts'
 import { forgetLoss, noteLoss } from './records/losses.ts'
 import { KeyedQueue, SharedWork } from './locks.ts'
 import type { LiveMount, Mounter } from './mounter.ts'
@@ -23,9 +23,6 @@ import type { VolumeHost } from './volume-host.ts'
 const startMs = 90_000
 /** Unpublish and unstage must be over within 10 s with a dead server; the unmount and the process take the rest. */
 const drainMs = 3000
-/** A pod's containers are gone within kubelet's grace of 30 s. */
-const lingerMs = 30_000
-
 export interface SharedMountsParts {
   readonly table: VolumeTable
   readonly host: VolumeHost
@@ -47,7 +44,12 @@ export class SharedMounts {
   readonly #queue = new KeyedQueue()
   #died: (key: StageKey) => void = () => undefined
   readonly #starts = new SharedWork<LiveMount>()
-  readonly #lingering = new Map<StageKey, { readonly timer: NodeJS.Timeout, readonly told: string }>()
+  #ended: (key: StageKey) => void = () => undefined
+  #tellUnfinished: () => void = () => undefined
+  /** Who else is at a mount that nobody uses, as last told. */
+  readonly #lingering = new Map<StageKey, string>()
+  /** What ends that were begun and are not over have lost. */
+  readonly #lost = new Map<StageKey, number>()
 
   constructor (parts: SharedMountsParts) {
     this.#parts = parts
@@ -105,50 +107,62 @@ export class SharedMounts {
     this.#died = died
   }
 
+  /** Told of each mount that is gone because nobody used it. */
+  whenEnded (ended: (key: StageKey) => void): void {
+    this.#ended = ended
+  }
+
+  /** Told that something is to be taken away and could not be yet; it is for `ending.ts` to go on. */
+  whenUnfinished (tell: () => void): void {
+    this.#tellUnfinished = tell
+  }
+
+  tellUnfinished (): void {
+    this.#tellUnfinished()
+  }
+
   /** Ends the mount of a key if nobody uses it any more. `hurry` skips writing back. */
   async releaseIfUnused (
     key: StageKey,
     how: { readonly hurry: boolean } = { hurry: false }
   ): Promise<{ readonly lostBytes: number }> {
+    const { table } = this.#parts
     /* Whoever still has a bind releases after it. Not queued: a start that waits for a dead server would hold up an
      * unpublish. */
-    if (this.#parts.table.bindsOfKey(key).length > 0) return { lostBytes: 0 }
+    if (table.usersOfKey(key).length > 0) return { lostBytes: 0 }
     return await this.#queue.run(key, async () => {
-      const record = this.#parts.table.mount(key)
-      if (record === undefined || this.#parts.table.bindsOfKey(key).length > 0) return { lostBytes: 0 }
+      const record = table.mount(key)
+      if (record === undefined || table.usersOfKey(key).length > 0) return { lostBytes: 0 }
       const others = await this.#otherMounts(record)
       if (others.length > 0) {
-        this.#linger(key, { kind: 'mount-lingers', key, source: showSource(record.spec), others })
+        this.#linger(record, others)
         return { lostBytes: 0 }
       }
-      this.#lingering.delete(key)
-      return await this.#end(record, how.hurry)
+      return await this.#end(record, this.live(key), how.hurry ? 0 : drainMs)
+    }).catch((error: unknown) => {
+      this.#tellUnfinished()
+      throw error
     })
   }
 
-  /** Nobody tells us when the last foreign mount goes. One look at a time for a key; a line only when there is
-   * something new to say. */
-  #linger (key: StageKey, event: Extract<VolumeEvent, { kind: 'mount-lingers' }>): void {
-    const { timer, told } = this.#lingering.get(key) ?? {}
-    clearTimeout(timer)
-    const text = event.others.join()
-    if (text !== told) this.#parts.events(event)
-    const next = setTimeout(() => {
-      void this.releaseIfUnused(key).catch((error: unknown) => {
-        this.#parts.events({ kind: 'note', key, text: `a lingering mount could not be ended: ${messageOf(error)}` })
-      })
-    }, lingerMs).unref()
-    this.#lingering.set(key, { timer: next, told: text })
+  /** Nobody tells us when the last foreign mount goes. A line only when there is something new to say, and none for a
+   * bind that is on its way out. */
+  #linger ({ key, spec }: MountRecord, others: readonly string[]): void {
+    const leaving = new Set(this.#parts.table.bindsOfKey(key).map(({ resolved }) => resolved))
+    const foreign = others.filter((path) => !leaving.has(path))
+    const text = foreign.join()
+    if (text !== '' && text !== this.#lingering.get(key)) {
+      this.#parts.events({ kind: 'mount-lingers', key, source: showSource(spec), others: foreign })
+    }
+    this.#lingering.set(key, text)
+    this.#tellUnfinished()
   }
 
   /** Ends whatever is left of a recorded mount: used by recovery. A session that still lives writes back first. */
   async clear (key: StageKey, live: LiveMount | undefined): Promise<void> {
     await this.#queue.run(key, async () => {
       const record = this.#parts.table.mount(key)
-      if (record === undefined) return
-      const lostBytes = live === undefined ? 0 : await drained(live, drainMs)
-      await this.#takeAway(record)
-      if (live !== undefined) await this.#noteLoss(record, lostBytes)
+      if (record !== undefined) await this.#end(record, live, drainMs)
     })
   }
 
@@ -190,7 +204,7 @@ export class SharedMounts {
   async revive (key: StageKey, deadlineMs: number): Promise<LiveMount | undefined> {
     return await this.#queue.run(key, async () => {
       const record = this.#parts.table.mount(key)
-      if (record?.phase !== 'mounted' || !this.#hasAttached(key)) return undefined
+      if (record === undefined || !this.#hasAttached(key)) return undefined
       return this.live(key) ?? await this.#ensureNow(key, record.spec, deadlineMs)
     })
   }
@@ -250,41 +264,60 @@ export class SharedMounts {
         this.#parts.events({
           kind: 'note', key, text: `what a failed start left could not be taken away: ${messageOf(problem)}`
         })
+        this.#tellUnfinished()
       })
       throw error
     }
   }
 
-  async #end (record: MountRecord, hurry: boolean): Promise<{ readonly lostBytes: number }> {
-    const { key } = record
-    const source = showSource(record.spec)
-    const live = this.live(key)
+  /** A failure leaves the mount `ending`: a repeat of the call, the timer and the next agent begin here again. */
+  async #end (
+    record: MountRecord,
+    live: LiveMount | undefined,
+    saveMs: number
+  ): Promise<{ readonly lostBytes: number }> {
+    const { key, phase } = record
     /* A full state disk must not keep the mount; after a crash recovery finds it unused and ends it. */
-    await this.#parts.table.put({ ...record, phase: 'ending' }).catch((error: unknown) => {
-      this.#parts.events({
-        kind: 'note', key, text: `the journal cannot be written (${messageOf(error)}); the mount is ended all the same`
-      })
-    })
-    const lostBytes = live === undefined ? 0 : await drained(live, hurry ? 0 : drainMs)
+    await this.#orSaid(
+      this.#parts.table.intendEnd({ ...record, phase: 'ending' }),
+      key,
+      'the mount is ended all the same'
+    )
+    if (live !== undefined) await this.#save(record, live, saveMs)
     await this.#takeAway({ ...record, phase: 'ending' })
-    await this.#noteLoss(record, lostBytes)
-    this.#parts.events({ kind: 'mount-ended', key, source })
-    return { lostBytes }
+    const lostBytes = this.#lost.get(key)
+    this.#lost.delete(key)
+    this.#lingering.delete(key)
+    if (lostBytes === 0) {
+      await this.#orSaid(
+        forgetLoss(this.#parts.table, key),
+        key,
+        'after a restart the loss before this one is told again'
+      )
+    }
+    if (phase !== 'starting') this.#parts.events({ kind: 'mount-ended', key, source: showSource(record.spec) })
+    this.#ended(key)
+    return { lostBytes: lostBytes ?? 0 }
   }
 
-  async #noteLoss ({ key, spec }: MountRecord, bytes: number): Promise<void> {
+  /** What is lost is known and told at once: should the rest of the end fail, a repeat finds no session to ask. */
+  async #save ({ key, phase, spec }: MountRecord, live: LiveMount, saveMs: number): Promise<void> {
     const source = showSource(spec)
-    if (bytes > 0) this.#parts.events({ kind: 'data-lost', key, source, lostBytes: bytes })
-    try {
-      if (bytes === 0) await forgetLoss(this.#parts.table, key)
-      else await noteLoss(this.#parts.table, { key, source, bytes, at: new Date().toISOString() })
-    } catch (error) {
-      this.#parts.events({
-        kind: 'note', key,
-        text:
-          `the journal cannot be written (${messageOf(error)}); after a restart nobody will know what was lost of ${source}`
-      })
-    }
+    const bytes = await drained(live, saveMs)
+    if (bytes > 0 || phase === 'mounted') this.#lost.set(key, bytes)
+    if (bytes === 0) return
+    this.#parts.events({ kind: 'data-lost', key, source, lostBytes: bytes })
+    await this.#orSaid(
+      noteLoss(this.#parts.table, { key, source, bytes, at: new Date().toISOString() }),
+      key,
+      `after a restart nobody will know what was lost of ${source}`
+    )
+  }
+
+  async #orSaid (writing: Promise<void>, key: StageKey, so: string): Promise<void> {
+    await writing.catch((error: unknown) => {
+      this.#parts.events({ kind: 'note', key, text: `the journal cannot be written (${messageOf(error)}); ${so}` })
+    })
   }
 
   async #takeAway (record: MountRecord): Promise<void> {

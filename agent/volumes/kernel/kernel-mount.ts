@@ -3,6 +3,7 @@
  * Owns what is asked of the kernel (in a child, with a deadline) and what of the server (by our own calls). Does not
  * know how it was made.
  */
+import { within } from '../../base/deadline.ts'
 import { HostError, VolumeError, messageOf } from '../../base/errors.ts'
 import type { NfsVersion, VolumeSpec } from '../../base/volume-spec.ts'
 import { mountsOfDevice, type MountEntry } from '../../host/mountinfo.ts'
@@ -116,11 +117,15 @@ export class KernelMount implements LiveMount {
   }
 
   async probe (deadlineMs: number): Promise<VolumeHealth> {
-    /* Several may ask at once (status, metrics, kubelet): the server is asked once. */
+    /* Several may ask at once (status, metrics, kubelet): the server is asked once, each waits as long as it said. */
     this.#probing ??= this.#parts.probe(this.#parts.server, Math.max(50, deadlineMs - 100)).finally(() => {
       this.#probing = undefined
     })
-    const trouble = await this.#probing
+    const trouble = await within(
+      deadlineMs,
+      this.#probing,
+      () => `the server did not answer within ${deadlineMs} ms; check the server and the network`
+    )
     if (trouble !== '') return { state: 'unreachable', reason: trouble }
     if (this.#isStale) {
       return {

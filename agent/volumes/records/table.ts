@@ -36,6 +36,15 @@ export class VolumeTable {
     this.#remember(record)
   }
 
+  /**
+   * What is to be taken away is so from now on, also when the journal cannot say it: a full disk must not keep a mount.
+   * @throws when the record is not durable; it is known all the same.
+   */
+  async intendEnd (record: MountRecord | BindRecord): Promise<void> {
+    this.#remember(record)
+    await this.#journal.put(record)
+  }
+
   async dropMount (key: StageKey): Promise<void> {
     await this.#journal.drop(mountRecordId(key))
     this.#mounts.delete(key)
@@ -77,6 +86,11 @@ export class VolumeTable {
 
   bindsOfKey (key: StageKey): readonly BindRecord[] {
     return this.binds().filter((bind) => bind.key === key)
+  }
+
+  /** Binds that want the mount of a key: those that are being taken away do not. */
+  usersOfKey (key: StageKey): readonly BindRecord[] {
+    return this.bindsOfKey(key).filter(({ phase }) => phase !== 'detaching')
   }
 
   bindsOfVolume (volume: VolumeId): readonly BindRecord[] {

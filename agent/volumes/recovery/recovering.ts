@@ -3,7 +3,7 @@
  * Owns the execution and its order. Does not decide: `recovery.ts` does.
  */
 import type { AbsolutePath, StageKey } from '../../base/brands.ts'
-import { messageOf } from '../../base/errors.ts'
+import { VolumeError, messageOf } from '../../base/errors.ts'
 import { mountsAt } from '../../host/mountinfo.ts'
 import type { Attaching, AttachingParts } from '../attaching.ts'
 import type { Journal } from '../records/journal.ts'
@@ -11,6 +11,9 @@ import { isProtected, unprotect } from '../mount-point.ts'
 import type { LiveMount } from '../mounter.ts'
 import type { MountRecord } from '../records/records.ts'
 import { planRecovery, type RecoveryStep } from './recovery.ts'
+
+/** More mounts of ours than this on top of each other were not made by us. */
+const stackMax = 32
 
 export interface RecoveringParts extends AttachingParts {
   readonly journal: Journal
@@ -30,7 +33,7 @@ export async function recover (parts: RecoveringParts, attaching: Attaching): Pr
   })
   const runner = new StepRunner(parts, attaching, live)
   for (const step of plan) await runner.run(step)
-  for (const key of live.keys()) await parts.shared.releaseIfUnused(key).catch(() => undefined)
+  await runner.finish()
   return plan
 }
 
@@ -55,6 +58,8 @@ class StepRunner {
   readonly #parts: RecoveringParts
   readonly #attaching: Attaching
   readonly #live: ReadonlyMap<StageKey, LiveMount>
+  /** Taken away; their records go when their mounts have been seen to. */
+  readonly #detached: AbsolutePath[] = []
 
   constructor (parts: RecoveringParts, attaching: Attaching, live: ReadonlyMap<StageKey, LiveMount>) {
     this.#parts = parts
@@ -70,6 +75,29 @@ class StepRunner {
       if (step.do !== 'keepBind') events({ kind: 'recovered', ...place, deed: step.do, reason: step.why })
     } catch (error) {
       events({ kind: 'recovered', ...place, deed: `${step.do} failed`, reason: messageOf(error) })
+    }
+  }
+
+  /**
+   * Mounts whose last bind was taken away go, then the records of those binds. What was tried in vain a moment ago is
+   * not tried here again: it stays on record, for a repeat of the call and for `ending.ts`.
+   */
+  async finish (): Promise<void> {
+    const { table, shared, events } = this.#parts
+    const keys = new Set([...this.#live.keys(), ...this.#detached.map((path) => table.bind(path)?.key)])
+    const unfinished = new Set<StageKey | undefined>()
+    for (const key of keys) {
+      if (key === undefined) continue
+      try {
+        if (table.mount(key)?.phase === 'mounted') await shared.releaseIfUnused(key)
+      } catch (error) {
+        events({ kind: 'recovered', key, path: undefined, deed: 'endMount failed', reason: messageOf(error) })
+      }
+      const phase = table.mount(key)?.phase
+      if (phase !== undefined && phase !== 'mounted') unfinished.add(key)
+    }
+    for (const path of this.#detached) {
+      if (!unfinished.has(table.bind(path)?.key)) await this.#attaching.forget(path)
     }
   }
 
@@ -103,7 +131,7 @@ class StepRunner {
         if (record !== undefined) await host.removeFolder(record.mountPoint)
       },
       detachOrphan: async ({ mountPoint }) => {
-        while (mountsAt(await host.mountinfo(), mountPoint).length > 0) await host.detachBind(mountPoint)
+        await this.#detachOrphans(mountPoint)
         await host.removeFolder(mountPoint)
       }
     }
@@ -117,6 +145,22 @@ class StepRunner {
 
   async #endBind (path: AbsolutePath): Promise<void> {
     const record = this.#parts.table.bind(path)
-    if (record !== undefined) await this.#attaching.detach({ path, role: record.role, door: record.door })
+    if (record === undefined) return
+    await this.#attaching.detach(record)
+    this.#detached.push(path)
+  }
+
+  /** Where the name no longer leads to the mount (something lies over a folder above) that is said, not repeated. */
+  async #detachOrphans (mountPoint: string): Promise<void> {
+    const { host } = this.#parts
+    for (let n = 0; n < stackMax; n++) {
+      const before = mountsAt(await host.mountinfo(), mountPoint).length
+      if (before === 0) return
+      await host.detachBind(mountPoint)
+      if (mountsAt(await host.mountinfo(), mountPoint).length >= before) break
+    }
+    throw new VolumeError('INTERNAL', `"${mountPoint}" cannot be unmounted by that name`, {
+      remedy: 'look at /proc/self/mountinfo for what lies over it; the next start tries again'
+    })
   }
 }

@@ -1,6 +1,7 @@
 /** The engine dies before each step of each deed; recovery must end in exactly the right mounts, and a repeat must
  * work. */
 import test from 'ava'
+import { HostError } from '../../../../agent/base/errors.ts'
 import { Crash, World, path, specOf, volume, type Incarnation } from './world.ts'
 
 interface Deed {
@@ -146,6 +147,60 @@ for (const { name, before, deed, mountedBefore } of deeds) {
       t.pass()
     }
   })
+}
+
+/** What becomes of a deed that failed: kubelet repeats it, or does not, or another agent comes in between. */
+const remedies = {
+  'is repeated': async (engine: Incarnation, { deed }: Deed) => {
+    await deed(engine)
+    return engine
+  },
+  'is never repeated': async (engine: Incarnation) => {
+    await engine.endings.round()
+    return engine
+  },
+  'is met by the next agent, and then repeated': async (_engine: Incarnation, { deed }: Deed, world: World) => {
+    const next = await restarted(world)
+    await deed(next)
+    return next
+  }
+} as const
+
+for (const each of deeds) {
+  for (const [remedy, apply] of Object.entries(remedies)) {
+    test(`any step of ${each.name} fails once and the call ${remedy}: nothing is half-done, nor left in the end`, async (t) => {
+      let steps = 0
+      for (let isOver = false; !isOver; steps++) {
+        const world = new World()
+        const engine = await restarted(world)
+        await each.before(engine)
+        world.log.length = 0
+        world.failIn = { steps, error: new HostError({ code: 'ETIMEDOUT', errno: 110, call: 'scripted' }) }
+        const failed = await each.deed(engine).then(() => false, () => true)
+        isOver = world.failIn.steps >= 0
+        world.failIn = undefined
+        const at = `step ${steps} of ${world.log.join(', ')}`
+        const last = failed ? await apply(engine, each, world) : engine
+        const mayStand = failed && remedy === 'is never repeated'
+        const allowed = mayStand ? [each.mountedBefore, each.mountedAfter] : [each.mountedAfter]
+        t.true(
+          allowed.some((list) => JSON.stringify([...list].sort()) === JSON.stringify(binds(world))),
+          `${at}: ${binds(world).join(' ')}`
+        )
+        t.deepEqual(world.summary().records.filter((record) => !/(bind attached|mount mounted)$/.test(record)), [], at)
+        t.is(sharedMounts(world).length, binds(world).length > 0 ? 1 : 0, at)
+        t.is(world.sessions.size, sharedMounts(world).length, `${at}: nothing more is sent`)
+        if (remedy === 'is never repeated') await each.deed(last)
+        await each.after(last)
+        await last.endings.round()
+        t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] }, `${at}: all taken away`)
+        t.deepEqual([...world.immutable], [], `${at}: all plain`)
+        t.false(last.service.isInUse, at)
+      }
+      t.true(steps >= 4, `${steps} steps`)
+      t.log(`${steps} steps`)
+    })
+  }
 }
 
 async function restarted (world: World): Promise<Incarnation> {

@@ -1,9 +1,9 @@
 /** The engine on a node in memory: idempotence, conflicts, sharing, order. */
 import test from 'ava'
-import { VolumeError } from '../../../../agent/base/errors.ts'
+import { HostError, VolumeError } from '../../../../agent/base/errors.ts'
 import type { PublishRequest } from '../../../../agent/volumes/operations.ts'
 import { KeyedQueue, NameLocks, SharedWork, UndoStack } from '../../../../agent/volumes/locks.ts'
-import { Crash, World, path, specOf, volume, type Incarnation } from './world.ts'
+import { Crash, World, mountsFolder, path, specOf, volume, type Incarnation } from './world.ts'
 
 const v1 = volume('v1')
 const staging = path('/staging/v1')
@@ -412,6 +412,83 @@ test('an unmount that fails stays on record and the next call finishes it', asyn
   t.true(world.summary().records.includes('bind detaching'))
   await engine.service.unpublish({ volume: v1, target, door: 'csi' })
   t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+})
+
+const stuck = new HostError({ code: 'ETIMEDOUT', errno: 110, call: 'scripted' })
+
+test('a mount that does not end is not called ended: each repeat says so, status says why, and no agent leaves meanwhile', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.stage({ volume: v1, spec: specOf(), staging, door: 'csi' })
+  for (let n = 0; n < 3; n++) {
+    world.fail = { step: 'end session', error: stuck }
+    await t.throwsAsync(engine.service.unstage({ volume: v1, staging }), { code: 'TIMED_OUT' })
+    t.true(engine.service.isInUse)
+  }
+  world.fail = { step: 'end session', error: stuck }
+  await engine.endings.round()
+  t.like(world.events.at(-1), { kind: 'end-failed', tries: 1, path: staging })
+  t.like((await engine.service.list())[0], { volume: v1, state: 'dead' })
+  t.regex((await engine.service.list())[0]?.health.reason ?? '', /^it is being taken away \(tries: 1\): scripted/)
+  await engine.service.unstage({ volume: v1, staging })
+  t.false(engine.service.isInUse)
+  t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+})
+
+test('a mount that does not end goes by itself later, also when an agent died over it and nobody calls again', async (t) => {
+  for (const isRestarted of [false, true]) {
+    const { world, engine } = await ready()
+    await engine.service.publish(publish())
+    world.fail = { step: 'end session', error: stuck }
+    await t.throwsAsync(engine.service.unpublish({ volume: v1, target, door: 'csi' }), { code: 'TIMED_OUT' })
+    if (isRestarted) world.fail = { step: 'end session', error: stuck }
+    const last = isRestarted ? (await ready(world)).engine : engine
+    t.is(world.sessions.size, 1)
+    await last.endings.round()
+    t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+  }
+})
+
+test('what an unmount loses is known although the rest of it fails at first, and is told once', async (t) => {
+  const { world, engine } = await ready()
+  world.undrained = 77
+  await engine.service.publish(publish())
+  world.fail = { step: 'end session', error: stuck }
+  await t.throwsAsync(engine.service.unpublish({ volume: v1, target, door: 'csi' }))
+  t.like(engine.service.losses(), [{ bytes: 77 }])
+  t.deepEqual(await engine.service.unpublish({ volume: v1, target, door: 'csi' }), { lostBytes: 77 })
+  t.like(engine.service.losses(), [{ bytes: 77 }])
+  t.is(world.events.filter(({ kind }) => kind === 'data-lost').length, 1)
+})
+
+test('of two volumes that leave one share at once the last takes the mount, whichever comes to it first', async (t) => {
+  const { world, engine } = await ready()
+  const targets = ['a', 'b', 'c'].map((name) => ({ volume: volume(name), target: path(`/pods/${name}/m`) }))
+  for (const each of targets) await engine.service.publish(publish(each))
+  await Promise.all(targets.map(async (each) => await engine.service.unpublish({ ...each, door: 'csi' })))
+  t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+  t.deepEqual(world.events.filter(({ kind }) => kind === 'mount-lingers'), [], 'nobody else was there')
+})
+
+test('a full state disk keeps no mount whose end fails at first', async (t) => {
+  const { world, engine } = await ready()
+  await engine.service.publish(publish())
+  const full = new HostError({ code: 'ENOSPC', errno: 28, call: 'write' })
+  engine.put = async () => { throw full }
+  world.fail = { step: 'end mount', error: stuck }
+  await t.throwsAsync(engine.service.unpublish({ volume: v1, target, door: 'csi' }))
+  await engine.service.unpublish({ volume: v1, target, door: 'csi' })
+  t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+})
+
+test('a mount in our folder that its name no longer leads to is told at start, and no start goes round for ever over it', async (t) => {
+  const world = new World()
+  world.mount(`${mountsFolder}/aa`, '0:77', 'fuse.volbridge', 'nas:/export')
+  const engine = world.incarnation()
+  let calls = 0
+  engine.detachBind = async () => { if (++calls > 100) throw new Error('for ever') }
+  await engine.recover()
+  t.true(calls < 5)
+  t.like(world.events.at(-1), { kind: 'recovered', deed: 'detachOrphan failed' })
 })
 
 test('crashes of crashes: every second life dies too, at each of its steps, and the third cleans up', async (t) => {

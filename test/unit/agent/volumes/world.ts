@@ -9,6 +9,7 @@ import type { MountEntry, Mountinfo } from '../../../../agent/host/mountinfo.ts'
 import { topMountAt } from '../../../../agent/host/mountinfo.ts'
 import type { PathFacts } from '../../../../agent/host/mounts.ts'
 import { Attaching } from '../../../../agent/volumes/attaching.ts'
+import { Endings } from '../../../../agent/volumes/recovery/ending.ts'
 import type { VolumeEvent } from '../../../../agent/volumes/events.ts'
 import { Healer } from '../../../../agent/volumes/recovery/healing.ts'
 import type { Journal } from '../../../../agent/volumes/records/journal.ts'
@@ -63,6 +64,8 @@ export class World {
   bootId = 'boot-1'
   /** Fails the step of that name once, with this error. */
   fail: { readonly step: string, readonly error: Error } | undefined
+  /** The step that many steps from now fails once, whatever it is. */
+  failIn: { steps: number, readonly error: Error } | undefined
   /** Bytes that a drain will not get rid of. */
   undrained = 0
   /** Holds a start until released. */
@@ -128,6 +131,7 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
   readonly shared: SharedMounts
   readonly service: VolumeService
   readonly healer: Healer
+  readonly endings: Endings
   readonly #attaching: Attaching
   readonly #locks: NameLocks
   readonly #parts: ConstructorParameters<typeof Attaching>[0]
@@ -147,9 +151,12 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
     this.#attaching = new Attaching(this.#parts)
     this.#locks = new NameLocks()
     this.healer = new Healer(this.#parts, this.#attaching, this.#locks)
+    this.endings = new Endings(this.#parts, this.#attaching, this.#locks)
+    this.shared.whenUnfinished(() => { this.endings.goOn() })
     this.service = new VolumeService(this.#parts, {
-      attaching: this.#attaching, locks: this.#locks, heals: this.healer
+      attaching: this.#attaching, endings: this.endings, locks: this.#locks, heals: this.healer
     })
+    this.shared.whenEnded((key) => { for (const each of [this.healer, this.endings, this.service]) each.forget(key) })
   }
 
   get crashed (): boolean { return this.#dead }
@@ -164,7 +171,8 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
     if (!this.#dead && this.#steps++ === this.#crashAt) this.#dead = true
     if (this.#dead) throw new Crash(`crashed before ${name}`)
     this.#world.log.push(name)
-    const { fail } = this.#world
+    const { fail, failIn } = this.#world
+    if (failIn !== undefined && failIn.steps-- === 0) throw failIn.error
     if (fail?.step === name) {
       this.#world.fail = undefined
       throw fail.error
