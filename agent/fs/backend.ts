@@ -190,6 +190,9 @@ export interface Backend {
   readonly capabilities: BackendCapabilities
   /** The folder that is the root of the volume (share and subDir resolved). */
   readonly root: Found
+  /** How many answers the server has given to whatever call, failures and refusals included. A call that ended without
+   * one (nfs(5) `soft`) does not count, though it answers an `Errno` too. */
+  readonly answers: number
   getattr (handle: RemoteHandle, credential: Credential): Promise<Attributes | Errno>
   setattr (handle: RemoteHandle, changes: AttributeChanges, credential: Credential): Promise<Change | Errno>
   lookup (

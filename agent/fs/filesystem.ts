@@ -256,7 +256,7 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
     backend, state, clock, options, invalidator, inodes, attributes, names, access, writeback,
     handles: new HandleTable(state),
     solo,
-    soft: new SoftRevalidation(clock, options.softRevalMs)
+    soft: new SoftRevalidation({ clock, backend, afterMs: options.softRevalMs })
   }
 }
 

@@ -17,6 +17,7 @@ export class BackendGate implements Backend {
   get isClosed (): boolean { return this.#isClosed }
   get capabilities (): BackendCapabilities { return this.#backend.capabilities }
   get root (): Found { return this.#backend.root }
+  get answers (): number { return this.#backend.answers }
 
   /** From now on every call answers EIO and nothing reaches the backend. */
   shut (): void { this.#isClosed = true }

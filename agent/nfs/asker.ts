@@ -7,7 +7,7 @@
 import type { Errno } from '../base/errno.ts'
 import type { Recovery } from '../base/volume-spec.ts'
 import type { Credential } from '../fs/backend.ts'
-import type { BulkResult, Caller, CallTrace } from '../rpc/call.ts'
+import { type BulkResult, type Caller, type CallTrace, RejectedError } from '../rpc/call.ts'
 import type { Clock } from '../rpc/clock.ts'
 import type { Nfs3Result } from '../../proto/nfs3/status.ts'
 import type { Procedure } from '../../proto/rpc/procedure.ts'
@@ -33,6 +33,7 @@ export class Asker {
   readonly #clock: Clock
   readonly #sleepers = new Set<() => void>()
   #jukebox = 0
+  #answers = 0
   #shutErrno: Errno | undefined
 
   constructor ({ rpc, credentials, recovery, clock }: AskerParts) {
@@ -45,6 +46,9 @@ export class Asker {
   /** How often a server asked for patience. */
   get jukebox (): number { return this.#jukebox }
 
+  /** How often the server has answered, refusals included. */
+  get answers (): number { return this.#answers }
+
   async ask<A, Ok, Fail> (
     row: Row<A, Ok, Fail>,
     args: A,
@@ -54,9 +58,10 @@ export class Asker {
     for (;;) {
       try {
         const result = await this.#rpc.call(row, args, this.#credentials.encoded(credential), trace)
+        this.#answers++
         if (result.ok || result.status !== 'NFS3ERR_JUKEBOX') return result
       } catch (error) {
-        return this.#shutErrno ?? errnoOfFault(error, this.#recovery)
+        return this.#errnoOf(error)
       }
       await this.#waitOut()
       if (this.#shutErrno !== undefined) return this.#shutErrno
@@ -72,15 +77,21 @@ export class Asker {
     for (;;) {
       try {
         const result = await this.#rpc.callBulk(row, args, this.#credentials.encoded(credential))
+        this.#answers++
         if (result.value.ok) return result
         result.memory.release()
         if (result.value.status !== 'NFS3ERR_JUKEBOX') return result
       } catch (error) {
-        return this.#shutErrno ?? errnoOfFault(error, this.#recovery)
+        return this.#errnoOf(error)
       }
       await this.#waitOut()
       if (this.#shutErrno !== undefined) return this.#shutErrno
     }
+  }
+
+  #errnoOf (error: unknown): Errno {
+    if (error instanceof RejectedError) this.#answers++
+    return this.#shutErrno ?? errnoOfFault(error, this.#recovery)
   }
 
   /** From now on everything that fails or waits answers `errno`. */

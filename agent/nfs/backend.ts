@@ -49,6 +49,8 @@ export class Nfs3Backend implements fs.Backend {
     this.capabilities = capabilities
   }
 
+  get answers (): number { return this.#asker.answers }
+
   async getattr (handle: fs.RemoteHandle, credential: fs.Credential): Promise<fs.Attributes | Errno> {
     const result = await this.#asker.ask(procedures.GETATTR, { object: handle }, credential)
     if (isErrno(result)) return result

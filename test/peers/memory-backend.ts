@@ -37,12 +37,20 @@ interface Node {
   rdevMinor: number
 }
 
+/** What an intercept answers when the call ends without an answer of the server, as on a `soft` mount. */
+export class Silence {
+  readonly errno: Errno
+  constructor (errno: Errno) { this.errno = errno }
+}
+
 export const rootCredential: Credential = { uid: 0, gid: 0, groups: [], key: '0:0' }
 const second = 1_000_000_000n
 
 export class MemoryServer {
   readonly calls: { readonly name: CallName, readonly args: readonly unknown[] }[] = []
   readonly root: Node
+  /** Calls that were answered; `silence` is no answer. */
+  answers = 0
   /** Answers to READ that were not released. */
   leased = 0
   capabilities: BackendCapabilities = {
@@ -123,11 +131,14 @@ export class MemoryServer {
         const proceed = (): R => work(...args)
         const answer = await (intercept === undefined ? proceed() : intercept(proceed, args) as R)
         await this.pause()
+        if (answer instanceof Silence) return answer.errno as Awaited<R>
+        this.answers++
         return answer
       }
     const server = this
     return {
       get capabilities () { return server.capabilities },
+      get answers () { return server.answers },
       get root () { return { handle: server.root.handle, attributes: server.attributesOf(server.root) } },
       open: (handle, credential) => ({ handle, credential }),
       close: () => undefined,

@@ -68,6 +68,22 @@ test('faults of server and network become errno values, our own bugs do not', as
   })
 })
 
+test('answers are counted, failures and refusals too; a call that ended without one is not', async (t) => {
+  const rejected = new RejectedError('GETATTR', { kind: 'AUTH_TOOWEAK', versions: undefined })
+  const answers: [Parameters<typeof scriptedBackend>[0], number][] = [
+    [ok(attributes), 1],
+    [failed('NFS3ERR_IO'), 1],
+    [{ error: rejected }, 1],
+    [{ error: new TransportError('TIMED_OUT', '', { sent: true }) }, 0],
+    [{ error: new TransportError('CLOSED', '', { sent: true }) }, 0]
+  ]
+  for (const [answer, count] of answers) {
+    const { backend } = scriptedBackend(answer)
+    await backend.getattr(dir, alice)
+    t.is(backend.answers, count)
+  }
+})
+
 test('REMOVE and RMDIR that were sent twice and find nothing have done their work when the name is gone', async (t) => {
   for (const method of ['remove', 'rmdir'] as const) {
     const gone = scriptedBackend(again(failed('NFS3ERR_NOENT', noWcc)), failed('NFS3ERR_NOENT'))
