@@ -7,6 +7,7 @@
  * for the same bytes is in flight, and a change of size waits for all of them.
  */
 import { Errno, isErrno } from '../../base/errno.ts'
+import { invariant } from '../../base/errors.ts'
 import type { AttributeCache } from '../beliefs/attributes.ts'
 import { Stability, type OpenState, type WriteAnswer } from '../backend.ts'
 import type { BlockPacker } from './blocks.ts'
@@ -91,11 +92,12 @@ export class DirtyFile implements UnsavedBytes {
 
   /** Takes a copy of `data`, to be sent at once when `isDue`. The caller has made sure that there is room. */
   write (open: OpenState, offset: number, data: Buffer, isDue: boolean): void {
+    invariant(data.length <= this.#parts.packer.freeBytes, 'written bytes have room before they are taken')
     let taken = 0
     let last: Extent | undefined
     while (taken < data.length) {
       const piece = this.#parts.packer.put(data, taken)
-      if (piece === undefined) break
+      invariant(piece !== undefined, 'written bytes have room when they are taken')
       last = this.#extents.add(offset + taken, piece, open, this.#epoch)
       if (isDue) this.#extents.setDue(last)
       taken += piece.lengthBytes
@@ -254,7 +256,8 @@ export class DirtyFile implements UnsavedBytes {
 
   #take (request: Request, answer: WriteAnswer): void {
     const asked = request.end - request.start
-    const isTooWeak = this.#isSynchronous && answer.committed < Stability.file
+    // What was sent UNSTABLE before writes became synchronous is answered honestly: it is committed like any other.
+    const isTooWeak = this.#isSynchronous && request.stability === Stability.file && answer.committed < Stability.file
     if (answer.count <= 0 || isTooWeak) this.#refusals += 1
     else this.#refusals = 0
     if (this.#refusals > refusalsMax) {

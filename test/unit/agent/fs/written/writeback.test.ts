@@ -1,7 +1,8 @@
 /** Write-back against a server that reboots, forgets, refuses and lies (FUSE-NFS faults F1 to F6). */
 import test from 'ava'
 import { Errno } from '../../../../../agent/base/errno.ts'
-import type { WriteAnswer, WriteVerifier } from '../../../../../agent/fs/backend.ts'
+import { InvariantError } from '../../../../../agent/base/errors.ts'
+import { Stability, type WriteAnswer, type WriteVerifier } from '../../../../../agent/fs/backend.ts'
 import { randomOf } from '../../../../model/exercise.ts'
 import { World } from '../../../../peers/filesystem-user.ts'
 import { turns } from '../../../../peers/manual-clock.ts'
@@ -91,6 +92,49 @@ test('F3: verifiers that never match end in FILE_SYNC writes, not in a loop', as
   t.is(await world.close(file), undefined)
   t.true(round <= 3)
   t.deepEqual(world.server.node('/a')?.stable, data)
+})
+
+test('F3: WRITEs in flight when writes become FILE_SYNC are answered UNSTABLE and kept', async (t) => {
+  const world = new World()
+  const laterWrites = 12
+  const [mib, kib64] = [1024 * kib, 64 * kib]
+  let round = 0
+  const firstCommit = Promise.withResolvers<undefined>()
+  world.server.intercept('commit', async (proceed) => {
+    round += 1
+    if (round === 1) await firstCommit.promise
+    return { ...proceed() as object, verifier: `never${round}` as WriteVerifier }
+  }, 1000)
+  const answers = Promise.withResolvers<undefined>()
+  world.server.intercept('write', async (proceed, args) => {
+    const [, offset, , stability] = args as [unknown, number, unknown, number]
+    if (offset >= mib && stability === Stability.unstable) await answers.promise
+    return proceed()
+  }, 1000)
+  const file = await world.create('/a')
+  await world.write(file, 0, Buffer.alloc(kib64, 1))
+  await world.write(file, kib64, Buffer.alloc(kib64, 1))
+  const saved = world.fsync(file)
+  await turns()
+  for (let index = 0; index < laterWrites; index++) {
+    await world.write(file, mib + index * kib64, Buffer.alloc(kib64, 2))
+  }
+  await turns()
+  firstCommit.resolve(undefined)
+  t.is(await saved, undefined)
+  answers.resolve(undefined)
+  await turns()
+  t.is(await world.close(file), undefined)
+  const stable = world.server.node('/a')?.stable
+  t.is(stable?.length, mib + laterWrites * kib64)
+  t.true(stable?.subarray(mib).every((byte) => byte === 2))
+})
+
+test('bytes for which there is no room after all are a fault that is told, not a loss', async (t) => {
+  const world = new World()
+  const file = await world.create('/a')
+  world.arena.acquire = () => undefined
+  t.throws(() => world.fs.write(file, 0, Buffer.from('hello'), false), { instanceOf: InvariantError })
 })
 
 test('F3: a server that never keeps anything, not even FILE_SYNC, is an error and not a loop', async (t) => {
