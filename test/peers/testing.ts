@@ -4,21 +4,27 @@
  * the probes.
  */
 import process from 'node:process'
-import test, { type ExecutionContext } from 'ava'
+import test, { type ExecutionContext, type TestFn } from 'ava'
 import { missing, type Need } from './needs.ts'
 
-export type Declare = (title: string, run: (t: ExecutionContext) => Promise<void> | void) => void
+export type Declare = <C = unknown>(title: string, run: (t: ExecutionContext<C>) => Promise<void> | void) => void
+
+/** What hooks put into the context is the file's own matter. */
+const testOf = <C>(): TestFn<C> => test as TestFn<C>
 
 /** AVA's serial `test`, or its skipping twin with the reason in the title. */
 export function testNeeding (...needs: readonly Need[]): Declare {
   const reason = missing(...needs)
-  return (title, run) => {
-    if (reason === undefined) test.serial(title, run)
+  return <C>(title: string, run: (t: ExecutionContext<C>) => Promise<void> | void): void => {
+    const declare = testOf<C>()
+    if (reason === undefined) declare.serial(title, run)
     else if (process.env['VOLBRIDGE_SKIP_NOTHING'] === '1') {
-      test(title, (t) => { t.fail(reason) })
-    } else test.skip(`${title} (${reason})`, run)
+      declare(title, (t) => { t.fail(reason) })
+    } else declare.skip(`${title} (${reason})`, run)
   }
 }
 
 /** In the place of a test that only the long tier runs. */
-export const skipped: Declare = (title, run) => { test.skip(`${title} (scripts/test --long)`, run) }
+export const skipped: Declare = <C>(title: string, run: (t: ExecutionContext<C>) => Promise<void> | void) => {
+  testOf<C>().skip(`${title} (scripts/test --long)`, run)
+}

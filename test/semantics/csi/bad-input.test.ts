@@ -18,6 +18,7 @@ import type {
 import { Ganesha } from '../../peers/ganesha.ts'
 import { Kubelet } from '../../peers/kubelet.ts'
 import { missing } from '../../peers/needs.ts'
+import { testNeeding } from '../../peers/testing.ts'
 import { TestNode, mountsBelow, processesOf, run } from '../endtoend/node.ts'
 import {
   RawClient,
@@ -45,10 +46,10 @@ type Row = readonly [
   field: string
 ]
 
-const reason = missing('root', 'fuse', 'ganesha')
-const declare = reason === undefined ? test.serial : test.skip
+const needs = ['root', 'fuse', 'ganesha'] as const
+const declare = testNeeding(...needs)
 
-if (reason === undefined) {
+if (missing(...needs) === undefined) {
   test.before(async (t) => {
     const ganesha = await Ganesha.start()
     const node = new TestNode()
@@ -59,11 +60,6 @@ if (reason === undefined) {
   test.after.always(async (t) => {
     await t.context.node?.close()
     await t.context.ganesha?.close()
-  })
-} else {
-  test(`needs more than is here: ${reason}`, (t) => {
-    if (process.env['VOLBRIDGE_SKIP_NOTHING'] === '1') t.fail(reason)
-    else t.pass()
   })
 }
 
@@ -269,7 +265,7 @@ async function nothingHappened (t: ExecutionContext<Context>): Promise<void> {
 }
 
 for (const [method, rows] of Object.entries(tables) as [Method, readonly Row[]][]) {
-  declare(`${method}: ${rows.length} wrong requests are refused by field, and nothing is mounted`, async (t) => {
+  declare<Context>(`${method}: ${rows.length} wrong requests are refused by field, and nothing is mounted`, async (t) => {
     const { node } = t.context
     for (const folder of ['pods/p', 'plugins/stage', 'plugins/other']) {
       mkdirSync(path.join(node.kubelet, folder), { recursive: true })
@@ -285,7 +281,7 @@ for (const [method, rows] of Object.entries(tables) as [Method, readonly Row[]][
   })
 }
 
-declare('a target that is a file, a symbolic link or under a file, and a staging folder that is missing, are refused by field', async (t) => {
+declare<Context>('a target that is a file, a symbolic link or under a file, and a staging folder that is missing, are refused by field', async (t) => {
   const { node } = t.context
   const pods = path.join(node.kubelet, 'pods')
   mkdirSync(path.join(pods, 'f'), { recursive: true })
@@ -320,7 +316,7 @@ const inline = ({ ganesha }: Context): Changes => ({
   }
 })
 
-declare('a request beyond gRPC\'s size, and bytes that are no message, are refused, and the agent goes on', async (t) => {
+declare<Context>('a request beyond gRPC\'s size, and bytes that are no message, are refused, and the agent goes on', async (t) => {
   const { node } = t.context
   const large = await refused(t, 'NodeStageVolume', { volumeContext: { server: 'x'.repeat(5_000_000) } })
   t.is(status[large.code], 'RESOURCE_EXHAUSTED')
@@ -342,7 +338,7 @@ declare('a request beyond gRPC\'s size, and bytes that are no message, are refus
   await nothingHappened(t)
 })
 
-declare('another user of the machine cannot connect to any socket, even where he may see it', async (t) => {
+declare<Context>('another user of the machine cannot connect to any socket, even where he may see it', async (t) => {
   const { node, kubelet } = t.context
   const registration = path.join(node.kubelet, 'plugins_registry/csi.volbridge.io-reg.sock')
   for (const socket of [node.csiSocket, node.agentSocket, registration]) {

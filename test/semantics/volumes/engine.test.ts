@@ -1,13 +1,11 @@
 /** The engine on a real kernel: real FUSE mounts, real session processes (a stand-in without NFS). */
-import test from 'ava'
 import { mkdirSync, readdirSync, statSync, statfsSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs'
 import { execFileSync, spawn } from 'node:child_process'
 import { join } from 'node:path'
+import { testNeeding } from '../../peers/testing.ts'
 import { TestNode, specOf, volume } from './node.ts'
 
-const isRoot = process.geteuid?.() === 0
-const system = isRoot ? test : test.skip
-if (!isRoot) test('skipped: real mounts need root', (t) => { t.pass() })
+const system = testNeeding('root', 'fuse')
 
 system('stage, publish twice, unpublish, unstage: real mounts come and go, sessions too', async (t) => {
   const node = new TestNode()

@@ -12,8 +12,9 @@ import { HostCalls } from '../../../agent/host/host-calls.ts'
 import { mountsAt, readMountinfo, topMountAt } from '../../../agent/host/mountinfo.ts'
 import { MS } from '../../../agent/host/host-program.ts'
 import { Mounts } from '../../../agent/host/mounts.ts'
+import { testNeeding } from '../../peers/testing.ts'
 
-const system = process.geteuid?.() === 0 ? test : test.skip
+const system = testNeeding('root', 'fuse')
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'volbridge-calls-')))
 test.after.always(() => { rmSync(folder, { recursive: true, force: true }) })
 
