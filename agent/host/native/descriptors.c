@@ -7,7 +7,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "addon.h"
+#include "common.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -28,15 +28,6 @@
 /* SCM_MAX_FD of the kernel is 253; we pass a connection and its state. */
 enum { FDS_MAX = 16, ARGUMENTS_MAX = 4 };
 
-static napi_value fail (napi_env env, const char *call, int error) {
-  napi_value message, result, number;
-  if (napi_create_string_utf8(env, call, NAPI_AUTO_LENGTH, &message) != napi_ok) return NULL;
-  if (napi_create_error(env, NULL, message, &result) != napi_ok) return NULL;
-  if (napi_create_int32(env, error, &number) == napi_ok) napi_set_named_property(env, result, "errno", number);
-  napi_throw(env, result);
-  return NULL;
-}
-
 static int arguments (napi_env env, napi_callback_info info, size_t count, napi_value *argv) {
   size_t argc = count;
   return napi_get_cb_info(env, info, &argc, argv, NULL, NULL) == napi_ok && argc == count;
@@ -46,26 +37,15 @@ static int number_at (napi_env env, napi_value value, int32_t *out) {
   return napi_get_value_int32(env, value, out) == napi_ok;
 }
 
-/* An array of numbers, or NULL with an exception pending. */
-static napi_value numbers (napi_env env, const int *values, size_t count) {
-  napi_value result, value;
-  if (napi_create_array_with_length(env, count, &result) != napi_ok) return NULL;
-  for (size_t i = 0; i < count; i++) {
-    if (napi_create_int32(env, values[i], &value) != napi_ok) return NULL;
-    if (napi_set_element(env, result, (uint32_t)i, value) != napi_ok) return NULL;
-  }
-  return result;
-}
-
 /* sendDescriptors(socket: number, fds: Int32Array, message: Buffer): the message is one byte or more, sent without blocking. */
 static napi_value send_descriptors (napi_env env, napi_callback_info info) {
-  napi_value argv[ARGUMENTS_MAX], backing, nothing;
+  napi_value argv[ARGUMENTS_MAX], nothing;
   int32_t socket;
-  void *data, *fds;
-  size_t size, count, offset;
-  napi_typedarray_type type;
+  const int32_t *fds;
+  void *data;
+  size_t size, count;
   if (!arguments(env, info, 3, argv) || !number_at(env, argv[0], &socket) ||
-      napi_get_typedarray_info(env, argv[1], &type, &count, &fds, &backing, &offset) != napi_ok || type != napi_int32_array ||
+      !int32s(env, argv[1], &fds, &count) ||
       napi_get_buffer_info(env, argv[2], &data, &size) != napi_ok || count > FDS_MAX || size == 0) {
     return fail(env, "sendDescriptors", EINVAL);
   }

@@ -55,6 +55,7 @@ struct notifier {
   uint32_t results_head, results_count;
   int32_t results[2 * notices_max];
   napi_threadsafe_function report;
+  bool report_is_gone; /* the thread's: the environment is ending and has taken the function back */
   _Atomic bool exited;
   struct device *device; /* NULL once the device is closed. JavaScript thread only. */
 };
@@ -187,7 +188,10 @@ static void notifier_write(struct notifier *notifier) {
     notifier->results[(notifier->results_head + notifier->results_count++) % (2 * notices_max)] = result;
     bool first = notifier->results_count == 1;
     uv_mutex_unlock(&notifier->mutex);
-    if (first) napi_call_threadsafe_function(notifier->report, NULL, napi_tsfn_nonblocking);
+    if (first && !notifier->report_is_gone) {
+      /* After this answer the function must not be touched again, not even to release it. */
+      notifier->report_is_gone = napi_call_threadsafe_function(notifier->report, NULL, napi_tsfn_nonblocking) == napi_closing;
+    }
     uv_mutex_lock(&notifier->mutex);
   }
   while (notifier->count > 0) {
@@ -204,8 +208,9 @@ static void notifier_thread(void *data) {
   close(notifier->fd);
   /* From here on the finalizer, which runs in the JavaScript thread, may join this thread and free the notifier. */
   napi_threadsafe_function report = notifier->report;
+  bool is_gone = notifier->report_is_gone;
   atomic_store(&notifier->exited, true);
-  napi_release_threadsafe_function(report, napi_tsfn_release);
+  if (!is_gone) napi_release_threadsafe_function(report, napi_tsfn_release);
 }
 
 /* In the JavaScript thread: hands the results over, in order of submission. */
@@ -365,8 +370,11 @@ static napi_status get_int32_array(napi_env env, napi_value options, const char 
 
 static napi_status read_options(napi_env env, struct device *device, napi_value options) {
   napi_value value, name;
+  napi_valuetype type;
   int64_t request_bytes_max;
   size_t table_count;
+  RETURN_IF_FAILED(napi_typeof(env, options, &type));
+  if (type != napi_object) return napi_object_expected;
   RETURN_IF_FAILED(get_buffer(env, options, "requests", &device->requests, &device->requests_bytes));
   RETURN_IF_FAILED(get_buffer(env, options, "replies", &device->replies, &device->replies_bytes));
   RETURN_IF_FAILED(get_int32_array(env, options, "table", &device->table, &table_count));
@@ -392,12 +400,15 @@ static napi_value construct(napi_env env, napi_callback_info info) {
   napi_value arguments[2], receiver;
   int32_t fd;
   uv_loop_t *loop;
-  if (napi_get_cb_info(env, info, &count, arguments, &receiver, NULL) != napi_ok || count < 2 ||
+  if (napi_get_cb_info(env, info, &count, arguments, &receiver, NULL) != napi_ok || count < 1 ||
       napi_get_value_int32(env, arguments[0], &fd) != napi_ok || fd < 0) {
     return throw_usage(env, "FuseDevice(fd, options)");
   }
   struct device *device = calloc(1, sizeof *device);
-  if (device == NULL) return throw_errno(env, "calloc", ENOMEM);
+  if (device == NULL) {
+    close(fd);
+    return throw_errno(env, "calloc", ENOMEM);
+  }
   device->env = env;
   device->fd = fd;
   device->references = 1;

@@ -11,7 +11,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "addon.h"
+#include "common.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,6 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -37,11 +36,7 @@
 #ifndef SYS_open_tree
 #define SYS_open_tree 428
 #endif
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
-#ifndef SYS_open_tree
-#define SYS_open_tree 428
+#ifndef SYS_move_mount
 #define SYS_move_mount 429
 #endif
 #ifndef SYS_openat2
@@ -448,13 +443,6 @@ static int run_op (int pipe, int step, const struct op *op) {
   }
 }
 
-/* Closes first..last. close_range is Linux 5.9; before it one close per possible descriptor, up to the soft limit. */
-static void close_between (unsigned first, unsigned last, unsigned limit) {
-  if (first > last) return;
-  if (syscall(SYS_close_range, first, last, 0) == 0) return;
-  for (unsigned fd = first; fd <= last && fd < limit; fd++) close((int)fd);
-}
-
 /* `keep` is sorted. */
 static void close_others (const int *keep, int count, unsigned limit) {
   unsigned from = 0;
@@ -465,7 +453,7 @@ static void close_others (const int *keep, int count, unsigned limit) {
   close_between(from, ~0U, limit);
 }
 
-static void run_child (int pipe, const int *keep, int keep_count, unsigned limit, const uint8_t *program, size_t size) {
+static void run_child (pid_t parent, int pipe, const int *keep, int keep_count, unsigned limit, const uint8_t *program, size_t size) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
   action.sa_handler = SIG_DFL;
@@ -476,6 +464,8 @@ static void run_child (int pipe, const int *keep, int keep_count, unsigned limit
   setsid();
   /* An agent that dies must not have its half-done call finish after its successor has read mountinfo. */
   prctl(PR_SET_PDEATHSIG, SIGKILL);
+  /* It may have died before that was said. */
+  if (getppid() != parent) _exit(1);
   umask(0);
   close_others(keep, keep_count, limit);
   struct record last = { 0, 0, 0 };
@@ -492,16 +482,6 @@ static void run_child (int pipe, const int *keep, int keep_count, unsigned limit
 
 /* ---- parent side ---- */
 
-/* Throws `call`, with the errno as a number: its name is given in TypeScript (strerrorname_np needs glibc 2.32). */
-static napi_value fail (napi_env env, const char *call, int error) {
-  napi_value message, result, number;
-  if (napi_create_string_utf8(env, call, NAPI_AUTO_LENGTH, &message) != napi_ok) return NULL;
-  if (napi_create_error(env, NULL, message, &result) != napi_ok) return NULL;
-  if (napi_create_int32(env, error, &number) == napi_ok) napi_set_named_property(env, result, "errno", number);
-  napi_throw(env, result);
-  return NULL;
-}
-
 static int compare_int (const void *a, const void *b) {
   return *(const int *)a - *(const int *)b;
 }
@@ -509,30 +489,29 @@ static int compare_int (const void *a, const void *b) {
 /* startHostCall(program: Buffer, keep: Int32Array) → [pid, readFd] */
 static napi_value start (napi_env env, napi_callback_info info) {
   size_t argc = 2;
-  napi_value argv[2], result, value;
-  void *program, *kept;
-  size_t size, keep_count, offset;
-  napi_typedarray_type type;
-  napi_value backing;
+  napi_value argv[2];
+  void *program;
+  const int32_t *kept;
+  size_t size, keep_count;
   if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 2) return fail(env, "startHostCall", EINVAL);
   if (napi_get_buffer_info(env, argv[0], &program, &size) != napi_ok) return fail(env, "startHostCall", EINVAL);
-  if (napi_get_typedarray_info(env, argv[1], &type, &keep_count, &kept, &backing, &offset) != napi_ok || type != napi_int32_array) {
-    return fail(env, "startHostCall", EINVAL);
-  }
+  if (!int32s(env, argv[1], &kept, &keep_count)) return fail(env, "startHostCall", EINVAL);
   if (size > PROGRAM_BYTES_MAX || keep_count >= KEEP_MAX || !valid_program(program, size)) return fail(env, "startHostCall", EINVAL);
   int keep[KEEP_MAX], ends[2];
-  for (size_t i = 0; i < keep_count; i++) keep[i] = ((const int32_t *)kept)[i];
+  for (size_t i = 0; i < keep_count; i++) {
+    if (kept[i] < 0) return fail(env, "startHostCall", EINVAL);
+    keep[i] = kept[i];
+  }
   if (pipe2(ends, O_CLOEXEC) != 0) return fail(env, "pipe2", errno);
   keep[keep_count] = ends[1];
   qsort(keep, keep_count + 1, sizeof keep[0], compare_int);
-  struct rlimit files;
-  unsigned limit = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536 ? (unsigned)files.rlim_cur : 65536;
+  unsigned limit = descriptor_limit();
   /* sigprocmask acts on the calling thread on Linux; pthread_sigmask would need glibc 2.32. No signal may run libuv's handler in the child: it would write into the parent's signal pipe. */
   sigset_t all, before;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, &before);
-  pid_t pid = fork();
-  if (pid == 0) run_child(ends[1], keep, (int)keep_count + 1, limit, program, size);
+  pid_t parent = getpid(), pid = fork();
+  if (pid == 0) run_child(parent, ends[1], keep, (int)keep_count + 1, limit, program, size);
   int error = errno;
   sigprocmask(SIG_SETMASK, &before, NULL);
   close(ends[1]);
@@ -540,10 +519,7 @@ static napi_value start (napi_env env, napi_callback_info info) {
     close(ends[0]);
     return fail(env, "fork", error);
   }
-  if (napi_create_array_with_length(env, 2, &result) != napi_ok) return NULL;
-  if (napi_create_int32(env, pid, &value) != napi_ok || napi_set_element(env, result, 0, value) != napi_ok) return NULL;
-  if (napi_create_int32(env, ends[0], &value) != napi_ok || napi_set_element(env, result, 1, value) != napi_ok) return NULL;
-  return result;
+  return numbers(env, (int[]){ pid, ends[0] }, 2);
 }
 
 /* reapHostCall(pid) → true once the child is gone. Waits for no other process: libuv's children stay libuv's. */

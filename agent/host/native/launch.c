@@ -11,7 +11,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
-#include "addon.h"
+#include "common.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,14 +20,8 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#ifndef SYS_close_range
-#define SYS_close_range 436
-#endif
 
 enum { NAMESPACES_MAX = 8, FDS_MAX = 16, STRINGS_MAX = 256, STRING_BYTES_MAX = 64 * 1024, ASIDE = 64 };
 
@@ -78,12 +72,6 @@ static int arrange (struct launch *launch) {
   return 0;
 }
 
-static void close_between (unsigned first, unsigned last, unsigned limit) {
-  if (first > last) return;
-  if (syscall(SYS_close_range, first, last, 0) == 0) return;
-  for (unsigned fd = first; fd <= last && fd < limit; fd++) close((int)fd);
-}
-
 static void run_child (struct launch *launch) {
   struct sigaction action;
   memset(&action, 0, sizeof action);
@@ -106,25 +94,6 @@ static void run_child (struct launch *launch) {
 
 /* ---- parent side ---- */
 
-static napi_value fail (napi_env env, const char *call, int error) {
-  napi_value message, result, number;
-  if (napi_create_string_utf8(env, call, NAPI_AUTO_LENGTH, &message) != napi_ok) return NULL;
-  if (napi_create_error(env, NULL, message, &result) != napi_ok) return NULL;
-  if (napi_create_int32(env, error, &number) == napi_ok) napi_set_named_property(env, result, "errno", number);
-  napi_throw(env, result);
-  return NULL;
-}
-
-static int int32s (napi_env env, napi_value value, const int32_t **out, size_t *count) {
-  napi_typedarray_type type;
-  napi_value backing;
-  size_t offset;
-  void *data;
-  if (napi_get_typedarray_info(env, value, &type, count, &data, &backing, &offset) != napi_ok || type != napi_int32_array) return 0;
-  *out = data;
-  return 1;
-}
-
 /* Splits NUL-terminated strings; 0 when there are not exactly `count`. */
 static int split (char *text, size_t size, char **out, size_t count) {
   size_t found = 0;
@@ -138,8 +107,7 @@ static int split (char *text, size_t size, char **out, size_t count) {
 }
 
 static pid_t fork_child (struct launch *launch, int *error) {
-  struct rlimit files;
-  launch->limit = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < 65536 ? (unsigned)files.rlim_cur : 65536;
+  launch->limit = descriptor_limit();
   /* No signal may run libuv's handler in the child: it would write into the parent's signal pipe. */
   sigset_t all, before;
   sigfillset(&all);
@@ -160,7 +128,7 @@ static pid_t fork_child (struct launch *launch, int *error) {
  */
 static napi_value start (napi_env env, napi_callback_info info) {
   size_t argc = 3, size, count_count, fd_count;
-  napi_value argv[3], result, value;
+  napi_value argv[3];
   void *data;
   const int32_t *counts, *fds;
   if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 3 || napi_get_buffer_info(env, argv[0], &data, &size) != napi_ok ||
@@ -187,16 +155,13 @@ static napi_value start (napi_env env, napi_callback_info info) {
     close(ends[0]);
     return fail(env, "fork", error);
   }
-  if (napi_create_array_with_length(env, 2, &result) != napi_ok) return NULL;
-  if (napi_create_int32(env, pid, &value) != napi_ok || napi_set_element(env, result, 0, value) != napi_ok) return NULL;
-  if (napi_create_int32(env, ends[0], &value) != napi_ok || napi_set_element(env, result, 1, value) != napi_ok) return NULL;
-  return result;
+  return numbers(env, (int[]){ pid, ends[0] }, 2);
 }
 
 /* reapProgram(pid) → undefined while it runs, [code, signal] once it is gone; -1 for what is not known. Waits for no other process. */
 static napi_value reap (napi_env env, napi_callback_info info) {
   size_t argc = 1;
-  napi_value argv[1], result, value;
+  napi_value argv[1], result;
   int32_t pid;
   if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 1 ||
       napi_get_value_int32(env, argv[0], &pid) != napi_ok || pid <= 0) return fail(env, "reapProgram", EINVAL);
@@ -205,11 +170,7 @@ static napi_value reap (napi_env env, napi_callback_info info) {
   do done = waitpid(pid, &status, WNOHANG); while (done < 0 && errno == EINTR);
   if (done == 0) return napi_get_undefined(env, &result) == napi_ok ? result : NULL;
   int ended[2] = { done == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1, done == pid && WIFSIGNALED(status) ? WTERMSIG(status) : -1 };
-  if (napi_create_array_with_length(env, 2, &result) != napi_ok) return NULL;
-  for (uint32_t i = 0; i < 2; i++) {
-    if (napi_create_int32(env, ended[i], &value) != napi_ok || napi_set_element(env, result, i, value) != napi_ok) return NULL;
-  }
-  return result;
+  return numbers(env, ended, 2);
 }
 
 napi_status register_launch (napi_env env, napi_value exports) {
