@@ -40,7 +40,7 @@ export type HostOp =
     readonly op: 'rmdir' | 'statfs' | 'stat' | 'setns' | 'empty' | 'inspect' | 'isolate' | 'attach' | 'syncfs' | 'abort'
     readonly path: string
   }
-  /** `path` is relative to `base`. flags 1: bind it over `base`. */
+  /** `path` is relative to `base`. flags 1: bind it over `base`; 2: it may be a file as well. */
   | { readonly op: 'beneath', readonly base: string, readonly path: string, readonly flags: number }
   | { readonly op: 'pause', readonly ms: number }
   | { readonly op: 'write', readonly path: string, readonly text: string }

@@ -9,7 +9,7 @@ import { HostError } from '../base/errors.ts'
 import type { MountFlags } from '../base/volume-spec.ts'
 import type { HostCallOptions, HostCalls } from './host-calls.ts'
 import { callNames, MNT, MS, type HostOp } from './host-program.ts'
-import { parseMountinfo, type Mountinfo } from './mountinfo.ts'
+import { parseMountinfo, type MountEntry, type Mountinfo } from './mountinfo.ts'
 import { sameNamespaces, type NodeNamespaces } from './namespaces.ts'
 
 export type PathKind = 'folder' | 'file' | 'symlink' | 'other' | 'missing' | 'orphan'
@@ -56,6 +56,15 @@ export function mountFlagBits (flags: MountFlags): number {
     dirsync: MS.DIRSYNC
   } as const satisfies Record<keyof MountFlags, number>
   return Object.entries(bits).reduce((sum, [name, bit]) => flags[name as keyof MountFlags] ? sum | bit : sum, 0)
+}
+
+/** What `mountFlagBits` would have been given for a mount that is there, but for read-only. */
+export function flagBitsOf ({ options }: MountEntry): number {
+  const bits: Readonly<Record<string, number>> = {
+    nosuid: MS.NOSUID, nodev: MS.NODEV, noexec: MS.NOEXEC, noatime: MS.NOATIME, nodiratime: MS.NODIRATIME,
+    relatime: MS.RELATIME
+  }
+  return options.reduce((sum, option) => sum | (bits[option] ?? 0), 0)
 }
 
 export class Mounts {
@@ -226,10 +235,18 @@ export class Mounts {
    * out finished. Before Linux 5.2 the two steps are done in place; if the second fails the bind is taken away again.
    */
   async bind (
-    request: { source: string, target: string, flags: number, readOnly: boolean, anew?: boolean },
+    request: {
+      source: string
+      target: string
+      flags: number
+      readOnly: boolean
+      anew?: boolean
+      /** What is bound is this folder or file below `source`, reached through no link; ENOSYS before Linux 5.2. */
+      beneath?: string
+    },
     options?: HostCallOptions
   ): Promise<void> {
-    const { source, target, flags, readOnly, anew = false } = request
+    const { source, target, flags, readOnly, anew = false, beneath = '' } = request
     const bindAt = (folder: string): HostOp => ({
       op: 'mountAt', source, target: folder, type: '', data: '', flags: MS.BIND
     })
@@ -237,14 +254,14 @@ export class Mounts {
       op: 'mount', source: '', target: folder, type: '', data: '',
       flags: MS.BIND | MS.REMOUNT | (readOnly ? MS.RDONLY : 0) | flags
     })
-    if (readOnly) {
+    if (readOnly || beneath !== '') {
       try {
         await this.#run([{ op: 'isolate', path: target }, bindAt(source), setFlags(source), {
-          op: 'beneath', base: source, path: '', flags: 0
+          op: 'beneath', base: source, path: beneath, flags: beneath === '' ? 0 : 2
         }, { op: 'attach', path: target }], options)
         return
       } catch (error) {
-        if (!(error instanceof HostError && error.code === 'ENOSYS')) throw error
+        if (beneath !== '' || !(error instanceof HostError && error.code === 'ENOSYS')) throw error
       }
     }
     await this.#run([bindAt(target)], options)

@@ -13,6 +13,7 @@ import { sameButGroup, stageKeyOf } from './spec/key.ts'
 import { withLoss } from './records/losses.ts'
 import { toVolumeError } from './failures.ts'
 import type { HealFacts } from './recovery/healing.ts'
+import { stillThere } from './recovery/strays.ts'
 import type { NameLocks } from './locks.ts'
 import type { MountReport, RawStatistics } from './mounter.ts'
 import type {
@@ -193,7 +194,10 @@ export class VolumeService implements VolumeOperations {
       health: withLoss(
         report === undefined
           ? this.#deadHealth(key)
-          : worsened(report.health, targets.filter(({ problem }) => problem !== '').map(({ path }) => path)),
+          : worsened(report.health, [
+            ...targets.filter(({ problem }) => problem !== '').map(({ path }) => path),
+            ...stillThere(this.#heals.factsOf(key).unhealed, mounts).map(({ path, reason }) => `${path} (${reason})`)
+          ]),
         this.#parts.table.loss(key)
       ),
       locks: report?.locks ?? '',

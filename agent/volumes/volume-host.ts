@@ -15,6 +15,8 @@ export interface BindRequest {
   readonly readOnly: boolean
   /** The source's own flags are not taken over: it is a bind that was made for somebody else. */
   readonly anew?: boolean
+  /** A folder or file below `source`, reached through no link. ENOSYS on kernels before 5.2. */
+  readonly beneath?: string
 }
 
 export interface VolumeHost {

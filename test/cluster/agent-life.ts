@@ -1,5 +1,5 @@
 /** kubelet and the agent end and come back while pods use their volumes. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import type { ExecutionContext } from 'ava'
 import { until } from '../../scripts/kubernetes/api.ts'
@@ -62,5 +62,34 @@ export function agentLifeTests (declare: Declare, stage: Stage): void {
       volumeId: 'handle-agent', health: 'healthy'
     }])
     await world.deletePods('agentless', 'successor')
+  })
+
+  declare('a session is killed under containers with a subPath: they restart, in the same pod, and see their part again', async (t) => {
+    const { world } = stage
+    const [server] = world.servers
+    const folder = makeFolder(server!, 'parted')
+    await world.makeVolume('parted', { share: shareOf(server!), attributes: { subDir: 'parted' } })
+    const mounts = [{ name: 'data', mountPath: '/data', subPath: 'of/this' }]
+    await world.runPod('parted', { volumes: { data: fromClaim('parted') }, mounts, command: writing })
+    const log = path.join(folder, 'of/this/log')
+    await until('the first lines', () => existsSync(log) ? true : undefined, podMs)
+    const before = await world.pod('parted')
+    await world.cluster.node.shell(`kill -KILL ${(await world.sessions()).join(' ')}`)
+    await until(
+      'the container’s restart',
+      async () => (restartsOf(await world.pod('parted')) ?? 0) > 0 ? true : undefined,
+      podMs
+    )
+    await world.podIsReady('parted')
+    const lines = readFileSync(log, 'utf8').length
+    await until('it to write on', () => readFileSync(log, 'utf8').length > lines + 50 ? true : undefined, podMs)
+    t.is((await world.pod('parted'))?.metadata.uid, before?.metadata.uid)
+    t.deepEqual((await world.status()).volumes.map(({ health, heals }) => ({ health, heals })), [{
+      health: 'healthy', heals: 1
+    }])
+    const startedMs = performance.now()
+    await world.deletePods('parted')
+    t.log(`the pod was gone after ${Math.round((performance.now() - startedMs) / 1000)} s`)
+    t.deepEqual(world.mountsOfNode().filter(({ type }) => type.startsWith('fuse')), [])
   })
 }

@@ -45,7 +45,7 @@
 /* uapi/linux/mount.h, uapi/linux/openat2.h: newer than the headers we build with have to be. */
 enum { TREE_CLONE = 1, TREE_EMPTY_PATH = 0x1000, MOVE_FROM_FD = 0x4, MOVE_TO_FD = 0x40 };
 enum { NO_MAGICLINKS = 0x02, NO_SYMLINKS = 0x04, BENEATH = 0x08 };
-enum { BENEATH_BIND = 1 };
+enum { BENEATH_BIND = 1, BENEATH_ANY = 2 };
 
 enum opcode {
   OP_MOUNT = 1, OP_UMOUNT = 2, OP_MKDIR = 3, OP_RMDIR = 4, OP_STATFS = 5, OP_STAT = 6, OP_CHMOD = 7, OP_SETNS = 8,
@@ -272,7 +272,7 @@ static struct { int home, target, tree; } held = { -1, -1, -1 };
 
 /* A mount namespace of the child's own, in which nothing that is mounted is seen by others. The target is kept from the old one. */
 static int run_isolate (const char *target) {
-  held.target = open(target, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+  held.target = open(target, O_PATH | O_NOFOLLOW | O_CLOEXEC);
   held.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
   if (held.target < 0 || held.home < 0) return errno;
   if (unshare(CLONE_NEWNS) != 0) return errno;
@@ -311,11 +311,34 @@ static int open_beneath (int base, const char *sub) {
   return fd < 0 && errno == ENOSYS ? open_steps(base, sub) : fd;
 }
 
+/* The same for a file as well: the last component may be anything but a link. */
+static int open_any_beneath (int base, const char *sub) {
+  char folder[4096];
+  const char *slash = strrchr(sub, '/');
+  size_t length = slash == NULL ? 0 : (size_t)(slash - sub);
+  const char *name = slash == NULL ? sub : slash + 1;
+  if (*sub == 0) return dup(base);
+  if (length >= sizeof folder) return errno = ENAMETOOLONG, -1;
+  if (*name == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) return errno = EINVAL, -1;
+  memcpy(folder, sub, length);
+  folder[length] = 0;
+  int above = open_beneath(base, folder);
+  if (above < 0) return -1;
+  int fd = openat(above, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  struct statx found;
+  int error = fd < 0 || statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &found) != 0 ? errno : 0;
+  if (error == 0 && S_ISLNK(found.stx_mode)) error = ELOOP;
+  close(above);
+  if (error != 0 && fd >= 0) close(fd);
+  errno = error;
+  return error == 0 ? fd : -1;
+}
+
 /* A folder of the file system at `base`, reached through no link (or `base` itself): kept as a mount of its own, or bound over `base`. */
 static int run_beneath (const char *base, const char *sub, uint32_t flags) {
   int root = open(base, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (root < 0) return errno;
-  int fd = open_beneath(root, sub);
+  int fd = flags == BENEATH_ANY ? open_any_beneath(root, sub) : open_beneath(root, sub);
   int result = fd < 0 ? errno : 0;
   if (result == 0 && flags != BENEATH_BIND) {
     held.tree = (int)syscall(SYS_open_tree, fd, "", TREE_CLONE | TREE_EMPTY_PATH | O_CLOEXEC);

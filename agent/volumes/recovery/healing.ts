@@ -9,15 +9,16 @@
  * stacked on the mount that the container's is a slave of. Taking the dead one away first would leave such a container
  * with nothing, and every pod with the bare folder for a moment.
  */
-import type { StageKey } from '../../base/brands.ts'
+import type { DeviceNumber, StageKey } from '../../base/brands.ts'
 import { monotonicMs } from '../../base/deadline.ts'
 import { messageOf } from '../../base/errors.ts'
-import { mountsAt, topMountAt, type Mountinfo } from '../../host/mountinfo.ts'
+import { mountsAt, mountsOfDevice, topMountAt, type MountEntry, type Mountinfo } from '../../host/mountinfo.ts'
 import { mountFlagBits } from '../../host/mounts.ts'
 import type { Attaching, AttachingParts } from '../attaching.ts'
 import type { NameLocks } from '../locks.ts'
 import type { LiveMount } from '../mounter.ts'
 import type { BindRecord } from '../records/records.ts'
+import { coverStray, straysOf, type Unhealed } from './strays.ts'
 
 export interface HealFacts {
   /** How often the mount was brought back since the agent started. */
@@ -25,6 +26,8 @@ export interface HealFacts {
   readonly failures: number
   /** Why the last try failed; empty after a success. */
   readonly problem: string
+  /** Mounts of the dead session, recorded by nobody, that still show it. */
+  readonly unhealed: readonly Unhealed[]
 }
 
 interface Patient {
@@ -35,6 +38,11 @@ interface Patient {
   recent: number
   healedAtMs: number
   nextMs: number
+  unhealed: readonly Unhealed[]
+  /** File systems whose sessions died and that may still be mounted, until nothing shows them. */
+  readonly dead: Set<DeviceNumber>
+  /** Ids of stray mounts that were covered. */
+  readonly covered: Set<number>
 }
 
 const firstMs = 100
@@ -47,7 +55,7 @@ const startMs = 5000
 /** More dead mounts on top of each other are taken away: running containers lose them then. */
 const stackMax = 8
 
-const well: HealFacts = { count: 0, failures: 0, problem: '' }
+const well: HealFacts = { count: 0, failures: 0, problem: '', unhealed: [] }
 
 export class Healer {
   readonly #parts: AttachingParts
@@ -92,7 +100,8 @@ export class Healer {
     const known = this.#patients.get(key)
     if (known !== undefined) return known
     const fresh: Patient = {
-      count: 0, failures: 0, problem: '', recent: 0, healedAtMs: Number.NEGATIVE_INFINITY, nextMs: 0
+      count: 0, failures: 0, problem: '', recent: 0, healedAtMs: Number.NEGATIVE_INFINITY, nextMs: 0,
+      unhealed: [], dead: new Set(), covered: new Set()
     }
     this.#patients.set(key, fresh)
     return fresh
@@ -135,6 +144,8 @@ export class Healer {
     /* Only a mount that a process serves dies with it. */
     if (table.mount(key)?.spec.client !== 'fuse') return true
     const hadDied = shared.live(key) === undefined
+    const before = table.mount(key)?.facts.device
+    if (hadDied && before !== undefined) patient.dead.add(before)
     const live = await shared.revive(key, startMs)
     if (live === undefined) return true
     if (hadDied) {
@@ -144,18 +155,72 @@ export class Healer {
     const mounts = await host.mountinfo()
     const dead = table.bindsOfKey(key).filter((bind) => this.#showsDead(bind, live, mounts))
     const done: boolean[] = []
+    this.#noteDead(key, patient, mounts)
     for (const bind of dead) done.push(await this.#cover(bind, live))
-    return done.every((each) => each)
+    const isWhole = done.every((each) => each) && await this.#coverStrays(key, patient)
+    if (isWhole) patient.dead.clear()
+    return isWhole
   }
 
   /** The path holds a mount of ours that no session serves any more. What somebody else did there is left alone. */
   #showsDead (bind: BindRecord, live: LiveMount, mounts: Mountinfo): boolean {
-    const { table, shared, isOurType } = this.#parts
     const top = topMountAt(mounts, bind.resolved)
-    if (bind.phase !== 'attached' || top === undefined || !isOurType(top.type) || top.device === live.facts.device) {
-      return false
+    if (bind.phase !== 'attached' || top === undefined || top.device === live.facts.device) return false
+    return this.#isDead(top)
+  }
+
+  #isDead ({ type, device }: MountEntry): boolean {
+    const { table, shared, isOurType } = this.#parts
+    if (!isOurType(type)) return false
+    return !table.mounts().some((mount) => mount.facts.device === device && shared.live(mount.key) !== undefined)
+  }
+
+  /** Besides the one that just died, what lies in the stacks of our binds: earlier ones, also of an earlier agent. */
+  #noteDead (key: StageKey, { dead }: Patient, mounts: Mountinfo): void {
+    const stacks = this.#parts.table.bindsOfKey(key).filter(({ phase }) => phase === 'attached')
+      .flatMap(({ resolved }) => mountsAt(mounts, resolved))
+    for (const { device } of stacks) dead.add(device)
+    for (const device of dead) {
+      const shown = mountsOfDevice(mounts, device)[0]
+      if (shown === undefined || !this.#isDead(shown)) dead.delete(device)
     }
-    return !table.mounts().some((mount) => mount.facts.device === top.device && shared.live(mount.key) !== undefined)
+  }
+
+  /** False when one could not be covered: it is named by `status` and tried again. */
+  async #coverStrays (key: StageKey, patient: Patient): Promise<boolean> {
+    const { table, host, events } = this.#parts
+    const known = new Set([
+      ...table.binds().map(({ resolved }) => resolved), ...table.mounts().map((each) => each.mountPoint)
+    ])
+    const strays = async (): Promise<Mountinfo> =>
+      straysOf(await host.mountinfo(), patient.dead, known).filter(({ id }) => !patient.covered.has(id))
+    const unhealed: Unhealed[] = []
+    const ids = new Set((await host.mountinfo()).map(({ id }) => id))
+    for (const id of patient.covered) if (!ids.has(id)) patient.covered.delete(id)
+    for (const { id, mountPoint } of await strays()) {
+      /* One that is covered may have covered another, where mounts are propagated. */
+      const stray = (await strays()).find((each) => each.id === id)
+      const source = table.mount(key)?.mountPoint
+      if (stray === undefined || source === undefined) continue
+      if (mountsAt(await host.mountinfo(), mountPoint).length >= stackMax) {
+        await this.#attaching.detachStack(mountPoint, undefined)
+      }
+      const failed = await coverStray(host, stray, source)
+      if (failed === undefined) {
+        patient.covered.add(id)
+        events({ kind: 'healed', key, path: mountPoint })
+      } else unhealed.push(failed)
+    }
+    this.#tell(key, patient, unhealed)
+    return unhealed.length === 0
+  }
+
+  #tell (key: StageKey, patient: Patient, unhealed: readonly Unhealed[]): void {
+    const told = new Set(patient.unhealed.map(({ path, reason }) => `${path} ${reason}`))
+    patient.unhealed = unhealed
+    for (const { path, reason } of unhealed.filter((each) => !told.has(`${each.path} ${each.reason}`))) {
+      this.#parts.events({ kind: 'heal-failed', key, reason: `${path}: ${reason}`, tries: patient.recent + 1 })
+    }
   }
 
   /**

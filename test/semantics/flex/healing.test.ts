@@ -2,7 +2,18 @@
  * Mounts whose session dies come back without any call: what pods, containers and operators see of it.
  */
 import { spawn, type ChildProcess } from 'node:child_process'
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import test from 'ava'
@@ -195,4 +206,57 @@ check('a mount that somebody unmounted by hand is not put back, and a foreign mo
   await shell(`umount ${covered}`)
   await unmount('bare', 'covered', 'witness')
   t.deepEqual(mountsBelow(node.kubelet).map(({ point }) => point), [node.kubelet])
+})
+
+/** As kubelet does for a subPath of a container: a bind of a part, through a descriptor, below its own folder. */
+async function subPath (pod: string, part: string, more = ''): Promise<string> {
+  const place = path.join(node.kubelet, 'pods', pod, 'volume-subpaths/data/app', part.replaceAll('/', '-'))
+  const isFile = statSync(path.join(target(pod), part)).isFile()
+  mkdirSync(isFile ? path.dirname(place) : place, { recursive: true })
+  if (isFile) writeFileSync(place, '')
+  await shell(
+    `mount --bind '${path.join(target(pod), part)}' '${place}'${more === '' ? '' : ` && mount -o remount,bind,${more} '${place}'`}`
+  )
+  return place
+}
+
+check('binds of parts of a mount whose session dies work again too: folders, files, their flags; none leads out of the volume', async (t) => {
+  mkdirSync(path.join(server.folder, 'parts/deep er'), { recursive: true })
+  writeFileSync(path.join(server.folder, 'parts/deep er/from-server'), 'from-server')
+  writeFileSync(path.join(server.folder, 'parts/one-file'), 'one-file')
+  const pod = await mount('parted')
+  const [folder, file] = [await subPath('parted', 'parts/deep er'), await subPath('parted', 'parts/one-file', 'ro')]
+  const [swapped, gone] = [await subPath('parted', 'dir-2'), await subPath('parted', 'dir-3')]
+  try {
+    const flags = (place: string): string => mountsBelow(place.replaceAll(' ', '\\040')).at(-1)?.options ?? ''
+    const before = [flags(folder), flags(file)]
+    for (const pid of await pidsOf('session')) process.kill(pid, 'SIGSTOP')
+    renameSync(path.join(server.folder, 'dir-2'), path.join(server.folder, 'dir-2-away'))
+    symlinkSync('/etc', path.join(server.folder, 'dir-2'))
+    renameSync(path.join(server.folder, 'dir-3'), path.join(server.folder, 'dir-3-away'))
+    await killSession()
+    t.true(await soon(() => works(pod) && works(folder)))
+    t.true(await soon(() => readFileSync(file, 'utf8') === 'one-file'))
+    t.deepEqual([flags(folder), flags(file)], before)
+    t.throws(() => { writeFileSync(file, 'x') }, { code: 'EROFS' })
+    writeFileSync(path.join(folder, 'again'), 'x')
+    t.is(readFileSync(path.join(server.folder, 'parts/deep er/again'), 'utf8'), 'x')
+    t.true(await soon(async () => (await volumes())[0]?.health === 'degraded'))
+    const { healthReason = '' } = (await volumes())[0] ?? {}
+    t.regex(healthReason, /dir-2 \("\/dir-2" of the volume is a symbolic link now, which is not followed\)/)
+    t.regex(healthReason, /dir-3 \(the volume has no "\/dir-3" any more\)/)
+    t.throws(() => readdirSync(swapped), { code: 'ENOTCONN' })
+    renameSync(path.join(server.folder, 'dir-3-away'), path.join(server.folder, 'dir-3'))
+    t.true(
+      await soon(() => { try { return readdirSync(gone).length === 0 } catch { return false } })
+    )
+    await shell(`umount '${swapped}'`)
+    t.true(await soon(async () => (await volumes())[0]?.health === 'healthy'))
+  } finally {
+    for (const place of [folder, file, swapped, gone]) await run('bash', ['-c', `while umount '${place}'; do :; done`])
+  }
+  rmSync(path.join(server.folder, 'dir-2'))
+  renameSync(path.join(server.folder, 'dir-2-away'), path.join(server.folder, 'dir-2'))
+  await unmount('parted')
+  t.deepEqual(await pidsOf('session'), [])
 })

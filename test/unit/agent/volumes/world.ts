@@ -27,7 +27,7 @@ import { VolumeService } from '../../../../agent/volumes/service.ts'
 import { SharedMounts } from '../../../../agent/volumes/shared-mounts.ts'
 import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
 import { VolumeTable } from '../../../../agent/volumes/records/table.ts'
-import type { VolumeHost } from '../../../../agent/volumes/volume-host.ts'
+import type { BindRequest, VolumeHost } from '../../../../agent/volumes/volume-host.ts'
 
 export class Crash extends Error {
   override readonly name = 'Crash'
@@ -77,10 +77,19 @@ export class World {
     return new Incarnation(this, crashAt)
   }
 
-  mount (mountPoint: string, device: string, type: string, source: string, options = ['rw']): void {
+  /** What the volume holds, as far as binds of a part ask. */
+  readonly parts = new Set<string>()
+
+  mount (
+    mountPoint: string,
+    device: string,
+    type: string,
+    source: string,
+    { options = ['rw'], root = '/' }: { readonly options?: readonly string[], readonly root?: string } = {}
+  ): void {
     const parent = topMountAt(this.mounts, mountPoint)
     this.mounts.push({
-      id: this.#nextId++, parentId: parent?.id ?? 1, device: toDeviceNumber(device), root: '/', mountPoint, options,
+      id: this.#nextId++, parentId: parent?.id ?? 1, device: toDeviceNumber(device), root, mountPoint, options,
       tags: [], type, source, superOptions: ['rw']
     })
   }
@@ -240,11 +249,16 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
     else this.#world.immutable.delete(name)
   }
 
-  async bind ({ source, target, readOnly }: { source: string, target: string, readOnly: boolean }): Promise<void> {
+  async bind ({ source, target, readOnly, beneath = '' }: BindRequest): Promise<void> {
     await this.#step('bind')
     const from = topMountAt(this.#world.mounts, source)
     if (from === undefined) throw new HostError({ code: 'EINVAL', errno: 22, call: `mount ${target}` })
-    this.#world.mount(target, from.device, from.type, from.source, [readOnly ? 'ro' : 'rw'])
+    if (beneath !== '' && !this.#world.parts.has(beneath)) {
+      throw new HostError({ code: 'ENOENT', errno: 2, call: `entering ${beneath}` })
+    }
+    this.#world.mount(target, from.device, from.type, from.source, {
+      options: [readOnly ? 'ro' : 'rw'], root: `/${beneath}`
+    })
   }
 
   async detachBind (name: string): Promise<void> {
