@@ -30,6 +30,17 @@ export const dirtyFileBytesMax = 48 * mebibyteBytes
  * MiB.
  */
 export const dirtySessionBytesMax = 64 * mebibyteBytes
+/** Threads of a session: Node, V8 and our addon have eleven, on any number of CPUs. */
+export const sessionTasksMax = 64
+/**
+ * Memory of a session, with its sockets and what the kernel has for it; one that needs more is ended, and mounted anew.
+ * With all data that may be under way it needs 256 MiB (`dirtySessionBytesMax`); each file that the node's kernel
+ * remembers adds 1.2 KiB (measured: 470 MiB after `ls -l` of 300,000), so this is a tree of a million. V8 takes half of
+ * it as the most that its heap may have.
+ */
+export const sessionMemoryBytesMax = 2048 * mebibyteBytes
+/** What a session has once it has started, and some: 60 MiB were measured. */
+export const sessionStartBytes = 96 * mebibyteBytes
 /**
  * Requests nobody waits for in person (read-ahead, asynchronous direct I/O) that the kernel hands over at once; it
  * keeps more of them itself. Its own 12 would leave a network with latency mostly idle; 64 x 1 MiB is 640 MB/s at 100

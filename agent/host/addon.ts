@@ -18,8 +18,8 @@ export interface HostCallAddon {
 
 /** native/launch.c. Errors carry `errno`. */
 export interface LaunchAddon {
-  /** Forks and executes a program in other namespaces; returns its pid and a pipe that ends without a byte once it
-   * runs. */
+  /** Forks and executes a program in other namespaces; returns its pid and a pipe that ends once it runs, after
+   * what failed. */
   startProgram: (strings: Buffer, counts: Int32Array, fds: Int32Array) => readonly [pid: number, fd: number]
   /** undefined while it runs, then how it ended; -1 for what is not known. Waits for no other. */
   reapProgram: (pid: number) => readonly [code: number, signal: number] | undefined

@@ -24,7 +24,7 @@ export interface CgroupReport {
  */
 const v1Controllers = ['name=systemd', 'memory', 'freezer', 'pids', 'cpu', 'devices']
 
-const matters = (mount: MountEntry): boolean =>
+export const matters = (mount: MountEntry): boolean =>
   mount.type === 'cgroup2' ||
   (mount.type === 'cgroup' && mount.superOptions.some((option) => v1Controllers.includes(option)))
 
@@ -35,10 +35,10 @@ export function cgroupRoots (mounts: Mountinfo): readonly string[] {
 
 /** The other v1 hierarchies: a process that stayed there would keep its starter's group, and a pod's removal waits for
  * that. */
+export const isLeftAlone = (mount: MountEntry): boolean => mount.type === 'cgroup' && !matters(mount)
+
 function otherRoots (mounts: Mountinfo): readonly string[] {
-  return [
-    ...new Set(mounts.filter((mount) => mount.type === 'cgroup' && !matters(mount)).map((mount) => mount.mountPoint))
-  ]
+  return [...new Set(mounts.filter(isLeftAlone).map((mount) => mount.mountPoint))]
 }
 
 /** How the hierarchies are changed: by ourselves, or by `Mounts` in the node's namespaces. */
@@ -46,14 +46,15 @@ export interface CgroupFiles {
   mountinfo (): Promise<Mountinfo>
   makeFolder (path: string, mode: number): Promise<void>
   writeControl (path: string, text: string): Promise<void>
-  removeFolder (path: string): Promise<void>
+  /** One after the other, until one refuses. */
+  removeFolders (paths: readonly string[]): Promise<void>
 }
 
-const ownFiles: CgroupFiles = {
+export const ownFiles: CgroupFiles = {
   mountinfo: async () => await readMountinfo(),
   makeFolder: async (path, mode) => { await mkdir(path, { mode }) },
   writeControl: async (path, text) => { await writeFile(path, text) },
-  removeFolder: async (path) => { await rmdir(path) }
+  removeFolders: async (paths) => { for (const path of paths) await rmdir(path) }
 }
 
 /** Moves `pid` into `<hierarchy>/<group>` in every hierarchy that matters, and to the top of the others. `group` is one
@@ -85,7 +86,7 @@ export async function moveToOwnCgroup (
     } catch (error) {
       failed.push({ path, reason: messageOf(error) })
       /* An empty group of ours must not stay behind; one with processes refuses to go. */
-      await files.removeFolder(path).catch(() => undefined)
+      await files.removeFolders([path]).catch(() => undefined)
     }
   }
   return { moved, failed }
@@ -113,7 +114,7 @@ export async function leaveOwnCgroup (pid: number, group: string): Promise<void>
 /** Removes the group where it is empty. */
 export async function removeOwnCgroup (group: string, files: CgroupFiles = ownFiles): Promise<void> {
   for (const root of cgroupRoots(await files.mountinfo())) {
-    await files.removeFolder(join(root, group)).catch(() => undefined)
+    await files.removeFolders([join(root, group)]).catch(() => undefined)
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * Programs started in the node's namespaces from inside a container. Owns the wait for exec and the news of the end.
- * Does not know what they do; `processes.ts` starts those that stay where we are.
+ * Programs that outlive us, started in the node's namespaces and in cgroups of their own. Owns the wait for exec and
+ * the news of the end. Does not know what they do; `processes.ts` starts those that only lose their ties.
  */
 import { Socket } from 'node:net'
 import { constants } from 'node:os'
@@ -9,23 +9,42 @@ import { within } from '../base/deadline.ts'
 import { HostError } from '../base/errors.ts'
 import { hostCallMs } from '../base/limits.ts'
 import { loadAddon, type LaunchAddon } from './addon.ts'
-import type { NodeNamespaces } from './namespaces.ts'
+import { sameNamespaces, type NodeNamespaces } from './namespaces.ts'
 import { endedAtOnce, startTicksOf, type StartRequest, type StartedProcess } from './processes.ts'
 
 /** How soon the end of a session is noticed; its closed socket tells sooner. */
 const lookMs = 250
 
+/** What the child does in those namespaces before it becomes the program: `text` is written to a file that is there;
+ * nothing to write makes a folder, which may be there. */
+export interface Preparation {
+  readonly path: string
+  readonly text: string
+}
+
+export interface PreparationFailure extends Preparation {
+  /** Name of the errno. */
+  readonly code: string
+}
+
+export interface LaunchedProcess extends StartedProcess {
+  /** Preparations that were refused; the program runs without them. */
+  readonly unprepared: readonly PreparationFailure[]
+}
+
 /** As `startDetached`, in `namespaces`. The file is what has that path there. @throws HostError when it cannot be
  * started. */
-export async function startOnNode (
-  request: StartRequest,
-  namespaces: NodeNamespaces,
+export async function launch (
+  request: StartRequest & { readonly preparations?: readonly Preparation[] },
+  namespaces: NodeNamespaces = sameNamespaces(),
   addon: LaunchAddon = loadAddon()
-): Promise<StartedProcess> {
-  const { file, args, env, fds, stderrFd = -1 } = request
+): Promise<LaunchedProcess> {
+  const { file, args, env, fds, stderrFd = -1, preparations = [] } = request
   const environment = Object.entries(env).map(([name, value]) => `${name}=${value}`)
-  const counts = Int32Array.of(namespaces.enter.length, args.length + 1, environment.length)
-  const strings = [file, ...namespaces.enter, file, ...args, ...environment]
+  const counts = Int32Array.of(namespaces.enter.length, args.length + 1, environment.length, preparations.length)
+  const strings = [
+    file, ...namespaces.enter, file, ...args, ...environment, ...preparations.flatMap(({ path, text }) => [path, text])
+  ]
   if (strings.some((text) => text.includes('\0'))) throw new TypeError('an argument contains a NUL byte')
   const [pid, report] = addon.startProgram(
     Buffer.from(strings.map((text) => `${text}\0`).join('')),
@@ -33,21 +52,37 @@ export async function startOnNode (
     Int32Array.of(-1, -1, stderrFd, ...fds)
   )
   const ended = untilReaped(pid, addon)
-  const failure = await within(hostCallMs, readToEnd(report), () => undefined)
-  if (failure === undefined) {
+  const told = await within(hostCallMs, readToEnd(report), () => undefined)
+  if (told === undefined) {
     process.kill(pid, 'SIGKILL')
     throw new HostError(
       { code: 'ETIMEDOUT', errno: 110, call: `starting ${file}` },
       `starting ${file}: it did not begin within ${hostCallMs} ms`
     )
   }
-  if (failure.length >= 8) throw refusal(file, namespaces, failure.readInt32LE(0), failure.readInt32LE(4))
+  const failures = decodeFailures(told)
+  const fatal = failures.find(({ step }) => step >= 0)
+  if (fatal !== undefined) throw refusal(file, namespaces, fatal)
   const startTicks = await startTicksOf(pid)
   if (startTicks === undefined) throw endedAtOnce(file, await ended)
-  return { id: { pid, startTicks }, ended }
+  const unprepared = failures.flatMap(({ step, errno }) => {
+    const refused = preparations[-1 - step]
+    return refused === undefined ? [] : [{ ...refused, code: getSystemErrorName(-errno) }]
+  })
+  return { id: { pid, startTicks }, ended, unprepared }
 }
 
-function refusal (file: string, { enter }: NodeNamespaces, step: number, errno: number): HostError {
+interface Failure { readonly step: number, readonly errno: number }
+
+/** `struct failure` of native/launch.c. */
+function decodeFailures (told: Buffer): readonly Failure[] {
+  return Array.from(
+    { length: Math.floor(told.length / 8) },
+    (_, n) => ({ step: told.readInt32LE(n * 8), errno: told.readInt32LE(n * 8 + 4) })
+  )
+}
+
+function refusal (file: string, { enter }: NodeNamespaces, { step, errno }: Failure): HostError {
   const code = getSystemErrorName(-errno)
   const what = enter[step] === undefined ? `starting ${file}` : `entering ${enter[step]}`
   const remedy = step === enter.length + 1 && code === 'EACCES'

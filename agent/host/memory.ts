@@ -2,9 +2,16 @@
  * Memory of this process: how far its heap may run ahead of what lives in it, and how memory is given back to the
  * system. Owns how; does not know when that is a good idea.
  */
+import { availableParallelism, freemem } from 'node:os'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import type { DescriptorAddon } from './addon.ts'
+
+/** How many processes of that size may begin at once: one for each CPU, and no more than fit into half of what is
+ * free. */
+export function parallelWork (bytesEach: number): number {
+  return Math.max(1, Math.min(availableParallelism(), Math.floor(freemem() / 2 / bytesEach)))
+}
 
 /**
  * By its own rules V8 lets a heap of 20 MB of living objects grow past 190 MB before it collects: it sees the machine's

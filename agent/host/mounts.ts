@@ -136,6 +136,11 @@ export class Mounts {
     await this.#run([{ op: 'rmdir', path }], options)
   }
 
+  /** In this order, until one refuses. */
+  async removeFolders (paths: readonly string[], options?: HostCallOptions): Promise<void> {
+    await this.#run(paths.map((path) => ({ op: 'rmdir', path })), options)
+  }
+
   /** Inode number, never that of a remote file system: for folders of our own. */
   async inodeOf (path: string, options?: HostCallOptions): Promise<bigint> {
     const data = await this.#run([{ op: 'stat', path }], options)

@@ -4,11 +4,13 @@
  */
 import { realpath, stat } from 'node:fs/promises'
 import { VolumeError, messageOf } from '../base/errors.ts'
-import { dirtySessionBytesMax } from '../base/limits.ts'
+import { dirtySessionBytesMax, sessionStartBytes } from '../base/limits.ts'
 import { readBootId } from '../host/boot.ts'
 import { makePrivateFolder } from '../host/files.ts'
+import { ownFiles, removeOwnCgroup } from '../host/cgroups.ts'
 import { fuseType } from '../host/fuse-connection.ts'
 import { HostCalls } from '../host/host-calls.ts'
+import { parallelWork } from '../host/memory.ts'
 import { Mounts } from '../host/mounts.ts'
 import type { NodeNamespaces } from '../host/namespaces.ts'
 import { lockState, type StateLock } from '../host/state-lock.ts'
@@ -39,7 +41,7 @@ export interface EngineOptions {
   /** Busy sessions may keep idle CPUs awake, on machines where that is worth it (`../host/cpu-latency.ts`); no unless
    * given. */
   readonly mayKeepCpusAwake?: boolean
-  /** Cgroup for sessions, `volbridge` unless given; `false` leaves them where they start. */
+  /** Cgroup in which sessions have theirs, `volbridge-sessions` unless given; `false` leaves them in ours. */
   readonly cgroup?: string | false
   readonly events: VolumeEvents
   /** Where mounts and sessions are made when the agent lives in a container; its folders are the node's, under the same
@@ -48,6 +50,10 @@ export interface EngineOptions {
   /** The server's side of `client=kernel`; without it there is no such client. */
   readonly kernelNfs?: KernelNfs
 }
+
+const sessionsGroup = 'volbridge-sessions'
+/** Sessions of all volumes were in it together. Stays while there are any. */
+const groupOfEarlierVersions = 'volbridge'
 
 export interface Engine {
   readonly service: VolumeService
@@ -74,7 +80,8 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     await sameOnNode(mounts, sessionsDir, 'run-dir')
     const sessions = new Sessions({
       runDir: sessionsDir, logDir, command: options.sessionCommand, env: options.sessionEnv ?? {},
-      cgroup: options.cgroup === false ? undefined : options.cgroup ?? 'volbridge',
+      cgroup: options.cgroup === false ? undefined : options.cgroup ?? sessionsGroup,
+      startsAtOnce: () => parallelWork(sessionStartBytes),
       ...namespaces === undefined ? {} : { node: { namespaces, cgroups: mounts } }
     })
     const fuse = new FuseMounter({
@@ -91,6 +98,9 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     const shared = new SharedMounts({ table, host, mounters: { fuse, kernel }, events, bootId, mountsFolder })
     const parts: AttachingParts = { table, host, shared, events, bootId, isOurType: (type) => type === fuseType }
     const attaching = new Attaching(parts)
+    if (options.cgroup !== false) {
+      await removeOwnCgroup(groupOfEarlierVersions, namespaces === undefined ? ownFiles : mounts)
+    }
     const recovered = await recover({ ...parts, journal, mountsFolder }, attaching)
     const locks = new NameLocks()
     const healer = new Healer(parts, attaching, locks)

@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
 import { isolated, whoIsInside } from './isolation.ts'
 import { removeFolder } from './remove-folder.ts'
+import { removeLeftGroups } from './remove-groups.ts'
 import { addCounts, filesOfFailures, formatCounts, noCounts, ReportReader, type Counts } from './report.ts'
 
 interface Suite {
@@ -249,6 +250,7 @@ for (const suite of suites) {
   console.log(`${suite.name}: ${formatCounts(counts)} (${seconds(startedMs)})`)
 }
 removeFolder(runFolder)
+if (isRoot) removeLeftGroups()
 if (interrupted) {
   console.error('interrupted')
   process.exit(130)

@@ -1,12 +1,15 @@
 /*
  * Programs started in other namespaces than ours, so that they outlive the container we live in.
  *
- * Owns: fork, entering namespaces, descriptors from 0 on, exec; and reaping of exactly that child.
- * Does not know which namespaces or programs: agent/host/launch.ts names them.
+ * Owns: fork, entering namespaces, what the child prepares for itself there, descriptors from 0 on, exec; and reaping of exactly that child.
+ * Does not know which namespaces, preparations or programs: agent/host/launch.ts names them.
  *
  * libuv's spawn cannot do it: setns(2) of a mount namespace fails in a process with threads, so it must happen between fork and exec.
  * There only async-signal-safe calls are made; everything is laid out before. A pid namespace is not entered: setns(2) allows that only
  * downwards, and a container with a pid namespace of its own takes every process in it with it.
+ *
+ * The child moves itself to its cgroups before exec: what a program touches is charged for as long as it has it to the group it was in then
+ * (cgroup v2's memory.rst, "Memory Ownership"), so one that is moved afterwards leaves its first hundred megabytes with its starter.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -20,10 +23,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { NAMESPACES_MAX = 8, FDS_MAX = 16, STRINGS_MAX = 256, STRING_BYTES_MAX = 64 * 1024, ASIDE = 64 };
+enum { NAMESPACES_MAX = 8, FDS_MAX = 16, COUNTS = 4, LIST_MAX = 128, STRINGS_MAX = COUNTS * LIST_MAX, STRING_BYTES_MAX = 64 * 1024, ASIDE = 64 };
+/* A parent folder may be removed as empty by another agent before our folder is in it. */
+enum { FOLDER_TRIES = 5 };
 
 struct launch {
   const char *file;
@@ -31,19 +37,29 @@ struct launch {
   const char *namespaces[NAMESPACES_MAX];
   int fds[FDS_MAX];
   char **argv, **envp;
+  /* Pairs: a path and what is written there; nothing to write makes a folder. */
+  char **preparations;
+  int preparation_count;
   unsigned limit;
 };
 
-/* What went wrong: `step` counts the namespaces, then the descriptors, then exec. Nothing is written when exec succeeds. */
+/*
+ * What went wrong: `step` counts the namespaces, then the descriptors, then exec; of these nothing is written when exec succeeds.
+ * A preparation that failed stops nothing: -1 is the first of them, -2 the second, …
+ */
 struct failure {
   int32_t step, error;
 };
 
 /* ---- child side: async-signal-safe only ---- */
 
-static void give_up (int fd, int step) {
+static void tell (int fd, int step) {
   struct failure failure = { step, errno };
   while (write(fd, &failure, sizeof failure) < 0 && errno == EINTR) {}
+}
+
+static void give_up (int fd, int step) {
+  tell(fd, step);
   _exit(127);
 }
 
@@ -54,6 +70,32 @@ static int enter (const char *path) {
   close(fd);
   errno = error;
   return result;
+}
+
+static int write_file (const char *path, const char *text) {
+  int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0) return -1;
+  /* Control files of the kernel take a whole word at a time. */
+  ssize_t done;
+  do done = write(fd, text, strlen(text)); while (done < 0 && errno == EINTR);
+  int error = errno;
+  close(fd);
+  errno = error;
+  return done < 0 ? -1 : 0;
+}
+
+static int make_folder (const char *path) {
+  return mkdir(path, 0755) == 0 || errno == EEXIST ? 0 : -1;
+}
+
+static void prepare (struct launch *launch, int report) {
+  for (int i = 0, tries = 0; i < launch->preparation_count; i++) {
+    char **pair = launch->preparations + 2 * i;
+    int is_folder = pair[1][0] == 0;
+    if ((is_folder ? make_folder(pair[0]) : write_file(pair[0], pair[1])) == 0) continue;
+    if (is_folder && errno == ENOENT && i > 0 && tries++ < FOLDER_TRIES) i -= 2;
+    else tell(report, -1 - i);
+  }
 }
 
 /* Descriptors are first moved out of the way: one of them may be a number that another is to get. */
@@ -84,6 +126,7 @@ static void run_child (struct launch *launch) {
   int report = fcntl(launch->report, F_DUPFD_CLOEXEC, ASIDE), step = 0;
   if (report < 0) give_up(launch->report, launch->namespace_count);
   for (; step < launch->namespace_count; step++) if (enter(launch->namespaces[step]) != 0) give_up(report, step);
+  prepare(launch, report);
   /* A mount namespace brings its own root and working folder. */
   if (chdir("/") != 0 || arrange(launch) != 0) give_up(report, step);
   close_between((unsigned)launch->fd_count, (unsigned)report - 1, launch->limit);
@@ -121,10 +164,10 @@ static pid_t fork_child (struct launch *launch, int *error) {
 
 /*
  * startProgram(strings: Buffer, counts: Int32Array, fds: Int32Array) → [pid, readFd]
- *   strings: NUL-terminated: file, namespaces, arguments (with argv[0]), environment
- *   counts:  [namespaces, arguments, environment]
+ *   strings: NUL-terminated: file, namespaces, arguments (with argv[0]), environment, preparations (each a path and a text)
+ *   counts:  [namespaces, arguments, environment, preparations]
  *   fds:     become 0, 1, 2, …; -1 is /dev/null
- * readFd ends without a byte when the program runs, else { step, errno } came first.
+ * readFd ends when the program runs or has failed to; { step, errno } of whatever failed came first.
  */
 static napi_value start (napi_env env, napi_callback_info info) {
   size_t argc = 3, size, count_count, fd_count;
@@ -132,18 +175,22 @@ static napi_value start (napi_env env, napi_callback_info info) {
   void *data;
   const int32_t *counts, *fds;
   if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 3 || napi_get_buffer_info(env, argv[0], &data, &size) != napi_ok ||
-      !int32s(env, argv[1], &counts, &count_count) || !int32s(env, argv[2], &fds, &fd_count) || count_count != 3 ||
+      !int32s(env, argv[1], &counts, &count_count) || !int32s(env, argv[2], &fds, &fd_count) || count_count != COUNTS ||
       size == 0 || size > STRING_BYTES_MAX || fd_count < 3 || fd_count > FDS_MAX) return fail(env, "startProgram", EINVAL);
-  for (int i = 0; i < 3; i++) if (counts[i] < 0 || counts[i] > STRINGS_MAX / 3) return fail(env, "startProgram", EINVAL);
+  for (int i = 0; i < COUNTS; i++) if (counts[i] < 0 || counts[i] > LIST_MAX) return fail(env, "startProgram", EINVAL);
   if (counts[0] > NAMESPACES_MAX || counts[1] == 0) return fail(env, "startProgram", EINVAL);
-  char *strings[STRINGS_MAX], *arguments[STRINGS_MAX], *environment[STRINGS_MAX];
-  if (!split(data, size, strings, 1 + (size_t)counts[0] + (size_t)counts[1] + (size_t)counts[2])) return fail(env, "startProgram", EINVAL);
+  char *strings[2 * STRINGS_MAX], *arguments[LIST_MAX + 1], *environment[LIST_MAX + 1];
+  size_t string_count = 1 + (size_t)counts[0] + (size_t)counts[1] + (size_t)counts[2] + 2 * (size_t)counts[3];
+  if (!split(data, size, strings, string_count)) return fail(env, "startProgram", EINVAL);
   char **at = strings + 1 + counts[0];
   memcpy(arguments, at, sizeof *at * (size_t)counts[1]);
   arguments[counts[1]] = NULL;
   memcpy(environment, at + counts[1], sizeof *at * (size_t)counts[2]);
   environment[counts[2]] = NULL;
-  struct launch launch = { .file = strings[0], .namespace_count = counts[0], .fd_count = (int)fd_count, .argv = arguments, .envp = environment };
+  struct launch launch = {
+    .file = strings[0], .namespace_count = counts[0], .fd_count = (int)fd_count, .argv = arguments, .envp = environment,
+    .preparations = at + counts[1] + counts[2], .preparation_count = counts[3]
+  };
   for (int i = 0; i < counts[0]; i++) launch.namespaces[i] = strings[1 + i];
   for (size_t i = 0; i < fd_count; i++) launch.fds[i] = fds[i];
   int ends[2], error;

@@ -29,6 +29,7 @@ import type { VolumeEvents } from '../events.ts'
 import type { LiveMount, MountReport, Mounter, RawStatistics, StartRequest } from '../mounter.ts'
 import type { VolumeHealth } from '../operations.ts'
 import type { MountFacts, MountRecord } from '../records/records.ts'
+import { birthNotes } from './births.ts'
 import type { Session, Sessions } from './sessions.ts'
 
 export interface FuseMounterParts {
@@ -65,12 +66,8 @@ export class FuseMounter implements Mounter {
     if (socketPath === undefined) throw new VolumeError('INTERNAL', 'the start has no socket')
     const device = openFuseDevice()
     try {
-      const { session, cgroups } = await this.#startSession(request, socketPath, device.fd)
-      for (const { path, reason } of cgroups?.failed ?? []) {
-        this.#parts.events({
-          kind: 'note', key, text: `the session stays in its starter's cgroup (${path}: ${reason}) and ends with it`
-        })
-      }
+      const { session, birth } = await this.#startSession(request, socketPath, device.fd)
+      for (const text of birthNotes(birth)) this.#parts.events({ kind: 'note', key, text })
       try {
         return await this.#mount(request, session, device.fd)
       } catch (error) {

@@ -7,10 +7,7 @@ import { open, readdir, rename, stat, unlink } from 'node:fs/promises'
 import { monotonicMs, pause, within } from '../../base/deadline.ts'
 import { VolumeError, messageOf } from '../../base/errors.ts'
 import type { StageKey } from '../../base/brands.ts'
-import { moveToOwnCgroup, removeOwnCgroup, type CgroupFiles, type CgroupReport } from '../../host/cgroups.ts'
-import { startOnNode } from '../../host/launch.ts'
-import type { NodeNamespaces } from '../../host/namespaces.ts'
-import { endProcess, isAlive, startDetached, type ProcessId } from '../../host/processes.ts'
+import { endProcess, isAlive, type ProcessId } from '../../host/processes.ts'
 import { checkSocketPath } from '../../host/sockets.ts'
 import {
   controlVersion,
@@ -19,9 +16,11 @@ import {
   type ControlCalls,
   type SessionReport
 } from '../../session/control.ts'
+import { Births, type BirthCertificate, type BirthPlace } from './births.ts'
 import { ControlClient } from './control-client.ts'
+import { StartGate } from './start-gate.ts'
 
-export interface SessionsOptions {
+export interface SessionsOptions extends BirthPlace {
   /** Folder of the sockets, 0700. */
   readonly runDir: string
   /** Folder of the sessions' own log files, 0700. */
@@ -30,12 +29,12 @@ export interface SessionsOptions {
    * /dev/cpu_dma_latency. */
   readonly command: { readonly file: string, readonly args: readonly string[] }
   readonly env: Readonly<Record<string, string>>
-  /** Name of the cgroup that sessions are moved to, or undefined to leave them where they start. */
-  readonly cgroup: string | undefined
-  /** Where sessions run when that is not where we are: they outlive the container of an agent. */
-  readonly node?: { readonly namespaces: NodeNamespaces, readonly cgroups: CgroupFiles }
+  /** How many may be starting now. */
+  readonly startsAtOnce: () => number
 }
 
+/** kubelet gives up after two minutes and asks again; what the start itself takes comes on top. */
+const startWaitMs = 60_000
 /** A cold start of the packed binary takes 100 ms; a busy node may be a hundred times slower. */
 const connectMs = 30_000
 const helloMs = 2000
@@ -114,9 +113,13 @@ const killedMs = 4000
 
 export class Sessions {
   readonly #options: SessionsOptions
+  readonly #gate: StartGate
+  readonly #births: Births
 
   constructor (options: SessionsOptions) {
     this.#options = options
+    this.#births = new Births(options)
+    this.#gate = new StartGate({ atOnce: options.startsAtOnce, waitMs: startWaitMs })
   }
 
   /** A name nobody uses: an old session of the same key may still hold the old one. */
@@ -127,8 +130,9 @@ export class Sessions {
   }
 
   /**
-   * Starts a process with `fuseFd` as its descriptor 3, and `latencyFd` as its 4, and waits until it says hello.
-   * `started` is called as soon as there is a process, so that a crash of the agent does not lose it.
+   * Starts a process with `fuseFd` as its descriptor 3, and `latencyFd` as its 4, and waits until it says hello: some
+   * at once, the others wait for their turn. `started` is called as soon as there is a process, so that a crash of the
+   * agent does not lose it.
    */
   async start (request: {
     readonly key: StageKey
@@ -136,8 +140,12 @@ export class Sessions {
     readonly fuseFd: number
     readonly latencyFd: number | undefined
     readonly started: (id: ProcessId) => Promise<void>
-  }): Promise<{ session: Session, cgroups: CgroupReport | undefined }> {
-    const { command, env, cgroup, node } = this.#options
+  }): Promise<{ session: Session, birth: BirthCertificate }> {
+    return await this.#gate.run(async () => await this.#startNow(request))
+  }
+
+  async #startNow (request: Parameters<Sessions['start']>[0]): ReturnType<Sessions['start']> {
+    const { command, env } = this.#options
     const log = await this.#openLog(request.key)
     try {
       const program = {
@@ -148,13 +156,12 @@ export class Sessions {
         fds: [request.fuseFd, ...request.latencyFd === undefined ? [] : [request.latencyFd]],
         ...log === undefined ? {} : { stderrFd: log.fd }
       }
-      const child = node === undefined ? await startDetached(program) : await startOnNode(program, node.namespaces)
+      const { child, birth } = await this.#births.launch(program, request.socketPath)
       await request.started(child.id)
-      const cgroups = cgroup === undefined ? undefined : await moveToOwnCgroup(child.id.pid, cgroup, node?.cgroups)
       const client = await this.#connectNew(request.socketPath, child.ended)
       const session = new Session({ client, socketPath: request.socketPath, process: child.id, exited: child.ended })
       await this.#hello(session, undefined)
-      return { session, cgroups }
+      return { session, birth }
     } finally {
       await log?.close()
     }
@@ -186,9 +193,10 @@ export class Sessions {
   async end (id: ProcessId | undefined, socketPath: string | undefined, endsByItself: boolean): Promise<void> {
     const gone = id === undefined ||
       await endProcess(id, { waitMs: endsByItself ? 500 : 0, termMs: 300, killMs: killedMs })
-    if (socketPath !== undefined) await unlink(socketPath).catch(() => undefined)
-    /* Stays as long as another session is in it. */
-    if (this.#options.cgroup !== undefined) await removeOwnCgroup(this.#options.cgroup, this.#options.node?.cgroups)
+    if (socketPath !== undefined) {
+      await unlink(socketPath).catch(() => undefined)
+      await this.#births.forget(socketPath)
+    }
     if (!gone) {
       throw new VolumeError('INTERNAL', `the session process ${id.pid} does not end even by SIGKILL`, {
         remedy: 'it hangs in the kernel; it ends when the kernel lets go, or with a reboot'

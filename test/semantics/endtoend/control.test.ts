@@ -301,7 +301,9 @@ check('an agent and its sessions that a Flex call started survive the end of the
     t.is(readFileSync(path.join(callers, 'cgroup.procs'), 'utf8'), '', 'somebody stayed in the caller\'s cgroup')
     const started = (await processesOf(alone.folder)).map((line) => Number(line.split(' ')[0]))
     t.is(started.length, 2)
-    for (const pid of started) t.regex(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), /^0::\/volbridge(-agent)?$/m)
+    for (const pid of started) {
+      t.regex(readFileSync(`/proc/${pid}/cgroup`, 'utf8'), /^0::\/volbridge-(agent|sessions\/.*)$/m)
+    }
     const [agent] = (await processesOf(alone.folder)).filter((line) => line.includes(' agent ')).map((line) =>
       Number(line.split(' ')[0])
     )

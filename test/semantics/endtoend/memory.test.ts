@@ -3,11 +3,12 @@
  * allows 256 MiB.
  */
 import { createHash } from 'node:crypto'
-import { createReadStream, existsSync, mkdtempSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { createReadStream, readFileSync } from 'node:fs'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
 import { pause } from '../../../agent/base/deadline.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
+import { MemoryGroup } from '../../peers/memory-group.ts'
 import { missing } from '../../peers/needs.ts'
 import { testNeeding } from '../../peers/testing.ts'
 import { processesOf, run, shell, TestNode } from './node.ts'
@@ -44,44 +45,19 @@ async function sessionPid (): Promise<number> {
 const bytesOf = (pid: number, field: 'VmRSS' | 'VmHWM' | 'RssAnon'): number =>
   Number(new RegExp(`${field}:\\s+(\\d+)`).exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024
 
-interface Group { readonly folder: string, readonly limitFile: string, readonly killedFile: string }
-
-/** A memory cgroup (v1 or v2) of this test, or why there can be none. */
-function makeGroup (): Group | string {
-  const v1 = '/sys/fs/cgroup/memory'
-  const v2 = '/sys/fs/cgroup'
-  try {
-    if (existsSync(`${v1}/memory.limit_in_bytes`)) {
-      return {
-        folder: mkdtempSync(`${v1}/volbridge-test-`), limitFile: 'memory.limit_in_bytes',
-        killedFile: 'memory.oom_control'
-      }
-    }
-    if (!existsSync(`${v2}/cgroup.controllers`)) return 'this machine has no memory cgroups'
-    writeFileSync(`${v2}/cgroup.subtree_control`, '+memory')
-    return { folder: mkdtempSync(`${v2}/volbridge-test-`), limitFile: 'memory.max', killedFile: 'memory.events' }
-  } catch (error) {
-    return `no memory cgroup can be made: ${String(error)}`
-  }
-}
-
 /**
  * What the process has already is on its former group's account: that much less is allowed here. Pages that it gives
  * back and takes again count twice then, so this is stricter than a session born in the group.
  */
-function confine (t: ExecutionContext, pid: number): Group | undefined {
-  const group = makeGroup()
+function confine (t: ExecutionContext, pid: number): MemoryGroup | undefined {
+  const group = MemoryGroup.make(limitBytes - bytesOf(pid, 'RssAnon'))
   if (typeof group === 'string') {
     t.log(group)
     return undefined
   }
-  writeFileSync(path.join(group.folder, group.limitFile), String(limitBytes - bytesOf(pid, 'RssAnon')))
-  writeFileSync(path.join(group.folder, 'cgroup.procs'), String(pid))
+  group.enter(pid)
   return group
 }
-
-const killsIn = (group: Group): number =>
-  Number(/^oom_kill (\d+)$/m.exec(readFileSync(path.join(group.folder, group.killedFile), 'utf8'))?.[1])
 
 async function digestOf (file: string): Promise<string> {
   const hash = createHash('sha256')
@@ -113,15 +89,12 @@ check('128 requests of 1 MiB under way, readers’ and writers’, fit into 256 
     for (const ran of await Promise.all(both)) t.is(ran.code, 0, ran.stdout + ran.stderr)
     t.log(`at most ${Math.round(bytesOf(pid, 'VmHWM') / mebibyte)} MiB resident`)
     t.is(await sessionPid(), pid, 'another session serves the mount now')
-    if (group !== undefined) t.is(killsIn(group), 0)
+    if (group !== undefined) t.is(group.kills, 0)
     t.true(bytesOf(pid, 'VmHWM') <= limitBytes, `${bytesOf(pid, 'VmHWM')} bytes`)
     const digest = (await shell(`sha256sum < ${mounted}/written`)).split(' ')[0]
     t.is(digest, await digestOf(path.join(server.folder, 'written')))
   } finally {
-    if (group !== undefined) {
-      writeFileSync(path.join(path.dirname(group.folder), 'cgroup.procs'), String(pid))
-      rmdirSync(group.folder)
-    }
+    group?.remove(pid)
     await run('rm', ['-f', `${server.folder}/large`, `${server.folder}/written`])
   }
 })

@@ -110,9 +110,11 @@ export class TestNode {
     return ['--state-dir', this.state, '--run-dir', this.runtime]
   }
 
-  async startAgent (extra: readonly string[] = []): Promise<void> {
-    const child = spawn(binary, [
-      'agent', ...this.places, '--kubelet-dir', this.kubelet, '--csi-endpoint', `unix://${this.csiSocket}`, '--node-id',
+  /** `confined` is a cgroup's folder that the agent is in from its first instruction, as in a container. */
+  async startAgent (extra: readonly string[] = [], confined = ''): Promise<void> {
+    const child = spawn('/bin/sh', [
+      '-c', '[ -z "$0" ] || echo $$ > "$0/cgroup.procs"; exec "$@"', confined, binary, 'agent', ...this.places,
+      '--kubelet-dir', this.kubelet, '--csi-endpoint', `unix://${this.csiSocket}`, '--node-id',
       'test-node', ...extra
     ], { stdio: ['ignore', 'ignore', 'pipe'] })
     child.stderr?.setEncoding('utf8').on('data', (text: string) => {

@@ -6,6 +6,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import test, { type ExecutionContext } from 'ava'
+import { sessionMemoryBytesMax, sessionTasksMax } from '../../../agent/base/limits.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { missing } from '../../peers/needs.ts'
 import { testNeeding } from '../../peers/testing.ts'
@@ -103,8 +104,8 @@ const lines = (text: string): readonly string[] => text.split('\n').filter((line
 const ours = async (): Promise<readonly string[]> =>
   lines(
     await node.shell(
-      `for group in volbridge volbridge-agent; do
-     for pid in $(sort -n ${cgroups}/$group/cgroup.procs 2> /dev/null | head -n 1); do echo $group $pid; done
+      `for group in volbridge-agent volbridge-sessions/*; do
+     for pid in $(sort -n ${cgroups}/$group/cgroup.procs 2> /dev/null | head -n 1); do echo $\{group%/*} $pid; done
    done`
     )
   )
@@ -153,7 +154,12 @@ check('the agent that a call of the unit has started, and its session, are in cg
   t.is(await untilDone(`mount ${target} '${json}'`), 'Success')
   await node.shell('systemctl start pod.service')
   await worksAs(t, 'first')
-  t.deepEqual((await ours()).map((line) => line.split(' ')[0]), ['volbridge', 'volbridge-agent'])
+  t.deepEqual((await ours()).map((line) => line.split(' ')[0]), ['volbridge-agent', 'volbridge-sessions'])
+  t.is(
+    await node.shell(`cat ${cgroups}/volbridge-sessions/*/memory.max ${cgroups}/volbridge-sessions/*/pids.max
+      cat /proc/$(cat ${cgroups}/volbridge-sessions/*/cgroup.procs)/oom_score_adj`),
+    `${sessionMemoryBytesMax}\n${sessionTasksMax}\n-500\n`
+  )
 })
 
 for (const [name, command, comesBack] of [

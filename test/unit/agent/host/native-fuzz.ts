@@ -58,8 +58,9 @@ function program (): Buffer {
 }
 
 function launchStrings (): Buffer {
-  const strings = Buffer.from(['/bin/true', '/bin/true', 'A=b', ''].map((text) => `${text}\0`).join(''))
-  return strings.subarray(0, random() < 0.6 ? 24 : below(strings.length + 1))
+  const words = ['/bin/true', '/bin/true', 'A=b', '/nonexistent/volbridge', oneOf(['', 'x'])]
+  const strings = Buffer.from(words.map((text) => `${text}\0`).join(''))
+  return strings.subarray(0, random() < 0.4 ? 24 : random() < 0.6 ? strings.length : below(strings.length + 1))
 }
 
 const fewDescriptors = (): Int32Array => Int32Array.of(...oneOf([[-1, -1, -1], [-1], [-1, -1, nobodys], []]))
@@ -67,7 +68,7 @@ const fewDescriptors = (): Int32Array => Int32Array.of(...oneOf([[-1, -1, -1], [
 const calls: Readonly<Record<string, readonly (() => unknown)[]>> = {
   startHostCall: [rather(program), rather(() => Int32Array.of(...oneOf([[], [0, 1, 2], [2, 1], [nobodys], [-7]])))],
   reapHostCall: [rather(() => nobodys)],
-  startProgram: [rather(launchStrings), rather(() => Int32Array.of(0, 1, below(2))), rather(fewDescriptors)],
+  startProgram: [rather(launchStrings), rather(() => Int32Array.of(0, 1, below(2), below(2))), rather(fewDescriptors)],
   reapProgram: [rather(() => nobodys)],
   sendDescriptors: [rather(ownSocket), rather(() => Int32Array.of(...oneOf([[], [0], [0, 1], [-1]]))), rather(bytes)],
   receiveDescriptors: [rather(ownSocket), rather(() => Buffer.alloc(below(64)))],
