@@ -10,7 +10,7 @@ export type DriverKind = 'general' | 'kernel'
 
 /** Roles a Flex-started binary gives to processes of its own. kubelet has no call-outs of these names (k8s
  * flexvolume/driver-call.go). */
-const ownRoles: ReadonlySet<string> = new Set(['agent', 'session', 'keeper', 'flex'])
+const ownRoles: ReadonlySet<string> = new Set(['agent', 'session', 'flex'])
 
 /**
  * kubelet looks for `vendor~driver/driver` in its plugin folder (k8s flexvolume/probe.go). A copy of the binary in such

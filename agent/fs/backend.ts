@@ -86,6 +86,27 @@ export interface Made extends Found {
   readonly directory: Change
 }
 
+export interface LookupAnswer extends Found {
+  /** The folder that was asked. */
+  readonly directory: Attributes | undefined
+}
+
+export interface ReadlinkAnswer {
+  /** Raw bytes as latin1. */
+  readonly target: string
+  readonly attributes: Attributes | undefined
+}
+
+export interface RenameAnswer {
+  readonly from: Change
+  readonly to: Change
+}
+
+export interface LinkAnswer {
+  readonly attributes: Attributes | undefined
+  readonly directory: Change
+}
+
 /** ACCESS bits, RFC 1813 section 3.3.4; the same values in NFSv4. */
 export const Access = { read: 1, lookup: 2, modify: 4, extend: 8, delete: 16, execute: 32 } as const
 
@@ -102,6 +123,13 @@ export type CreateMode =
   | { readonly kind: 'exclusive' }
 
 export type NodeKind = 'fifo' | 'socket' | 'character' | 'block'
+
+/** What MKNOD makes; the numbers are those of a device. */
+export interface NodeSpec {
+  readonly kind: NodeKind
+  readonly major: number
+  readonly minor: number
+}
 
 /** The backend's state of an open file: opaque to the core, plain JSON-serialisable data, taken by read, write and
  * commit. */
@@ -153,6 +181,15 @@ export interface DirectoryPage {
   readonly directory: Attributes | undefined
 }
 
+/** Where a listing goes on, and how much of it is wanted. */
+export interface ListPosition {
+  /** Of the last entry; 0 is the start. */
+  readonly cookie: bigint
+  readonly cookieVerifier: string
+  readonly replyBytes: number
+  readonly withAttributes: boolean
+}
+
 /** Listing positions became invalid (NFS3ERR_BAD_COOKIE): start again from cookie 0. */
 export const badCookie = Symbol('bad cookie')
 
@@ -169,12 +206,7 @@ export interface FilesystemStatistics {
 export interface BackendCapabilities {
   readonly hardLinks: boolean
   readonly symlinks: boolean
-  readonly atomicRename: boolean
-  readonly remoteLocks: boolean
-  readonly stableHandles: boolean
   readonly unstableWrites: boolean
-  /** The server can set times to a given value (FSF3_CANSETTIME). */
-  readonly settableTimes: boolean
   readonly readBytesMax: number
   readonly writeBytesMax: number
   readonly directoryBytesPreferred: number
@@ -195,17 +227,9 @@ export interface Backend {
   readonly answers: number
   getattr (handle: RemoteHandle, credential: Credential): Promise<Attributes | Errno>
   setattr (handle: RemoteHandle, changes: AttributeChanges, credential: Credential): Promise<Change | Errno>
-  lookup (
-    directory: RemoteHandle,
-    name: FileName,
-    credential: Credential
-  ): Promise<Found & { readonly directory: Attributes | undefined } | Errno>
+  lookup (directory: RemoteHandle, name: FileName, credential: Credential): Promise<LookupAnswer | Errno>
   access (handle: RemoteHandle, wanted: number, credential: Credential): Promise<AccessAnswer | Errno>
-  /** Target as raw bytes (latin1). */
-  readlink (
-    handle: RemoteHandle,
-    credential: Credential
-  ): Promise<{ readonly target: string, readonly attributes: Attributes | undefined } | Errno>
+  readlink (handle: RemoteHandle, credential: Credential): Promise<ReadlinkAnswer | Errno>
   open (handle: RemoteHandle, credential: Credential, access: OpenAccess): Promise<OpenState | Errno> | OpenState
   close (state: OpenState): Promise<void> | undefined
   read (state: OpenState, offsetBytes: number, countBytes: number): Promise<ReadAnswer | Errno>
@@ -243,7 +267,7 @@ export interface Backend {
   mknod (
     directory: RemoteHandle,
     name: FileName,
-    node: { readonly kind: NodeKind, readonly major: number, readonly minor: number },
+    node: NodeSpec,
     attributes: AttributeChanges,
     credential: Credential
   ): Promise<Made | Errno>
@@ -255,21 +279,16 @@ export interface Backend {
     to: RemoteHandle,
     toName: FileName,
     credential: Credential
-  ): Promise<{ readonly from: Change, readonly to: Change } | Errno>
+  ): Promise<RenameAnswer | Errno>
   link (
     handle: RemoteHandle,
     directory: RemoteHandle,
     name: FileName,
     credential: Credential
-  ): Promise<{ readonly attributes: Attributes | undefined, readonly directory: Change } | Errno>
+  ): Promise<LinkAnswer | Errno>
   readdir (
     directory: RemoteHandle,
-    position: {
-      readonly cookie: bigint
-      readonly cookieVerifier: string
-      readonly replyBytes: number
-      readonly withAttributes: boolean
-    },
+    position: ListPosition,
     credential: Credential
   ): Promise<DirectoryPage | Errno | typeof badCookie>
   statfs (credential: Credential): Promise<FilesystemStatistics | Errno>

@@ -8,7 +8,7 @@ import type { MaybePromise } from '../base/maybe-promise.ts'
 import { AccessCache } from './beliefs/access.ts'
 import type { Arena } from './written/arena.ts'
 import { AttributeCache } from './beliefs/attributes.ts'
-import type { AttributeChanges, Backend, NodeKind } from './backend.ts'
+import type { AttributeChanges, Backend } from './backend.ts'
 import type { Clock } from './clock.ts'
 import type { Core } from './core.ts'
 import { Creations } from './names/creations.ts'
@@ -18,11 +18,11 @@ import { HandleTable } from './objects/handles.ts'
 import type { Inode } from './objects/inode.ts'
 import { InodeTable } from './objects/inodes.ts'
 import { Lookups } from './names/lookups.ts'
-import { Metadata, type VolumeStatistics } from './files/metadata.ts'
+import { Metadata } from './files/metadata.ts'
 import { OpenFiles } from './files/open-files.ts'
 import type {
-  Caller, Entry, FileData, FilesystemOperations, HandleId, Invalidator, ListingSink, NoEntry, NodeAttributes, Nodeid,
-  Opened, OpenFlags, RenameFlags
+  Caller, Created, Entry, FileData, FilesystemOperations, HandleId, Invalidator, ListingSink, NoEntry, NodeAttributes,
+  Nodeid, NodeToMake, Opened, OpenFlags, RenameFlags, StatfsAnswer, Unsaved
 } from './operations.ts'
 import { defaultOptions, type FilesystemOptions } from './options.ts'
 import { Removals } from './names/removals.ts'
@@ -126,7 +126,7 @@ export class Filesystem implements FilesystemOperations {
   access (nodeid: Nodeid, mask: number, caller: Caller): MaybePromise<undefined | Errno> {
     return this.#metadata.access(nodeid, mask, caller)
   }
-  statfs (_nodeid: Nodeid, caller: Caller): MaybePromise<VolumeStatistics | Errno> {
+  statfs (_nodeid: Nodeid, caller: Caller): MaybePromise<StatfsAnswer | Errno> {
     return this.#metadata.statfs(caller)
   }
 
@@ -136,7 +136,7 @@ export class Filesystem implements FilesystemOperations {
   mknod (
     parent: Nodeid,
     name: FileName,
-    node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number },
+    node: NodeToMake,
     caller: Caller
   ): MaybePromise<Entry | Errno> {
     return this.#creations.mknod(parent, name, node, caller)
@@ -176,7 +176,7 @@ export class Filesystem implements FilesystemOperations {
     exclusive: boolean,
     flags: OpenFlags,
     caller: Caller
-  ): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno> {
+  ): MaybePromise<Created | Errno> {
     return this.#files.create(parent, name, mode, exclusive, flags, caller)
   }
 
@@ -206,7 +206,7 @@ export class Filesystem implements FilesystemOperations {
   }
   releasedir (handle: HandleId): void { void this.#files.release(handle) }
 
-  async drain (deadlineMs: number): Promise<{ readonly lostBytes: number, readonly files: readonly string[] }> {
+  async drain (deadlineMs: number): Promise<Unsaved> {
     const { clock, writeback } = this.#core
     let cancel = (): void => undefined
     const late = new Promise<void>((resolve) => { cancel = clock.after(deadlineMs, resolve) })

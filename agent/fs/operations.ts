@@ -8,7 +8,7 @@
 import type { FileName } from '../base/brands.ts'
 import type { Errno } from '../base/errno.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
-import type { AttributeChanges, Attributes, Credential, FilesystemStatistics, NodeKind } from './backend.ts'
+import type { AttributeChanges, Attributes, Credential, FilesystemStatistics, NodeKind, NodeSpec } from './backend.ts'
 
 /** Our number of an inode. The root is 1; numbers are never used twice in the life of a session. */
 export type Nodeid = number
@@ -62,6 +62,29 @@ export interface Opened {
   readonly bypassesCache?: boolean
 }
 
+export interface Created {
+  readonly entry: Entry
+  readonly opened: Opened
+}
+
+/** What mknod(2) is to make. */
+export interface NodeToMake extends Omit<NodeSpec, 'kind'> {
+  readonly kind: NodeKind | 'file'
+  /** The umask is applied. */
+  readonly mode: number
+}
+
+export interface StatfsAnswer extends FilesystemStatistics {
+  readonly nameBytesMax: number
+  readonly blockBytes: number
+}
+
+/** What the end of a session could not save. */
+export interface Unsaved {
+  readonly lostBytes: number
+  readonly files: readonly string[]
+}
+
 export interface FileData {
   /** In order; together the answer. Empty at end of file. Valid until `release`, called exactly once. */
   readonly parts: readonly Buffer[]
@@ -104,7 +127,7 @@ export interface FilesystemOperations {
   mknod (
     parent: Nodeid,
     name: FileName,
-    node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number },
+    node: NodeToMake,
     caller: Caller
   ): MaybePromise<Entry | Errno>
   mkdir (parent: Nodeid, name: FileName, mode: number, caller: Caller): MaybePromise<Entry | Errno>
@@ -127,7 +150,7 @@ export interface FilesystemOperations {
     exclusive: boolean,
     flags: OpenFlags,
     caller: Caller
-  ): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno>
+  ): MaybePromise<Created | Errno>
   read (handle: HandleId, offsetBytes: number, countBytes: number): MaybePromise<FileData | Errno>
   /** `data` is only valid during the call: the core copies what it keeps, before it returns. Answers the count of bytes
    * taken. */
@@ -146,14 +169,11 @@ export interface FilesystemOperations {
   readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): MaybePromise<undefined | Errno>
   fsyncdir (handle: HandleId): MaybePromise<undefined | Errno>
   releasedir (handle: HandleId): void
-  statfs (
-    nodeid: Nodeid,
-    caller: Caller
-  ): MaybePromise<FilesystemStatistics & { readonly nameBytesMax: number, readonly blockBytes: number } | Errno>
+  statfs (nodeid: Nodeid, caller: Caller): MaybePromise<StatfsAnswer | Errno>
   /** access(2), asked only where the kernel does not decide itself. `mask` is R_OK|W_OK|X_OK. */
   access (nodeid: Nodeid, mask: number, caller: Caller): MaybePromise<undefined | Errno>
   /** Writes back and commits everything, then refuses further work. Answers what could not be saved. */
-  drain (deadlineMs: number): Promise<{ readonly lostBytes: number, readonly files: readonly string[] }>
+  drain (deadlineMs: number): Promise<Unsaved>
 }
 
 /**

@@ -3,7 +3,7 @@
  * Owns those sysfs paths. Does not know who serves the mount.
  */
 import { closeSync, constants, openSync } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import type { DeviceNumber } from '../base/brands.ts'
 import { HostError, messageOf } from '../base/errors.ts'
 
@@ -73,18 +73,6 @@ export async function abortConnection (
     return undefined
   } catch (error) {
     return messageOf(error)
-  }
-}
-
-/** Requests that wait for the server, or undefined when fusectl is not mounted or the connection is gone. */
-export async function waitingRequests (
-  device: DeviceNumber,
-  root = '/sys/fs/fuse/connections'
-): Promise<number | undefined> {
-  try {
-    return Number.parseInt(await readFile(`${root}/${minorOf(device)}/waiting`, 'latin1'), 10)
-  } catch {
-    return undefined
   }
 }
 

@@ -16,9 +16,6 @@ export const MS = {
   NODIRATIME: 2048,
   BIND: 4096,
   REC: 16384,
-  PRIVATE: 1 << 18,
-  SLAVE: 1 << 19,
-  SHARED: 1 << 20,
   RELATIME: 1 << 21
 } as const
 

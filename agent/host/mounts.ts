@@ -289,10 +289,4 @@ export class Mounts {
     const flags = (how.force === true ? MNT.FORCE : 0) | (how.detach === true ? MNT.DETACH : 0)
     await this.#run([{ op: 'umount', path, flags }], options)
   }
-
-  /** Propagation of a mount point: binds of a private one stay in this namespace. */
-  async setPropagation (path: string, kind: 'private' | 'shared' | 'slave', options?: HostCallOptions): Promise<void> {
-    const flags = { private: MS.PRIVATE, shared: MS.SHARED, slave: MS.SLAVE }[kind]
-    await this.#run([{ op: 'mount', source: '', target: path, type: '', data: '', flags }], options)
-  }
 }

@@ -72,7 +72,7 @@ export class Nfs3Backend implements fs.Backend {
     directory: fs.RemoteHandle,
     name: FileName,
     credential: fs.Credential
-  ): Promise<fs.Found & { readonly directory: fs.Attributes | undefined } | Errno> {
+  ): Promise<fs.LookupAnswer | Errno> {
     if (this.#isTooLong(name)) return Errno.ENAMETOOLONG
     const result = await this.#asker.ask(procedures.LOOKUP, { dir: directory, name }, credential)
     if (isErrno(result)) return result
@@ -91,10 +91,7 @@ export class Nfs3Backend implements fs.Backend {
     return { granted: result.value.access & wanted, attributes: toOptionalAttributes(result.value.attributes) }
   }
 
-  async readlink (
-    handle: fs.RemoteHandle,
-    credential: fs.Credential
-  ): Promise<{ readonly target: string, readonly attributes: fs.Attributes | undefined } | Errno> {
+  async readlink (handle: fs.RemoteHandle, credential: fs.Credential): Promise<fs.ReadlinkAnswer | Errno> {
     const result = await this.#asker.ask(procedures.READLINK, { symlink: handle }, credential)
     if (isErrno(result)) return result
     if (!result.ok) return errnoOf[result.status]
@@ -208,7 +205,7 @@ export class Nfs3Backend implements fs.Backend {
   async mknod (
     directory: fs.RemoteHandle,
     name: FileName,
-    node: { readonly kind: fs.NodeKind, readonly major: number, readonly minor: number },
+    node: fs.NodeSpec,
     attributes: fs.AttributeChanges,
     credential: fs.Credential
   ): Promise<fs.Made | Errno> {
@@ -233,7 +230,7 @@ export class Nfs3Backend implements fs.Backend {
     to: fs.RemoteHandle,
     toName: FileName,
     credential: fs.Credential
-  ): Promise<{ readonly from: fs.Change, readonly to: fs.Change } | Errno> {
+  ): Promise<fs.RenameAnswer | Errno> {
     if (this.#isTooLong(fromName) || this.#isTooLong(toName)) return Errno.ENAMETOOLONG
     const trace: CallTrace = { retransmitted: false }
     const result = await this.#asker.ask(
@@ -254,7 +251,7 @@ export class Nfs3Backend implements fs.Backend {
     directory: fs.RemoteHandle,
     name: FileName,
     credential: fs.Credential
-  ): Promise<{ readonly attributes: fs.Attributes | undefined, readonly directory: fs.Change } | Errno> {
+  ): Promise<fs.LinkAnswer | Errno> {
     if (this.#isTooLong(name)) return Errno.ENAMETOOLONG
     const trace: CallTrace = { retransmitted: false }
     const result = await this.#asker.ask(procedures.LINK, { file: handle, dir: directory, name }, credential, trace)
@@ -269,12 +266,7 @@ export class Nfs3Backend implements fs.Backend {
 
   async readdir (
     directory: fs.RemoteHandle,
-    position: {
-      readonly cookie: bigint
-      readonly cookieVerifier: string
-      readonly replyBytes: number
-      readonly withAttributes: boolean
-    },
+    position: fs.ListPosition,
     credential: fs.Credential
   ): Promise<fs.DirectoryPage | Errno | typeof badCookie> {
     return await listDirectory(this.#asker, directory, position, credential)

@@ -29,12 +29,7 @@ export function capabilitiesOf (
   return {
     hardLinks: has(fsinfoProperties.FSF3_LINK),
     symlinks: has(fsinfoProperties.FSF3_SYMLINK),
-    // RFC 1813 section 3.3.14 requires it of every server.
-    atomicRename: true,
-    remoteLocks: false,
-    stableHandles: true,
     unstableWrites: true,
-    settableTimes: has(fsinfoProperties.FSF3_CANSETTIME),
     readBytesMax: transferBytes(options.rsizeBytes, info.rtmaxBytes),
     writeBytesMax: transferBytes(options.wsizeBytes, info.wtmaxBytes),
     directoryBytesPreferred: Math.min(ioBytesMax, Math.max(directoryBytesMin, info.dtprefBytes)),

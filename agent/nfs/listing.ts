@@ -11,6 +11,7 @@ import {
   type Credential,
   type DirectoryEntry,
   type DirectoryPage,
+  type ListPosition,
   type RemoteHandle
 } from '../fs/backend.ts'
 import { procedures } from '../../proto/nfs3/procedures.ts'
@@ -20,13 +21,6 @@ import type { Nfs3Attributes } from '../../proto/nfs3/types.ts'
 import type { Asker } from './asker.ts'
 import { toOptionalAttributes, toRemoteHandle } from './attributes.ts'
 import { errnoOf } from './errors.ts'
-
-export interface Position {
-  readonly cookie: bigint
-  readonly cookieVerifier: string
-  readonly replyBytes: number
-  readonly withAttributes: boolean
-}
 
 const noVerifier = '\0'.repeat(8)
 /** Room for one entry with the longest name, attributes and handle, whatever the caller asks for. */
@@ -43,7 +37,7 @@ interface Listed {
 export async function listDirectory (
   asker: Asker,
   directory: RemoteHandle,
-  position: Position,
+  position: ListPosition,
   credential: Credential
 ): Promise<DirectoryPage | Errno | typeof badCookie> {
   const bytes = Math.min(replyBytesMaxAsked, Math.max(replyBytesMin, position.replyBytes))

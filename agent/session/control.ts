@@ -88,6 +88,7 @@ export interface ControlCalls {
 }
 export type ControlCall = keyof ControlCalls
 
+/** One line each way. `id` is the caller's; the answer has the same. */
 export interface ControlRequest<C extends ControlCall = ControlCall> {
   readonly id: number
   readonly call: C

@@ -345,6 +345,6 @@ async function drained (live: LiveMount, deadlineMs: number): Promise<number> {
     /* A session that does not even answer has lost what its last report said was dirty; it says so itself when it
      * can. */
     const report = await live.report(300).catch(() => undefined)
-    return report?.gauges['dirtyBytes'] ?? report?.gauges['dirty_bytes'] ?? 0
+    return report?.gauges['dirtyBytes'] ?? 0
   }
 }

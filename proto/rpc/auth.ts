@@ -5,11 +5,11 @@
  *
  * Owns encoded opaque_auth values, made once per user and reused for every call. Does not know who a caller is.
  */
+import { authSysGroupsMax } from '../../agent/base/limits.ts'
 import { XdrWriter } from '../xdr/writer.ts'
 
 export const authFlavors = { AUTH_NONE: 0, AUTH_SYS: 1, RPCSEC_GSS: 6, AUTH_TLS: 7 } as const
 const MACHINE_NAME_BYTES_MAX = 255
-const GIDS_MAX = 16
 
 /** The encoded "nobody asks" credential. */
 export function encodeAuthNone (): Buffer { return Buffer.alloc(8) }
@@ -31,8 +31,8 @@ export interface AuthSys {
  * sorted).
  */
 export function carriedGroups (gid: number, groups: readonly number[]): readonly number[] {
-  if (groups.length <= GIDS_MAX) return groups
-  return groups.filter((group) => group !== gid).slice(0, GIDS_MAX)
+  if (groups.length <= authSysGroupsMax) return groups
+  return groups.filter((group) => group !== gid).slice(0, authSysGroupsMax)
 }
 
 export function encodeAuthSys ({ machineName, uid, gid, groups, stamp }: AuthSys): Buffer {

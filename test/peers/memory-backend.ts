@@ -54,8 +54,8 @@ export class MemoryServer {
   /** Answers to READ that were not released. */
   leased = 0
   capabilities: BackendCapabilities = {
-    hardLinks: true, symlinks: true, atomicRename: true, remoteLocks: false, stableHandles: true, unstableWrites: true,
-    settableTimes: true,
+    hardLinks: true, symlinks: true, unstableWrites: true,
+
     readBytesMax: 65536, writeBytesMax: 65536, directoryBytesPreferred: 4096, fileBytesMax: 2 ** 43, nameBytesMax: 255
   }
 

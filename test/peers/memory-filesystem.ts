@@ -8,16 +8,11 @@ import { toFileName } from '../../agent/base/brands.ts'
 import type { FileName } from '../../agent/base/brands.ts'
 import { Errno } from '../../agent/base/errno.ts'
 import type { MaybePromise } from '../../agent/base/maybe-promise.ts'
-import type {
-  AttributeChanges,
-  Attributes,
-  ChangeToken,
-  FileKind,
-  FilesystemStatistics
-} from '../../agent/fs/backend.ts'
+import type { AttributeChanges, Attributes, ChangeToken, FileKind } from '../../agent/fs/backend.ts'
 import { rootNodeid } from '../../agent/fs/operations.ts'
 import type {
   Caller,
+  Created,
   Entry,
   FileData,
   FilesystemOperations,
@@ -28,6 +23,8 @@ import type {
   Nodeid,
   Opened,
   OpenFlags,
+  StatfsAnswer,
+  Unsaved,
   RenameFlags
 } from '../../agent/fs/operations.ts'
 
@@ -349,7 +346,7 @@ export class MemoryFilesystem implements FilesystemOperations {
     exclusive: boolean,
     flags: OpenFlags,
     caller: Caller
-  ): MaybePromise<{ readonly entry: Entry, readonly opened: Opened } | Errno> {
+  ): MaybePromise<Created | Errno> {
     this.lastFlags.push(flags)
     return this.#gated('create', () => {
       const known = this.#inode(parent).entries.get(name)
@@ -413,7 +410,7 @@ export class MemoryFilesystem implements FilesystemOperations {
   fsyncdir (): undefined { return undefined }
   releasedir (handle: HandleId): void { this.handles.delete(handle) }
 
-  statfs (): FilesystemStatistics & { readonly nameBytesMax: number, readonly blockBytes: number } {
+  statfs (): StatfsAnswer {
     return {
       totalBytes: 1n << 40n, freeBytes: 1n << 39n, availableBytes: 1n << 38n, totalFiles: 1000n, freeFiles: 900n,
       availableFiles: 800n, nameBytesMax: 255, blockBytes: 4096
@@ -421,7 +418,7 @@ export class MemoryFilesystem implements FilesystemOperations {
   }
 
   access (): undefined { return undefined }
-  drain (): Promise<{ readonly lostBytes: number, readonly files: readonly string[] }> {
+  drain (): Promise<Unsaved> {
     return Promise.resolve({ lostBytes: 0, files: [] })
   }
 }

@@ -5,13 +5,11 @@
 import { Errno, isErrno } from '../../base/errno.ts'
 import type { MaybePromise } from '../../base/maybe-promise.ts'
 import { accessBitsOf } from '../beliefs/access.ts'
-import type { AttributeChanges, Attributes, Change, Credential, FilesystemStatistics } from '../backend.ts'
+import type { AttributeChanges, Attributes, Change, Credential } from '../backend.ts'
 import type { Core } from '../core.ts'
 import type { OpenHandle } from '../objects/handles.ts'
 import type { Inode } from '../objects/inode.ts'
-import type { Caller, NodeAttributes, Nodeid } from '../operations.ts'
-
-export type VolumeStatistics = FilesystemStatistics & { readonly nameBytesMax: number, readonly blockBytes: number }
+import type { Caller, NodeAttributes, Nodeid, StatfsAnswer } from '../operations.ts'
 
 /** inode(7) */
 const SET_UID = 0o4000
@@ -23,7 +21,7 @@ const blockBytes = 4096
 
 export class Metadata {
   readonly #core: Core
-  #lastStatistics: VolumeStatistics | undefined
+  #lastStatistics: StatfsAnswer | undefined
 
   constructor (core: Core) { this.#core = core }
 
@@ -120,11 +118,11 @@ export class Metadata {
     return known === 'unknown' ? access.ask(inode, wanted, caller.credential) : known
   }
 
-  statfs (caller: Caller): Promise<VolumeStatistics | Errno> {
+  statfs (caller: Caller): Promise<StatfsAnswer | Errno> {
     return this.#core.soft.or(() => this.#askStatistics(caller.credential), () => this.#lastStatistics)
   }
 
-  async #askStatistics (credential: Credential): Promise<VolumeStatistics | Errno> {
+  async #askStatistics (credential: Credential): Promise<StatfsAnswer | Errno> {
     const answer = await this.#core.backend.statfs(credential)
     if (isErrno(answer)) return answer
     this.#lastStatistics = { ...answer, nameBytesMax: this.#core.backend.capabilities.nameBytesMax, blockBytes }

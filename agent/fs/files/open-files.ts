@@ -16,7 +16,17 @@ import { directoryFlags, type EarlyRead, type OpenHandle } from '../objects/hand
 import type { Inode } from '../objects/inode.ts'
 import type { Lookups } from '../names/lookups.ts'
 import type { Metadata } from './metadata.ts'
-import type { Caller, Entry, FileData, HandleId, ListingSink, Nodeid, Opened, OpenFlags } from '../operations.ts'
+import type {
+  Caller,
+  Created,
+  Entry,
+  FileData,
+  HandleId,
+  ListingSink,
+  Nodeid,
+  Opened,
+  OpenFlags
+} from '../operations.ts'
 import { FileReader } from './reads.ts'
 import { SentBack } from './sent-back.ts'
 import type { SillyRename } from '../names/silly-rename.ts'
@@ -76,7 +86,7 @@ export class OpenFiles {
     exclusive: boolean,
     flags: OpenFlags,
     caller: Caller
-  ): Promise<{ entry: Entry, opened: Opened } | Errno> {
+  ): Promise<Created | Errno> {
     const made = await this.#creations.create(
       parent,
       name,

@@ -4,11 +4,11 @@
  */
 import type { FileName } from '../../base/brands.ts'
 import { Errno, isErrno } from '../../base/errno.ts'
-import type { AttributeChanges, CreateMode, Credential, FileKind, Made, NodeKind } from '../backend.ts'
+import type { AttributeChanges, CreateMode, Credential, FileKind, Made } from '../backend.ts'
 import type { Core } from '../core.ts'
 import type { Inode } from '../objects/inode.ts'
 import type { Lookups } from './lookups.ts'
-import type { Caller, Entry, Nodeid } from '../operations.ts'
+import type { Caller, Entry, Nodeid, NodeToMake } from '../operations.ts'
 
 /** What is asked for: the kind decides which bits a mount group needs. */
 interface Wanted { readonly kind: FileKind, readonly mode: number }
@@ -71,7 +71,7 @@ export class Creations {
   async mknod (
     parent: Nodeid,
     name: FileName,
-    node: { readonly kind: NodeKind | 'file', readonly major: number, readonly minor: number, readonly mode: number },
+    node: NodeToMake,
     caller: Caller
   ): Promise<Entry | Errno> {
     const { kind, major, minor, mode } = node

@@ -9,6 +9,7 @@ import { BlockPacker } from './blocks.ts'
 import type { Clock } from '../clock.ts'
 import { DirtyFile, type OwnRange, type WritebackParts } from './dirty-file.ts'
 import { showPath, type Inode } from '../objects/inode.ts'
+import type { Unsaved } from '../operations.ts'
 import type { FilesystemOptions } from '../options.ts'
 
 /** Smaller copies come from memory that Node shares between them. */
@@ -130,7 +131,7 @@ export class Writeback {
   }
 
   /** Nothing will be sent any more. Answers what was not saved. */
-  close (): { lostBytes: number, files: readonly string[] } {
+  close (): Unsaved {
     this.#isClosed = true
     this.#cancelTimer?.()
     const left = [...this.#files].filter((file) => !file.isEmpty)

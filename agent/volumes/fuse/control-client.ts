@@ -8,7 +8,7 @@ import { within } from '../../base/deadline.ts'
 import { TransportError, VolumeError, volumeErrorCodes, type VolumeErrorCode } from '../../base/errors.ts'
 import { mebibyteBytes } from '../../base/limits.ts'
 import { connectUnix, peerOf } from '../../host/sockets.ts'
-import type { ControlAnswer, ControlCall, ControlCalls } from '../../session/control.ts'
+import type { ControlAnswer, ControlCall, ControlCalls, ControlRequest } from '../../session/control.ts'
 
 const lineBytesMax = mebibyteBytes
 
@@ -57,14 +57,15 @@ export class ControlClient {
     body: ControlCalls[C]['request'],
     deadlineMs: number
   ): Promise<ControlCalls[C]['answer']> {
-    const id = ++this.#lastId
+    const request: ControlRequest<C> = { id: ++this.#lastId, call, body }
+    const { id } = request
     const answer = new Promise<unknown>((resolve, reject) => {
       if (this.#socket.destroyed) {
         return reject(new TransportError('CLOSED', this.#reason ?? 'the session is gone', { sent: false }))
       }
       this.#waiting.set(id, { resolve, reject })
       this.#socket.ref()
-      this.#socket.write(`${JSON.stringify({ id, call, body })}\n`)
+      this.#socket.write(`${JSON.stringify(request)}\n`)
     })
     try {
       return await within(deadlineMs, answer, () => {

@@ -32,8 +32,8 @@ export const attributes: Nfs3Attributes = {
 }
 
 const capabilities: BackendCapabilities = {
-  hardLinks: true, symlinks: true, atomicRename: true, remoteLocks: false, stableHandles: true, unstableWrites: true,
-  settableTimes: true,
+  hardLinks: true, symlinks: true, unstableWrites: true,
+
   readBytesMax: 65536, writeBytesMax: 65536, directoryBytesPreferred: 8192, fileBytesMax: 2 ** 40, nameBytesMax: 255
 }
 

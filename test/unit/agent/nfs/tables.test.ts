@@ -66,11 +66,10 @@ test('transfer sizes are the option within what server and kernel can', (t) => {
 
 test('capabilities are those the server tells', (t) => {
   t.like(capabilitiesOf(info, pathconf, { rsizeBytes: undefined, wsizeBytes: undefined }), {
-    hardLinks: true, symlinks: true, settableTimes: true, nameBytesMax: 255, directoryBytesPreferred: 8192,
-    remoteLocks: false
+    hardLinks: true, symlinks: true, nameBytesMax: 255, directoryBytesPreferred: 8192
   })
   t.like(capabilitiesOf({ ...info, properties: 0 }, undefined, { rsizeBytes: undefined, wsizeBytes: undefined }), {
-    hardLinks: false, symlinks: false, settableTimes: false
+    hardLinks: false, symlinks: false
   })
 })
 
