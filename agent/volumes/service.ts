@@ -8,6 +8,7 @@ import { VolumeError, messageOf } from '../base/errors.ts'
 import { showSource, type VolumeSpec } from '../base/volume-spec.ts'
 import { topMountAt, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
 import type { Attaching, AttachingParts } from './attaching.ts'
+import { keyFor } from './identity.ts'
 import type { Endings } from './recovery/ending.ts'
 import { sameButGroup, stageKeyOf } from './spec/key.ts'
 import { withLoss } from './records/losses.ts'
@@ -60,7 +61,7 @@ export class VolumeService implements VolumeOperations {
     const { volume, staging, door } = request
     await this.#locked(volume, staging, async () => {
       const spec = this.#stagedAlready(request) ?? request.spec
-      const key = stageKeyOf(spec)
+      const key = keyFor(this.#parts.table, spec)
       await this.#refuseOtherVolume(volume, spec)
       await this.#attaching.attach({
         role: 'staging', volume, spec, key, path: staging, readOnly: spec.flags.readOnly, door, owner: undefined
@@ -79,7 +80,7 @@ export class VolumeService implements VolumeOperations {
   async publish (request: PublishRequest): Promise<void> {
     const { volume, spec, target, staging, door, owner } = request
     await this.#locked(volume, target, async () => {
-      const key = stageKeyOf(spec)
+      const key = keyFor(this.#parts.table, spec)
       await this.#refuseOtherVolume(volume, spec)
       if (staging !== undefined) this.#requireStaged(request)
       if (request.exclusive === true) await this.#refuseOtherTarget(volume, target)

@@ -5,6 +5,7 @@
  */
 import { VolumeError } from '../../base/errors.ts'
 import type { LookupCache, MountFlags, NfsVersion, Recovery } from '../../base/volume-spec.ts'
+import { defaultFlags } from './defaults.ts'
 import { suggest } from './suggestion.ts'
 
 /** Every setting an option can change. Two words that change one setting to different values contradict each other. */
@@ -241,15 +242,17 @@ function refusal (option: string, why: string, remedy: string): VolumeError {
 /** The VFS flags of the settings; nosuid and nodev unless switched off, because a share's owner is not this node's
  * root. */
 export function toMountFlags (settings: OptionSettings): MountFlags {
+  const usual = defaultFlags
+  const not = (setting: boolean | undefined): boolean | undefined => setting === undefined ? undefined : !setting
   return Object.freeze({
-    readOnly: settings.readOnly ?? false,
-    nosuid: !(settings.suid ?? false),
-    nodev: !(settings.dev ?? false),
-    noexec: !(settings.exec ?? true),
-    noatime: !(settings.atime ?? true),
-    nodiratime: !(settings.diratime ?? true),
-    relatime: settings.relatime ?? false,
-    sync: settings.sync ?? false,
-    dirsync: settings.dirsync ?? false
+    readOnly: settings.readOnly ?? usual.readOnly,
+    nosuid: not(settings.suid) ?? usual.nosuid,
+    nodev: not(settings.dev) ?? usual.nodev,
+    noexec: not(settings.exec) ?? usual.noexec,
+    noatime: not(settings.atime) ?? usual.noatime,
+    nodiratime: not(settings.diratime) ?? usual.nodiratime,
+    relatime: settings.relatime ?? usual.relatime,
+    sync: settings.sync ?? usual.sync,
+    dirsync: settings.dirsync ?? usual.dirsync
   })
 }

@@ -15,6 +15,7 @@ import type {
   NfsVolumeSpec,
   VolumeSpec
 } from '../../base/volume-spec.ts'
+import { defaultOptions } from './defaults.ts'
 import { parseMountOptions, splitOptions, toMountFlags, type OptionSettings } from './mount-options.ts'
 import { parseServers } from './servers.ts'
 import { suggest } from './suggestion.ts'
@@ -227,13 +228,6 @@ function checkOnDelete (text: string | undefined): void {
   }
 }
 
-/** Seconds that attributes are believed, and whether OPEN asks, unless options say so: nfs(5), and what nobody else's
- * changes allow. */
-const caching = {
-  standard: { acregmin: 3, acregmax: 60, acdirmin: 30, acdirmax: 60, cto: true },
-  solowriter: { acregmin: 60, acregmax: 3600, acdirmin: 60, acdirmax: 3600, cto: false }
-} as const satisfies Record<Consistency, object>
-
 interface Choices {
   readonly client: ClientKind
   readonly version: NfsVersion | undefined
@@ -241,27 +235,28 @@ interface Choices {
 }
 
 function toNfsOptions (settings: OptionSettings, { client, version, consistency }: Choices): NfsOptions {
-  const usual = caching[consistency]
+  const usual = defaultOptions({ client, consistency })
+  const inMs = (seconds: number | undefined): number | undefined => seconds === undefined ? undefined : seconds * 1000
   const options: NfsOptions = {
     version,
     port: settings.port,
     mountPort: settings.mountPort,
     rsizeBytes: settings.rsizeBytes,
     wsizeBytes: settings.wsizeBytes,
-    nconnect: settings.nconnect ?? 1,
-    recovery: settings.recovery ?? 'hard',
-    timeoMs: (settings.timeoDeciseconds ?? 600) * 100,
-    retrans: settings.retrans ?? 2,
-    acregminMs: (settings.acregminSeconds ?? usual.acregmin) * 1000,
-    acregmaxMs: (settings.acregmaxSeconds ?? usual.acregmax) * 1000,
-    acdirminMs: (settings.acdirminSeconds ?? usual.acdirmin) * 1000,
-    acdirmaxMs: (settings.acdirmaxSeconds ?? usual.acdirmax) * 1000,
-    noac: settings.noac ?? false,
-    lookupCache: settings.lookupCache ?? 'all',
-    resvport: settings.resvport ?? true,
+    nconnect: settings.nconnect ?? usual.nconnect,
+    recovery: settings.recovery ?? usual.recovery,
+    timeoMs: settings.timeoDeciseconds === undefined ? usual.timeoMs : settings.timeoDeciseconds * 100,
+    retrans: settings.retrans ?? usual.retrans,
+    acregminMs: inMs(settings.acregminSeconds) ?? usual.acregminMs,
+    acregmaxMs: inMs(settings.acregmaxSeconds) ?? usual.acregmaxMs,
+    acdirminMs: inMs(settings.acdirminSeconds) ?? usual.acdirminMs,
+    acdirmaxMs: inMs(settings.acdirmaxSeconds) ?? usual.acdirmaxMs,
+    noac: settings.noac ?? usual.noac,
+    lookupCache: settings.lookupCache ?? usual.lookupCache,
+    resvport: settings.resvport ?? usual.resvport,
     cto: settings.cto ?? usual.cto,
-    sec: settings.sec ?? 'sys',
-    retryMs: (settings.retryMinutes ?? 0) * 60_000,
+    sec: settings.sec ?? usual.sec,
+    retryMs: settings.retryMinutes === undefined ? usual.retryMs : settings.retryMinutes * 60_000,
     /* Only where they mean something: what the own client ignores must not make two volumes of one. */
     ...client === 'kernel' ? { locks: settings.locks, softReval: settings.softReval, noAcl: settings.noAcl } : {}
   }
