@@ -60,5 +60,12 @@ export const csiAnswerMs = 110_000
 export const hostCallMs = 10_000
 /** Host calls per server that may be stuck in D state before further ones are refused. */
 export const stuckHostCallsMax = 4
+/** A log file starts anew at this size and keeps one predecessor: nobody rotates on the nodes where Flex starts agents,
+ * and 16 MiB a log fill no disk. */
+export const logFileBytesMax = 8 * mebibyteBytes
+/** HTTP connections held at once, of all peers and of one; then one goes that has waited longest for its request.
+ * Scrapers need a few, and each connection costs some 20 KiB. */
+export const httpConnectionsMax = 128
+export const httpPeerConnectionsMax = 64
 /** sockaddr_un.sun_path is 108 bytes including the NUL. */
 export const unixSocketPathBytesMax = 107

@@ -3,10 +3,12 @@
  *
  * Owns the format and where the lines go. Does not know what is worth a line: observers decide.
  */
-import { closeSync, fstatSync, openSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, ftruncateSync, openSync, renameSync, statSync, writeSync } from 'node:fs'
 import { pino } from 'pino'
 import type { DestinationStream, Logger } from 'pino'
+import { monotonicMs } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
+import { logFileBytesMax } from '../base/limits.ts'
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
 export const logLevels = ['debug', 'info', 'warn', 'error'] as const satisfies readonly LogLevel[]
@@ -28,14 +30,18 @@ export interface LogOptions {
   readonly file: string | undefined
 }
 
-/** A log file grows to this size, then becomes `FILE.1`: a node without log rotation must not fill its disk. */
-const logFileBytesMax = 8 * 1024 * 1024
+/** Whether the file is still the one that we write to: somebody may have removed it, or moved it away (logrotate). */
+const lookEveryMs = 5000
 
-/** Writes are synchronous, so that the line before a crash is there. A full disk loses lines, never the process. */
+/**
+ * A file that becomes `FILE.1` when it has grown too large. Writes are synchronous, so that the line before a crash is
+ * there. A full disk loses lines, never the process; whatever else happens to the file, later lines are written.
+ */
 class RotatingFile implements DestinationStream {
   readonly #file: string
   #fd: number
   #bytes: number
+  #lookedMs = monotonicMs()
 
   constructor (file: string) {
     this.#file = file
@@ -45,18 +51,44 @@ class RotatingFile implements DestinationStream {
 
   write (line: string): void {
     try {
-      if (this.#bytes > logFileBytesMax) this.#rotate()
+      this.#lookAfter()
       this.#bytes += writeSync(this.#fd, line)
     } catch {
       // Nowhere to complain to: the complaint would go to the same place.
     }
   }
 
-  #rotate (): void {
-    renameSync(this.#file, `${this.#file}.1`)
+  #lookAfter (): void {
+    const isFull = this.#bytes > logFileBytesMax
+    const isTime = monotonicMs() - this.#lookedMs > lookEveryMs
+    if (!isFull && !isTime) return
+    this.#lookedMs = monotonicMs()
+    const isInPlace = this.#isInPlace()
+    if (isInPlace && !isFull) return
+    try {
+      if (isInPlace) renameSync(this.#file, `${this.#file}.1`)
+      this.#reopen()
+    } catch {
+      // A folder that takes no new file. What we write to goes on, and it too has an end.
+      if (this.#bytes > 2 * logFileBytesMax) this.#startAnew()
+    }
+  }
+
+  #isInPlace (): boolean {
+    const there = statSync(this.#file, { throwIfNoEntry: false })
+    const ours = fstatSync(this.#fd)
+    return there?.ino === ours.ino && there.dev === ours.dev
+  }
+
+  #reopen (): void {
     const fd = openSync(this.#file, 'a', 0o600)
     closeSync(this.#fd)
     this.#fd = fd
+    this.#bytes = fstatSync(fd).size
+  }
+
+  #startAnew (): void {
+    ftruncateSync(this.#fd, 0)
     this.#bytes = 0
   }
 }

@@ -13,6 +13,7 @@ import type { Output } from '../cli/arguments.ts'
 import { loadAddon } from '../host/addon.ts'
 import { fuseMountData, fuseType, openFuseDevice, setReadAhead } from '../host/fuse-connection.ts'
 import { attachFuseDevice } from '../host/fuse-device.ts'
+import { fuseRequestLimits } from '../host/fuse-sysctl.ts'
 import { HostCalls } from '../host/host-calls.ts'
 import { keepHeapSmall } from '../host/memory.ts'
 import { readMountinfo, topMountAt } from '../host/mountinfo.ts'
@@ -88,7 +89,9 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
   const mounts = new Mounts(new HostCalls())
   await requireFolder(mounts, target)
   const { fd } = openFuseDevice()
-  const connection = new FuseConnection({ device: attachFuseDevice(addon, fd), readStatus: createStatusReader(), log })
+  const connection = new FuseConnection({
+    device: attachFuseDevice(addon, fd), readStatus: createStatusReader(), log, requestLimits: fuseRequestLimits
+  })
   let volume: ConfiguredSession | undefined
   try {
     volume = await openNfsVolume({ spec, softReval: true, dirtyBytesMax: dirtySessionBytesMax }, {

@@ -4,7 +4,6 @@
  * Owns what such a process loads (no parser, no gRPC, no logging library: it has to stay small) and which signals it
  * survives.
  */
-import { writeSync } from 'node:fs'
 import type { NfsLog } from '../nfs/transport-log.ts'
 import { loadAddon } from '../host/addon.ts'
 import { attachFuseDevice } from '../host/fuse-device.ts'
@@ -16,6 +15,7 @@ import { cpuLatencyFlag } from '../session/control.ts'
 import { createStatusReader } from '../session/proc-status.ts'
 import { runSession } from '../session/process.ts'
 import { openNfsVolume } from './nfs-volume.ts'
+import { sessionLog } from './session-log.ts'
 import { version } from './version.ts'
 
 /** The agent starts us with /dev/fuse there. */
@@ -27,19 +27,6 @@ const latencyFd = 4
  * the same program come within it; a server further away than that is slept for (native/busy_poll.c).
  */
 const busyPollMicroseconds = 100
-
-/** The same form as the agent's lines. Its standard error is a file of the agent's choosing. */
-function jsonLog (): Log {
-  return (level, fields, message) => {
-    if (level === 'debug') return
-    const line = JSON.stringify(
-      { level, time: new Date().toISOString(), pid: process.pid, ...fields, msg: message },
-      (_key, value: unknown) => typeof value === 'bigint' ? value.toString() : value
-    )
-    // A full disk loses the line, not the mount.
-    try { writeSync(2, `${line}\n`) } catch { /* nowhere to say it */ }
-  }
-}
 
 export function toNfsLog (log: Log): NfsLog {
   const at = (level: 'debug' | 'info' | 'warn' | 'error') => (facts: object, message: string) => {
@@ -66,7 +53,7 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
   const leave = new AbortController()
   process.once('SIGTERM', () => { leave.abort() })
   const addon = loadAddon()
-  const log = jsonLog()
+  const log = sessionLog({ fd: 2 })
   // Memory that this process needs to write dirty pages back must not wait for dirty pages to be written back.
   addon.becomeIoFlusher()
   keepHeapSmall()

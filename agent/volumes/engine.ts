@@ -25,6 +25,7 @@ import { KernelMounter, type KernelNfs } from './kernel/kernel-mounter.ts'
 import type { RecoveryStep } from './recovery/recovery.ts'
 import { recover } from './recovery/recovering.ts'
 import { VolumeService } from './service.ts'
+import { SessionLogs } from './fuse/session-logs.ts'
 import { Sessions } from './fuse/sessions.ts'
 import { SharedMounts } from './shared-mounts.ts'
 import { VolumeTable } from './records/table.ts'
@@ -78,8 +79,9 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     const mounts = new Mounts(hostCalls, namespaces)
     const mountsFolder = await sameOnNode(mounts, mountsDir, 'state-dir')
     await sameOnNode(mounts, sessionsDir, 'run-dir')
+    const logs = new SessionLogs({ logDir, runDir: sessionsDir })
     const sessions = new Sessions({
-      runDir: sessionsDir, logDir, command: options.sessionCommand, env: options.sessionEnv ?? {},
+      runDir: sessionsDir, logs, command: options.sessionCommand, env: options.sessionEnv ?? {},
       cgroup: options.cgroup === false ? undefined : options.cgroup ?? sessionsGroup,
       startsAtOnce: () => parallelWork(sessionStartBytes),
       ...namespaces === undefined ? {} : { node: { namespaces, cgroups: mounts } }
@@ -113,8 +115,10 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     endings.goOn()
     const service = new VolumeService(parts, { attaching, endings, locks, heals: healer })
     shared.whenEnded((key) => { for (const each of [healer, endings, service]) each.forget(key) })
+    logs.watch()
     const close = (): void => {
       for (const each of [healer, endings]) each.stop()
+      logs.close()
       lock.release()
     }
     return { service, hostCalls, recovered, close }

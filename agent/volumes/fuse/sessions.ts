@@ -3,7 +3,7 @@
  * restart. Owns their start, their liveness and their end. Does not know mounts.
  */
 import { randomBytes } from 'node:crypto'
-import { open, readdir, rename, stat, unlink } from 'node:fs/promises'
+import { unlink } from 'node:fs/promises'
 import { monotonicMs, pause, within } from '../../base/deadline.ts'
 import { VolumeError, messageOf } from '../../base/errors.ts'
 import type { StageKey } from '../../base/brands.ts'
@@ -18,13 +18,14 @@ import {
 } from '../../session/control.ts'
 import { Births, type BirthCertificate, type BirthPlace } from './births.ts'
 import { ControlClient } from './control-client.ts'
+import type { SessionLogs } from './session-logs.ts'
 import { StartGate } from './start-gate.ts'
 
 export interface SessionsOptions extends BirthPlace {
   /** Folder of the sockets, 0700. */
   readonly runDir: string
-  /** Folder of the sessions' own log files, 0700. */
-  readonly logDir: string
+  /** The sessions' own log files. */
+  readonly logs: SessionLogs
   /** Program and leading arguments; `--socket PATH` and `--cpu-latency` are appended. Descriptor 3 is /dev/fuse, 4
    * /dev/cpu_dma_latency. */
   readonly command: { readonly file: string, readonly args: readonly string[] }
@@ -40,9 +41,6 @@ const connectMs = 30_000
 const helloMs = 2000
 /** A session that is alive but dropped its control connection gets this many tries before it counts as dead. */
 const reconnectTries = 5
-/** Log files of sessions that are kept; each is a few lines long. */
-const logsMax = 100
-
 /** Between a process's last socket closing and our hearing of its end. */
 const exitNewsMs = 500
 
@@ -146,7 +144,7 @@ export class Sessions {
 
   async #startNow (request: Parameters<Sessions['start']>[0]): ReturnType<Sessions['start']> {
     const { command, env } = this.#options
-    const log = await this.#openLog(request.key)
+    const log = await this.#options.logs.open(request.key)
     try {
       const program = {
         file: command.file, env,
@@ -223,7 +221,7 @@ export class Sessions {
     for (let step = 5;; step = Math.min(step * 2, 100)) {
       if (how !== undefined) {
         throw new VolumeError('INTERNAL', `the session process ${how} before it could be asked`, {
-          remedy: `see its log in ${this.#options.logDir}`
+          remedy: `see its log in ${this.#options.logs.folder}`
         })
       }
       try {
@@ -231,38 +229,11 @@ export class Sessions {
       } catch (error) {
         if (monotonicMs() > until) {
           throw new VolumeError('INTERNAL', `the session process does not listen: ${messageOf(error)}`, {
-            cause: error, remedy: `see its log in ${this.#options.logDir}`
+            cause: error, remedy: `see its log in ${this.#options.logs.folder}`
           })
         }
         await pause(step)
       }
     }
-  }
-
-  /** One log per key, the one before kept: what a dead session said last is worth having. */
-  async #openLog (key: StageKey): Promise<Awaited<ReturnType<typeof open>> | undefined> {
-    const path = `${this.#options.logDir}/session-${key.slice(0, 16)}.log`
-    try {
-      await this.#forgetOldLogs()
-      await rename(path, `${path}.1`).catch(() => undefined)
-      return await open(path, 'ax', 0o600)
-    } catch {
-      /* A full disk must not stop a mount. */
-      return undefined
-    }
-  }
-
-  /** Shares come and go for years: of those that have no session now the oldest logs go. */
-  async #forgetOldLogs (): Promise<void> {
-    const { logDir, runDir } = this.#options
-    const logs = (await readdir(logDir)).filter((name) => name.startsWith('session-'))
-    if (logs.length <= logsMax) return
-    const running = new Set((await readdir(runDir)).map((name) => name.slice(0, 16)))
-    const idle = logs.filter((name) => !running.has(name.slice('session-'.length, 'session-'.length + 16)))
-    const dated = await Promise.all(
-      idle.map(async (name) => ({ path: `${logDir}/${name}`, ms: (await stat(`${logDir}/${name}`)).mtimeMs }))
-    )
-    const oldest = dated.sort((a, b) => a.ms - b.ms).slice(0, logs.length - logsMax)
-    for (const { path } of oldest) await unlink(path).catch(() => undefined)
   }
 }

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { request as httpRequest } from 'node:http'
 import os from 'node:os'
 import path from 'node:path'
@@ -102,6 +102,28 @@ test('a log file that has grown too large starts anew and keeps one predecessor'
   log('info', { op: 'b' })
   t.is(statSync(`${file}.1`).size, 9 * 1024 * 1024)
   t.is(readFileSync(file, 'utf8').trim().split('\n').length, 2)
+  rmSync(folder, { recursive: true })
+})
+
+test('a log file that somebody removed, or whose folder takes no new file, goes on: no later line is lost', (t) => {
+  const folder = mkdtempSync(path.join(os.tmpdir(), 'vb-log-'))
+  const file = path.join(folder, 'agent.log')
+  writeFileSync(file, 'x'.repeat(9 * 1024 * 1024))
+  const log = openLog({ level: 'info', file })
+  rmSync(file)
+  log('info', { op: 'a' })
+  log('info', { op: 'b' })
+  t.deepEqual(readFileSync(file, 'utf8').trim().split('\n').map((line) => (JSON.parse(line) as { op: string }).op), [
+    'a', 'b'
+  ])
+
+  // A folder in the predecessor's place: the file cannot be moved there, and yet it has an end.
+  mkdirSync(`${file}.1/inner`, { recursive: true })
+  const long = 'y'.repeat(1024 * 1024)
+  for (let n = 0; n < 40; n++) log('info', { op: 'c' }, long)
+  log('info', { op: 'last' })
+  t.true(statSync(file).size < 18 * 1024 * 1024)
+  t.regex(readFileSync(file, 'utf8'), /"op":"last"\}\n$/)
   rmSync(folder, { recursive: true })
 })
 
