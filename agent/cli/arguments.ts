@@ -24,6 +24,10 @@ export interface AgentOptions extends PlaceOptions {
   /** `/proc/N/ns` of a process of the node, when the agent lives in a container. */
   readonly hostNs?: string
   readonly listen?: string
+  readonly httpTokenFile?: string
+  readonly httpTokenReview: boolean
+  /** On SIGTERM kubelet is to forget the driver. */
+  readonly deregisterOnExit: boolean
   readonly cpuLatency?: CpuLatencyChoice
   readonly logLevel: LogLevel
   readonly logFile?: string
@@ -33,6 +37,8 @@ export interface AgentOptions extends PlaceOptions {
 export interface MountOptions extends PlaceOptions { readonly options: readonly string[], readonly foreground: boolean }
 export interface UnmountOptions extends PlaceOptions { readonly force: boolean }
 export interface ReportOptions extends PlaceOptions { readonly json: boolean }
+/** `live`, `ready`: a probe's question, answered by the exit code. */
+export interface StatusOptions extends ReportOptions { readonly live: boolean, readonly ready: boolean }
 export interface DoctorOptions extends ReportOptions { readonly kubeletDir: string }
 export interface FlexDriverOptions extends ReportOptions, DriverOptions {}
 export interface FlexInstallOptions extends FlexDriverOptions {
@@ -47,7 +53,7 @@ export interface Commands {
   agent (options: AgentOptions): Promise<number>
   mount (source: string, directory: string, options: MountOptions): Promise<number>
   unmount (directory: string, options: UnmountOptions): Promise<number>
-  status (options: ReportOptions): Promise<number>
+  status (options: StatusOptions): Promise<number>
   doctor (options: DoctorOptions): Promise<number>
   flexInstall (options: FlexInstallOptions): Promise<number>
   flexUninstall (options: FlexDriverOptions): Promise<number>
@@ -108,8 +114,26 @@ function addAgent (program: Command, commands: Commands, result: Result): void {
     .addOption(
       new Option(
         '--listen <address>',
-        'HOST:PORT, or a PORT of 127.0.0.1, for a page to look at (/, /status.json), /healthz, /readyz and /metrics'
+        'HOST:PORT, or a PORT of 127.0.0.1, for /healthz, /readyz, /metrics, and with a token a page to look at (/, /status.json)'
       )
+    )
+    .addOption(
+      new Option(
+        '--http-token-file <path>',
+        'a file of root\'s, mode 0600, with the bearer token that opens / and /status.json'
+      )
+    )
+    .addOption(
+      new Option(
+        '--http-token-review',
+        'in a pod: / and /status.json are for tokens whose owners RBAC allows to get the nonResourceURL /status.json'
+      ).default(false)
+    )
+    .addOption(
+      new Option(
+        '--deregister-on-exit',
+        'on SIGTERM take kubelet\'s registration away, as a pod should that may not come back'
+      ).default(false)
     )
     .addOption(
       new Option(
@@ -159,7 +183,12 @@ function addReports (program: Command, commands: Commands, result: Result): void
     .addOption(
       new Option('--json', 'the same and more as JSON: StatusResponse of proto/csi/agent.proto').default(false)
     )
-    .action(async (options: ReportOptions) => { result.code = await commands.status(options) })
+    .addOption(new Option('--live', 'only whether the agent answers: exit code 0, else 1 (a probe)').default(false))
+    .addOption(
+      new Option('--ready', 'only whether a kubelet could use it: exit code 0, else 1 with the reason (a probe)')
+        .default(false)
+    )
+    .action(async (options: StatusOptions) => { result.code = await commands.status(options) })
   withPlaces(program.command('doctor').description('Say what this node can and cannot do, and what to do about it.'))
     .addOption(new Option('--json').default(false))
     .addOption(new Option('--kubelet-dir <dir>', 'kubelet\'s root folder').default(defaultKubeletDir))

@@ -16,6 +16,7 @@ import { chooseCpuLatency } from './cpu-latency.ts'
 import { choosePluginFolder } from './flex-driver/plugin-folder.ts'
 import { findKubelets, type KubeletFacts } from './flex-driver/kubelets.ts'
 import { glibcFloor, isKernelEnough, kernelFloor, libraryProblems, libstdcxxFloor } from './flex-driver/floor.ts'
+import { askReady, isShared, mountsOfNode } from './node-view.ts'
 import type { Places } from './places.ts'
 
 /** `note`: worth knowing, nothing is wrong. */
@@ -124,13 +125,30 @@ export const checks = {
   },
   'state folder': ({ places }) => folderCheck(places.stateDir, '--state-dir', true),
   'run folder': ({ places }) => folderCheck(places.runDir, '--run-dir', false),
-  'agent': async ({ places }) =>
-    await isListening(places.agentSocket)
-      ? ok(`listens at ${places.agentSocket}`)
-      : warning(
-        `nobody listens at ${places.agentSocket}`,
+  'agent': async ({ places: { agentSocket } }) => {
+    if (!await isListening(agentSocket)) {
+      return warning(
+        `nobody listens at ${agentSocket}`,
         'nothing to do: `volbridge mount` and Flex start one; for CSI run `volbridge agent --csi-endpoint unix:///…`'
-      ),
+      )
+    }
+    const answer = await askReady(agentSocket)
+    if (typeof answer === 'string') {
+      return warning(
+        `listens at ${agentSocket} and does not answer: ${answer}`,
+        'look at its log, and restart it: volumes stay'
+      )
+    }
+    const { http, httpError, reason } = answer
+    const found = `listens at ${agentSocket}${reason === '' ? '' : `, not ready: ${reason}`}`
+    if (httpError !== '') {
+      return warning(
+        `${found}; HTTP is not served: ${httpError}`,
+        `free ${http}, or choose another --listen; volumes do not need it`
+      )
+    }
+    return ok(`${found}${http === '' ? '' : `, HTTP at ${http}`}`)
+  },
   'kubelet folder': ({ kubeletDir }) => {
     if (!existsSync(kubeletDir)) {
       return warning(
@@ -151,6 +169,7 @@ export const checks = {
     )
   },
   'flex plugin folder': () => {
+    if (mountsOfNode() !== undefined) return note('not looked at: this is a container, the folder is the node\'s')
     const kubelets = findKubelets('/')
     try {
       const { path, reason } = choosePluginFolder('/', undefined, kubelets)
@@ -200,7 +219,14 @@ export const checks = {
     const at = nearest(kubeletDir)
     const mount = mountOf(readMountinfoSync(), at)
     if (mount === undefined) return warning(`no mount found for ${at}`, 'nothing can be said about propagation')
-    return mount.tags.some((tag) => tag.startsWith('shared:'))
+    // An agent that sees the node's processes is told the node's namespaces, and needs no propagation out of its own.
+    const ofNode = mountsOfNode()
+    if (ofNode !== undefined && !isShared(mount)) {
+      return ok(
+        `not needed: this is a container, and with --host-ns mounts are made on the node (at ${mountOf(ofNode, kubeletDir)?.mountPoint ?? kubeletDir})`
+      )
+    }
+    return isShared(mount)
       ? ok(`${mount.mountPoint} is shared`)
       : warning(
         `${mount.mountPoint} is not shared: mounts made in a container don't reach the node`,

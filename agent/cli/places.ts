@@ -14,6 +14,8 @@ export interface Places {
   /** Sockets: may be empty after a reboot. */
   readonly runDir: string
   readonly agentSocket: string
+  /** The agent's pages, for root: `ssh -L 9810:RUN-DIR/http.sock NODE`. */
+  readonly httpSocket: string
   /** Log of an agent that nobody started by hand. */
   readonly logFile: string
 }
@@ -48,6 +50,7 @@ export function choosePlaces ({ stateDir, runDir, agentSocket }: PlaceOptions, e
     agentSocket: agentSocket === undefined
       ? path.join(run, 'agent.sock')
       : parseAbsolutePath(agentSocket, '--agent-socket'),
+    httpSocket: path.join(run, 'http.sock'),
     logFile: path.join(state, 'agent.log')
   }
 }

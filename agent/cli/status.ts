@@ -5,7 +5,8 @@
  */
 import type { StatusResponse, StatusTrouble, StatusVolume } from '../../proto/csi/types.ts'
 import {
-  formatActivity, formatBytes, formatCaching, formatDoor, formatDuration, formatErrors, formatLocks, formatNetwork,
+  formatActivity, formatBytes, formatCaching, formatDoor, formatDuration, formatLabel, formatErrors, formatLocks,
+  formatNetwork,
   formatSummary, formatUnsaved, formatUsage, formatVolumeId, formatWaiting,
   formatWork, healthSinceMs, sharesOf, shortVolumeId, type Share
 } from '../status/words.ts'
@@ -40,7 +41,7 @@ function formatSession ({ lead, trend }: Share): string[] {
 function formatVolume (volume: StatusVolume): string[] {
   const { staging, targets } = volume
   return [
-    row('volume', `${formatVolumeId(volume)}, ${formatDoor(volume)}`),
+    row('volume', `${formatVolumeId(volume)}, ${formatDoor(volume)}${formatLabel(volume)}`),
     ...(staging === '' ? [] : [row('', `staged at ${staging}`)]),
     ...targets.map(({ path, readOnly, owner, problem, unprotected }) =>
       row(
@@ -106,6 +107,9 @@ export function formatStatus (status: StatusResponse): string {
     : `kubelet: ${status.registration}${status.registrationError === '' ? '' : ` (${status.registrationError})`}`
   return [
     `volbridge ${status.version}, agent ${status.pid}, up ${formatDuration(Number(status.uptimeMs))}, node ${status.nodeId}, ${registration}`,
+    ...status.httpError === ''
+      ? []
+      : [`HTTP is not served at ${status.http}: ${status.httpError}; it is tried again, volumes do not need it`],
     formatSummary(status.volumes),
     ...sharesOf(status).flatMap((share) => formatShare(share, Number(status.timeMs))),
     ...formatTroubles(status),

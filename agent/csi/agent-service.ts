@@ -5,6 +5,7 @@
  */
 import type { StatusResponse, StatusTrend, StatusTrouble, StatusUsage, StatusVolume } from '../../proto/csi/types.ts'
 import { VolumeError } from '../base/errors.ts'
+import { volumeLabel } from '../base/metric-labels.ts'
 import { inSlices } from '../base/slices.ts'
 import { parseAbsolutePath } from '../base/brands.ts'
 import type { AbsolutePath } from '../base/brands.ts'
@@ -23,6 +24,10 @@ export interface AgentOptions {
   readonly uptimeMs: () => number
   /** Undefined when no kubelet is served. */
   readonly registration: () => RegistrationState | undefined
+  /** Whether a kubelet could use us, with the reason why not. */
+  readonly readiness?: () => { readonly ready: boolean, readonly reason: string }
+  /** The HTTP port: where it is, or why it is not there; empty when nobody wants it. */
+  readonly http?: () => { readonly address: string, readonly error: string }
   /** What is remembered of the last minutes, and of what went wrong. */
   readonly trends?: () => readonly StatusTrend[]
   readonly troubles?: () => readonly StatusTrouble[]
@@ -99,7 +104,8 @@ function encodeVolume (view: VolumeView, usage: StatusUsage | null): StatusVolum
     latency: encodeLatency(view.latency),
     exclusive: view.exclusive,
     heals: view.heals,
-    notes: view.notes
+    notes: view.notes,
+    metricLabel: volumeLabel(view.volume)
   }
 }
 
@@ -130,10 +136,14 @@ async function unmount (
   return { lostBytes: `${lostBytes}` }
 }
 
+function httpOf ({ http }: AgentOptions): Pick<StatusResponse, 'http' | 'httpError'> {
+  const { address, error } = http?.() ?? { address: '', error: '' }
+  return { http: address, httpError: error }
+}
+
 /** What `volbridge status` and the agent's page tell: one report for both. */
-export async function statusReport ({ volumes, version, driverName, nodeId, uptimeMs, registration, trends, troubles }:
-  AgentOptions): Promise<StatusResponse>
-{
+export async function statusReport (options: AgentOptions): Promise<StatusResponse> {
+  const { volumes, version, driverName, nodeId, uptimeMs, registration, trends, troubles } = options
   const asked = await volumes.list()
   const usages = await usagesOf(volumes, asked)
   // Looked at again: a server that has just left that question open is not healthy.
@@ -153,13 +163,15 @@ export async function statusReport ({ volumes, version, driverName, nodeId, upti
     timeMs: `${Date.now()}`,
     trends: trends?.() ?? [],
     troubles: troubles?.() ?? [],
-    losses: volumes.losses().map(({ source, bytes, at }) => ({ source, bytes: `${bytes}`, at }))
+    losses: volumes.losses().map(({ source, bytes, at }) => ({ source, bytes: `${bytes}`, at })),
+    ...httpOf(options)
   }
 }
 
 export function agentService (options: AgentOptions): Implementation<'Agent'> {
   return {
     Status: async () => await statusReport(options),
+    Ready: () => ({ ...options.readiness?.() ?? { ready: true, reason: '' }, ...httpOf(options) }),
     HandOver: (newcomer) => ({
       accepted: options.handOver?.(newcomer) ?? false, version: options.version, pid: process.pid
     }),

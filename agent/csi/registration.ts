@@ -56,6 +56,7 @@ export class Registration {
   readonly #stopped = new AbortController()
   #state: RegistrationState = { phase: 'waiting', error: '' }
   #refused = new AbortController()
+  #leavesFile = true
   #running: Promise<void> | undefined
 
   constructor (options: RegistrationOptions) {
@@ -70,9 +71,12 @@ export class Registration {
     this.#running ??= this.#run()
   }
 
-  /** Ends without removing the socket: kubelet would forget the driver and every volume call would fail until we are
-   * back. */
-  async stop (): Promise<void> {
+  /**
+   * `leaveFile`: a successor is expected. Without the socket kubelet forgets the driver (and takes it out of CSINode),
+   * and every volume call fails until somebody registers it anew.
+   */
+  async stop ({ leaveFile }: { readonly leaveFile: boolean } = { leaveFile: true }): Promise<void> {
+    this.#leavesFile = leaveFile
     this.#stopped.abort()
     this.#refused.abort()
     await this.#running
@@ -95,7 +99,7 @@ export class Registration {
       } catch (error) {
         this.#become({ phase: 'refused', error: messageOf(error) })
       }
-      await server.close({ graceMs: 500, leaveFile: this.#stopped.signal.aborted })
+      await server.close({ graceMs: 500, leaveFile: this.#stopped.signal.aborted && this.#leavesFile })
       // Read anew: NotifyRegistrationStatus may have changed it while we waited.
       const { phase } = this.state
       if (phase === 'registered') waitMs = firstMs

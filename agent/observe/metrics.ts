@@ -5,6 +5,7 @@
  * listens.
  */
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from 'prom-client'
+import { sessionLabel, volumeLabel } from '../base/metric-labels.ts'
 import { inSlices } from '../base/slices.ts'
 import type { DataLoss, VolumeHealthState, VolumeView } from '../volumes/operations.ts'
 import { histogramText } from './histogram-text.ts'
@@ -59,7 +60,7 @@ function callMetrics (registers: Registry[]): CallMetrics {
 const sliceSessions = 20
 const sliceVolumes = 200
 
-type LabelName = 'session' | 'operation' | 'errno' | 'name' | 'volume' | 'state' | 'door' | 'client' | 'source'
+type LabelName = 'session' | 'operation' | 'errno' | 'name' | 'volume' | 'state' | 'door' | 'client'
 
 function sessionCounters (registers: Registry[]): (view: VolumeView, session: string) => void {
   const counter = (name: string, help: string, ...labelNames: LabelName[]): Counter<LabelName> =>
@@ -119,8 +120,7 @@ async function latencyText (sessions: ReadonlyMap<string, VolumeView>): Promise<
   )
 }
 
-/** Enough of the key to tell sessions apart, and bounded by the shares of the node. */
-const sessionOf = ({ key }: VolumeView): string => key.slice(0, 16)
+const sessionOf = ({ key }: VolumeView): string => sessionLabel(key)
 
 async function volumeMetrics (registers: Registry[], views: readonly VolumeView[]): Promise<void> {
   const health = new Gauge({
@@ -129,7 +129,7 @@ async function volumeMetrics (registers: Registry[], views: readonly VolumeView[
   })
   const info = new Gauge({
     name: 'volbridge_volume_info', help: 'One per volume; session names what serves it.',
-    labelNames: ['volume', 'door', 'client', 'source', 'session'], registers
+    labelNames: ['volume', 'door', 'client', 'session'], registers
   })
   const targets = new Gauge({
     name: 'volbridge_volume_targets', help: 'Pod folders the volume is mounted at.', labelNames: ['volume'], registers
@@ -140,9 +140,10 @@ async function volumeMetrics (registers: Registry[], views: readonly VolumeView[
   })
   await inSlices(views, sliceVolumes, (slice) => {
     for (const view of slice) {
-      const { volume, door, client, source } = view
+      const { door, client } = view
+      const volume = volumeLabel(view.volume)
       for (const each of states) health.set({ volume, state: each }, each === view.health.state ? 1 : 0)
-      info.set({ volume, door, client, source, session: sessionOf(view) }, 1)
+      info.set({ volume, door, client, session: sessionOf(view) }, 1)
       targets.set({ volume }, view.targets.length)
       mounts.inc({ door, client, state: view.state })
     }
@@ -154,10 +155,11 @@ async function volumeMetrics (registers: Registry[], views: readonly VolumeView[
 async function volumesText (views: readonly VolumeView[], losses: readonly DataLoss[]): Promise<string> {
   const registry = new Registry()
   const lost = new Gauge({
-    name: 'volbridge_lost_bytes', help: 'Written bytes that the last unmount of a share could not save.',
-    labelNames: ['source'], registers: [registry]
+    name: 'volbridge_lost_bytes',
+    help: 'Written bytes that the last unmount of a share could not save, by what would serve it.',
+    labelNames: ['session'], registers: [registry]
   })
-  for (const { source, bytes } of losses) lost.inc({ source }, bytes)
+  for (const { key, bytes } of losses) lost.inc({ session: sessionLabel(key) }, bytes)
   const sessions = new Map(views.map((view) => [sessionOf(view), view]))
   await sessionMetrics([registry], sessions)
   await volumeMetrics([registry], views)

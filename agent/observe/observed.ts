@@ -28,7 +28,7 @@ export const levelOf = {
 /** Calls that come every minute or second and change nothing: a line each time would bury the others. */
 const quietCalls: ReadonlySet<string> = new Set([
   'GetPluginInfo', 'GetPluginCapabilities', 'Probe', 'NodeGetCapabilities', 'NodeGetInfo', 'NodeGetVolumeStats',
-  'NodeGetVolumeHealth', 'NodeGetStorageHealth', 'GetInfo', 'Status'
+  'NodeGetVolumeHealth', 'NodeGetStorageHealth', 'GetInfo', 'Status', 'Ready'
 ])
 
 export interface ObservedCall { readonly method: string, readonly door: string, readonly request: object }

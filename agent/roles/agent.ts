@@ -19,6 +19,9 @@ import { idleFacts, judgeCpuLatency, type CpuLatencyVerdict } from '../host/cpu-
 import { IdleMemory } from '../host/idle-memory.ts'
 import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { nodeNamespaces } from '../host/namespaces.ts'
+import type { Judge } from '../observe/http/authorization.ts'
+import { tokenFileJudge } from '../observe/http/token-file.ts'
+import { apiOfPod, tokenReviewJudge } from '../observe/http/token-review.ts'
 import { openLog } from '../observe/log.ts'
 import type { Log } from '../observe/log.ts'
 import { KernelServer } from '../nfs/kernel-server.ts'
@@ -68,6 +71,12 @@ function makeSocketFolders (endpoint: string): void {
     }
   }
 }
+
+/** @throws VolumeError INVALID, before anything is opened. */
+const judgesOf = ({ httpTokenFile, httpTokenReview }: AgentOptions): readonly Judge[] => [
+  ...httpTokenFile === undefined ? [] : [tokenFileJudge(httpTokenFile)],
+  ...httpTokenReview ? [tokenReviewJudge(apiOfPod(process.env))] : []
+]
 
 /** False when the operator says no; else it is this machine that decides, anew for each volume that is mounted. */
 function mayCpusStayAwake (options: AgentOptions, log: Log): boolean {
@@ -119,22 +128,26 @@ async function leaveStartersCgroup (log: Log): Promise<void> {
   }
 }
 
-/** Resolves with the reason to end. */
-async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine, successor: AbortSignal): Promise<string> {
+const signals = ['SIGTERM', 'SIGINT'] as const
+const isSignal = (why: string): boolean => signals.some((signal) => signal === why)
+
+/** Aborts with the reason when we are told to end. Made before any socket is there: who can be found can be told. */
+function endSignal (): AbortSignal {
   const stop = new AbortController()
-  let reason = ''
-  successor.addEventListener('abort', () => { reason ||= String(successor.reason); stop.abort() }, { once: true })
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-    process.once(signal, () => { reason ||= signal; stop.abort() })
-  }
+  for (const signal of signals) process.once(signal, () => { stop.abort(signal) })
+  return stop.signal
+}
+
+/** Resolves with the reason to end. */
+async function untilEnd (options: AgentOptions, doors: Doors, engine: Engine, stop: AbortSignal): Promise<string> {
   const idleMs = options.leaveWhenIdle === undefined || options.csiEndpoint !== undefined
     ? Number.POSITIVE_INFINITY
     : options.leaveWhenIdle * 1000
-  while (!stop.signal.aborted) {
-    await pause(idleLookMs, stop.signal)
-    if (doors.idleMs >= idleMs && !engine.service.isInUse) return reason === '' ? 'idle' : reason
+  while (!stop.aborted) {
+    await pause(idleLookMs, stop)
+    if (!stop.aborted && doors.idleMs >= idleMs && !engine.service.isInUse) return 'idle'
   }
-  return reason
+  return String(stop.reason)
 }
 
 /**
@@ -168,7 +181,7 @@ function survive (log: Log): void {
   process.on('SIGHUP', () => undefined)
 }
 
-interface Observed { readonly log: Log, readonly troubles: Troubles }
+interface Observed { readonly log: Log, readonly troubles: Troubles, readonly judges: readonly Judge[] }
 
 async function serve (options: AgentOptions, places: Places, observed: Observed): Promise<void> {
   const { log } = observed
@@ -185,7 +198,7 @@ async function serve (options: AgentOptions, places: Places, observed: Observed)
   }
 }
 
-async function serveHere (options: AgentOptions, places: Places, { log, troubles }: Observed): Promise<void> {
+async function serveHere (options: AgentOptions, places: Places, { log, troubles, judges }: Observed): Promise<void> {
   const engine = await startEngineWhenFree(options, places, log)
   try {
     if (options.csiEndpoint !== undefined) makeSocketFolders(options.csiEndpoint)
@@ -199,8 +212,10 @@ async function serveHere (options: AgentOptions, places: Places, { log, troubles
       volumes: engine.service, parseSpec: parseVolumeSpec, log, troubles, version,
       driverName: options.driverName, nodeId: options.nodeId ?? hostname(), agentSocket: places.agentSocket,
       csiEndpoint: options.csiEndpoint, csiHealth: options.csiHealth, kubeletDir: options.kubeletDir,
-      listen: options.listen
+      listen: options.listen, httpSocket: places.httpSocket, judges
     })
+    let why = ''
+    const stop = endSignal()
     try {
       await doors.open()
       // Fifty calls at once leave a heap that nobody needs afterwards.
@@ -209,14 +224,11 @@ async function serveHere (options: AgentOptions, places: Places, { log, troubles
         op: 'start', outcome: 'OK', version, agentSocket: places.agentSocket, csiEndpoint: options.csiEndpoint,
         recovered: engine.recovered.length
       })
-      log(
-        'info',
-        { op: 'stop', outcome: await untilEnd(options, doors, engine, successor.signal) },
-        'volumes stay mounted'
-      )
+      why = await untilEnd(options, doors, engine, AbortSignal.any([stop, successor.signal]))
+      log('info', { op: 'stop', outcome: why }, 'volumes stay mounted')
       memory.close()
     } finally {
-      await doors.close(graceMs)
+      await doors.close({ graceMs, deregister: options.deregisterOnExit && isSignal(why) })
     }
   } finally {
     engine.close()
@@ -232,7 +244,7 @@ export async function runAgent (options: AgentOptions, places: Places): Promise<
   const log = troubles.watch(openLog({ level: options.logLevel, file: options.logFile }))
   survive(log)
   try {
-    await serve(options, places, { log, troubles })
+    await serve(options, places, { log, troubles, judges: judgesOf(options) })
   } catch (error) {
     // Whoever started us in the background reads the log's last line; a person reads what is printed.
     if (options.logFile !== undefined) {

@@ -5,7 +5,7 @@
  * their command.
  */
 import { runCommandLine } from '../cli/arguments.ts'
-import type { Commands, Output, PlaceOptions } from '../cli/arguments.ts'
+import type { Commands, Output, PlaceOptions, StatusOptions } from '../cli/arguments.ts'
 import { findAgent, openAgent } from '../cli/agent-process.ts'
 import { examine, formatFindings } from '../cli/doctor.ts'
 import { runFlexInstall, runFlexUninstall } from './flex-driver.ts'
@@ -18,6 +18,7 @@ import { formatStatus } from '../cli/status.ts'
 import { parseVolumeSpec } from '../volumes/spec/spec.ts'
 import { ownProgram } from './program.ts'
 import { version } from './version.ts'
+import type { RpcClient } from '../../proto/csi/client.ts'
 
 const output: Output = {
   out: (text) => { process.stdout.write(text) },
@@ -26,6 +27,18 @@ const output: Output = {
 
 const placesOf = (options: PlaceOptions): Places => choosePlaces(options, process.env)
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
+
+/** Shorter than the time that a probe of Kubernetes usually has. */
+const probeMs = 5000
+
+/** An agent that hangs answers late: that is not alive. */
+async function probe (agent: RpcClient, { ready: mustBeReady }: StatusOptions): Promise<number> {
+  const { ready, reason, httpError } = await agent.call('Agent', 'Ready', {}, { deadlineMs: probeMs })
+  if (httpError !== '') output.err(`volbridge: HTTP is not served: ${httpError}\n`)
+  if (ready || !mustBeReady) return 0
+  output.err(`volbridge: not ready: ${reason}\n`)
+  return 1
+}
 
 const commands: Commands = {
   agent: async (options) => {
@@ -67,6 +80,7 @@ const commands: Commands = {
   status: async (options) => {
     const agent = await findAgent(placesOf(options))
     try {
+      if (options.live || options.ready) return await probe(agent, options)
       const status = await agent.call('Agent', 'Status', {}, { deadlineMs: 10_000 })
       output.out(options.json ? json(status) : formatStatus(status))
       return 0

@@ -6,8 +6,9 @@
  * Does not know how the engine was made.
  */
 import { realpathSync } from 'node:fs'
+import { hostname } from 'node:os'
 import path from 'node:path'
-import { VolumeError } from '../base/errors.ts'
+import { VolumeError, messageOf } from '../base/errors.ts'
 import { parseAbsolutePath } from '../base/brands.ts'
 import { monotonicMs } from '../base/deadline.ts'
 import { agentService, statusReport } from '../csi/agent-service.ts'
@@ -18,8 +19,14 @@ import { nodeService } from '../csi/node.ts'
 import { Registration } from '../csi/registration.ts'
 import { RpcServer } from '../csi/server.ts'
 import type { CallObserver } from '../csi/unary.ts'
-import { HealthEndpoint } from '../observe/health-endpoint.ts'
-import type { Readiness } from '../observe/health-endpoint.ts'
+import { listenUnix } from '../csi/unix-listener.ts'
+import type { UnixListener } from '../csi/unix-listener.ts'
+import type { Judge } from '../observe/http/authorization.ts'
+import { HttpDoor } from '../observe/http/http-door.ts'
+import type { HttpState } from '../observe/http/http-door.ts'
+import { parseListenAddress } from '../observe/http/listen-address.ts'
+import type { Readiness } from '../observe/http/routes.ts'
+import { statusUrl } from '../observe/http/token-review.ts'
 import type { Log } from '../observe/log.ts'
 import { createMetrics } from '../observe/metrics.ts'
 import { observeCalls } from '../observe/observed.ts'
@@ -47,8 +54,12 @@ export interface DoorsOptions {
   readonly kubeletDir: string
   /** Serve the health calls of CSI 1.13. */
   readonly csiHealth: boolean
-  /** HOST:PORT, or undefined for no HTTP. */
+  /** HOST:PORT, or undefined for no HTTP port. */
   readonly listen: string | undefined
+  /** Path of a socket with HTTP for root alone, details included. */
+  readonly httpSocket: string
+  /** Who decides whether a token may see details over the HTTP port. */
+  readonly judges: readonly Judge[]
   /** Whether this agent ends in favour of that one. */
   readonly handOver: (newcomer: Contender) => boolean
 }
@@ -85,6 +96,21 @@ function namesOf (folder: string): readonly string[] {
 /** However many people look at the page: the sessions are asked once a second. */
 const statusKeptMs = 1000
 
+/** However many scrape: what was made for one is good for the others, and slow readers all hold the same bytes. */
+const metricsKeptMs = 250
+
+/** A refusal of kubelet's or of the system's may name paths. */
+const forEverybody = ({ ready, reason }: Readiness): Readiness => ({ ready, reason: reason.split(':', 1)[0] ?? '' })
+
+function logHttp (log: Log, { phase, address, error }: HttpState): void {
+  if (phase === 'open') {
+    const { host, port } = parseListenAddress(address)
+    log('info', { op: 'listen', address: host, port })
+  }
+  if (phase !== 'waiting') return
+  log('warn', { op: 'listen', address }, `--listen: HTTP is not served: ${error}; it is tried again, all else works`)
+}
+
 /** A session that has ended is told when it ends, with the reason; here is what only looking shows. */
 function logHealth (log: Log, { source, before, now, reason }: HealthChange): void {
   if (now === 'dead') return
@@ -97,7 +123,8 @@ export class Doors {
   readonly #own: RpcServer
   readonly #csi: RpcServer | undefined
   readonly #registration: Registration | undefined
-  readonly #http: HealthEndpoint
+  readonly #http: HttpDoor
+  #httpSocket: UnixListener | undefined
   readonly #recorder: Recorder
   #lastCallMs = monotonicMs()
   #running = 0
@@ -106,7 +133,7 @@ export class Doors {
 
   constructor (options: DoorsOptions) {
     this.#options = options
-    const { volumes, parseSpec, log, version, driverName, nodeId, agentSocket, kubeletDir, csiHealth } = options
+    const { volumes, parseSpec, log, version, driverName, nodeId, agentSocket, kubeletDir, csiHealth, listen } = options
     const csiSocket = options.csiEndpoint === undefined ? undefined : parseCsiEndpoint(options.csiEndpoint)
     const started = monotonicMs()
     const services = loadServices()
@@ -124,16 +151,25 @@ export class Doors {
       handOver: options.handOver,
       volumes, version, driverName, nodeId, uptimeMs: () => monotonicMs() - started,
       registration: () => this.#registration?.state,
-      trends: () => this.#recorder.trends(), troubles: () => options.troubles.list()
+      trends: () => this.#recorder.trends(), troubles: () => options.troubles.list(),
+      readiness: () => this.readiness(), http: () => this.#http.state
     }
     const status = sharedFor(statusKeptMs, async () => await statusReport(told))
     this.#own = new RpcServer({
       services, socketPath: agentSocket, field: '--agent-socket', unary: { observer, door: undefined }
     }, { Identity: identity, Node: node, Agent: agentService(told) })
-    this.#http = new HealthEndpoint({
-      readiness: () => this.readiness(),
-      metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text() }),
-      documents: { '/': async () => statusPage(await status()), '/status.json': async () => statusJson(await status()) }
+    this.#http = new HttpDoor({
+      readiness: () => forEverybody(this.readiness()),
+      metrics: sharedFor(metricsKeptMs, async () => ({
+        contentType: metrics.contentType, body: Buffer.from(await metrics.text())
+      })),
+      documents: {
+        '/': async () => statusPage(await status()), [statusUrl]: async () => statusJson(await status())
+      },
+      judges: options.judges,
+      names: [nodeId, hostname(), ...listen === undefined ? [] : [parseListenAddress(listen).host]],
+      onChange: (state) => { logHttp(log, state) },
+      onFailure: (error) => { log('error', { op: 'http', outcome: 'INTERNAL' }, messageOf(error)) }
     })
     if (csiSocket === undefined) return
     this.#csi = new RpcServer({
@@ -151,16 +187,14 @@ export class Doors {
     })
   }
 
-  /** Opens the sockets, CSI's before kubelet is told about it. */
+  /** Opens the sockets, CSI's before kubelet is told about it. The HTTP port comes when it can be had. */
   async open (): Promise<void> {
     this.#isOpen = true
-    const { log, listen } = this.#options
-    if (listen !== undefined) {
-      const { address, port } = await this.#http.listen(listen)
-      log('info', { op: 'listen', address, port })
-    }
+    const { listen, httpSocket } = this.#options
     this.#recorder.start()
+    if (listen !== undefined) this.#http.start(listen)
     await this.#own.listen()
+    this.#httpSocket = await listenUnix(httpSocket, '--run-dir', (socket) => { this.#http.acceptTrusted(socket) })
     await this.#csi?.listen()
     this.#registration?.start()
   }
@@ -182,12 +216,18 @@ export class Doors {
 
   get callsEnded (): number { return this.#callsEnded }
 
-  /** Stops serving. Calls that run get `graceMs` to end; mounts and sessions are not touched. */
-  async close (graceMs: number): Promise<void> {
+  /**
+   * Stops serving. Calls that run get `graceMs` to end; mounts and sessions are not touched. `deregister`: kubelet is
+   * to forget the driver, because nobody comes after us.
+   */
+  async close ({ graceMs, deregister }: { readonly graceMs: number, readonly deregister: boolean }): Promise<void> {
     this.#isOpen = false
     this.#http.close()
+    this.#httpSocket?.close({ leaveFile: false })
     this.#recorder.stop()
-    await Promise.all([this.#registration?.stop(), this.#csi?.close({ graceMs }), this.#own.close({ graceMs })])
+    // Before the CSI socket: kubelet asks a driver as long as it knows it.
+    await this.#registration?.stop({ leaveFile: !deregister })
+    await Promise.all([this.#csi?.close({ graceMs }), this.#own.close({ graceMs })])
   }
 
   #counted (observer: CallObserver): CallObserver {

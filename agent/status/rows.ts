@@ -9,7 +9,8 @@ import { foreign, html, nothing, type Html } from './html.ts'
 import {
   activityOf, formatBytes, formatCaching, formatCount, formatDuration, formatErrors, formatLocks, formatNetwork,
   formatSeconds, formatUnsaved, formatUsage,
-  capitalised, formatDoor, formatVolumeId, formatWaiting, formatWork, splitRemedy, healthOf, healthSinceMs, largest,
+  capitalised, formatDoor, formatLabel, formatVolumeId, formatWaiting, formatWork, splitRemedy, healthOf, healthSinceMs,
+  largest,
   type Share
 } from './words.ts'
 
@@ -44,7 +45,7 @@ function volumeLine (volume: StatusVolume): Html {
   const forWhom = owners.length === 0
     ? nothing
     : html` for ${foreign(owners.slice(0, 3).join(', '))}${owners.length > 3 ? ` and ${owners.length - 3} more` : ''}`
-  return html`<li>${foreign(formatVolumeId(volume))} <span class="soft">${formatDoor(volume)}${forWhom}</span></li>`
+  return html`<li>${foreign(formatVolumeId(volume))} <span class="soft">${formatDoor(volume)}${forWhom}${formatLabel(volume)}</span></li>`
 }
 
 const targetLine = ({ path, readOnly, problem, unprotected }: StatusTarget): Html =>

@@ -168,6 +168,9 @@ export function formatWaiting ({ gauges, health }: StatusVolume): string {
 export const shortVolumeId = (volumeId: string): string =>
   /^(?:hand|flex)-[0-9a-f]{64}$/.test(volumeId) ? `${volumeId.slice(0, 17)}…` : volumeId
 export const formatVolumeId = ({ volumeId }: StatusVolume): string => shortVolumeId(volumeId)
+/** For whoever comes from a dashboard. An agent of an earlier version tells none. */
+export const formatLabel = ({ metricLabel }: StatusVolume): string =>
+  metricLabel === '' ? '' : `, in metrics ${metricLabel}`
 
 export const formatDoor = ({ state, door }: StatusVolume): string =>
   door === 'hand' ? `${state === 'published' ? 'mounted' : state} by hand` : `${state} through ${door}`

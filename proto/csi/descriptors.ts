@@ -733,6 +733,10 @@ export const descriptors: object = {
            "requestType": "StatusRequest",
            "responseType": "StatusResponse"
           },
+          "Ready": {
+           "requestType": "ReadyRequest",
+           "responseType": "ReadyResponse"
+          },
           "Unmount": {
            "requestType": "UnmountRequest",
            "responseType": "UnmountResponse"
@@ -799,6 +803,37 @@ export const descriptors: object = {
            "rule": "repeated",
            "type": "Loss",
            "id": 12
+          },
+          "http": {
+           "type": "string",
+           "id": 13
+          },
+          "httpError": {
+           "type": "string",
+           "id": 14
+          }
+         }
+        },
+        "ReadyRequest": {
+         "fields": {}
+        },
+        "ReadyResponse": {
+         "fields": {
+          "ready": {
+           "type": "bool",
+           "id": 1
+          },
+          "reason": {
+           "type": "string",
+           "id": 2
+          },
+          "http": {
+           "type": "string",
+           "id": 3
+          },
+          "httpError": {
+           "type": "string",
+           "id": 4
           }
          }
         },
@@ -978,6 +1013,10 @@ export const descriptors: object = {
            "rule": "repeated",
            "type": "string",
            "id": 20
+          },
+          "metricLabel": {
+           "type": "string",
+           "id": 21
           }
          }
         },

@@ -144,6 +144,8 @@ export interface StatusVolume {
   readonly exclusive: boolean
   readonly heals: number
   readonly notes: readonly string[]
+  /** What metrics call it. */
+  readonly metricLabel: string
 }
 export interface StatusLoss { readonly source: string, readonly bytes: Int64, readonly at: string }
 export interface StatusResponse {
@@ -159,6 +161,10 @@ export interface StatusResponse {
   readonly trends: readonly StatusTrend[]
   readonly troubles: readonly StatusTrouble[]
   readonly losses: readonly StatusLoss[]
+  /** Where HTTP is served or should be; empty when nobody wants it. */
+  readonly http: string
+  /** Why it is not served there. */
+  readonly httpError: string
 }
 /** One session at even distances, oldest first; NaN where nothing is known. */
 export interface StatusTrend {
@@ -223,6 +229,15 @@ export interface Calls {
   }
   Agent: {
     Status: { request: Empty, response: StatusResponse }
+    Ready: {
+      request: Empty
+      response: {
+        readonly ready: boolean
+        readonly reason: string
+        readonly http: string
+        readonly httpError: string
+      }
+    }
     HandOver: {
       request: { readonly version: string, readonly stays: boolean }
       response: { readonly accepted: boolean, readonly version: string, readonly pid: number }

@@ -37,7 +37,7 @@ export const layers = {
       '@grpc/grpc-js'
     ]
   },
-  'agent/base': { use: [], outside: ['node:os', 'node:util'] },
+  'agent/base': { use: [], outside: ['node:crypto', 'node:os', 'node:util'] },
   'agent/fs': { use: [], outside: ['node:buffer', 'node:crypto'] },
   'agent/rpc': { use: ['proto/xdr', 'proto/rpc', 'proto/portmap'] },
   'agent/nfs': {

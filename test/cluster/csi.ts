@@ -14,7 +14,7 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const check = ['apply', '--dry-run=server', '--validate=strict']
     const taken = await world.kube([...check, '-f', path.join(root, 'deploy/examples')])
     t.regex(taken, /persistentvolume\/csi-example created/)
-    for (const name of ['csi', 'flex']) {
+    for (const name of ['csi', 'csi-status', 'flex']) {
       t.regex(await world.kube([...check, '-k', path.join(root, 'deploy', name)]), /daemonset/)
     }
   })

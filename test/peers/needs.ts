@@ -66,6 +66,7 @@ const probes = {
     ['etcd', 'containerd', 'busybox', 'openssl'].every((name) => findProgram(name) !== undefined)
       ? undefined
       : 'needs etcd and containerd (apt: etcd-server containerd busybox-static openssl)',
+  openssl: () => findProgram('openssl') === undefined ? 'needs openssl' : undefined,
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 

@@ -5,7 +5,8 @@
  * user's would. Does not know which server is mounted.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
@@ -82,6 +83,7 @@ export class TestNode {
   readonly runtime: string
   readonly agentSocket: string
   readonly csiSocket: string
+  readonly httpToken = randomBytes(16).toString('hex')
   #agent: ChildProcess | undefined
   #agentLog = ''
 
@@ -129,6 +131,15 @@ export class TestNode {
       await pause(20)
     }
   }
+
+  /** Arguments of an agent whose HTTP port tells details to who has `httpToken`. */
+  httpArguments (listen: string): readonly string[] {
+    const file = path.join(this.folder, 'http-token')
+    writeFileSync(file, `${this.httpToken}\n`, { mode: 0o600 })
+    return ['--listen', listen, '--http-token-file', file]
+  }
+
+  get httpHeaders (): Record<string, string> { return { authorization: `Bearer ${this.httpToken}` } }
 
   get agentPid (): number | undefined { return this.#agent?.pid }
   get agentLog (): string { return this.#agentLog }

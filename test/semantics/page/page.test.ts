@@ -36,7 +36,7 @@ test.before(async () => {
   node = new TestNode()
   port = await freePort()
   address = `http://127.0.0.1:${port}`
-  await node.startAgent(['--listen', `${port}`])
+  await node.startAgent(node.httpArguments(`${port}`))
   kubelet = new Kubelet(node.kubelet)
   volume = {
     handle: `pv-${attack}`,
@@ -48,6 +48,8 @@ test.before(async () => {
   await kubelet.stage(node.csiSocket, driver, volume)
   target = await kubelet.publish(node.csiSocket, driver, volume, 'pod', 'pv')
   browser = await Browser.start()
+  // As somebody who was asked for a password: the browser keeps it for this address, and the page's script uses it too.
+  await (await browser.page()).open(`http://operator:${node.httpToken}@127.0.0.1:${port}/status.json`)
 })
 
 test.after.always(async () => {
@@ -61,7 +63,7 @@ async function fetched (
   method = 'GET'
 ): Promise<{ status: number, headers: NodeJS.Dict<string | string[]>, body: string }> {
   return await new Promise((resolve, reject) => {
-    request(`${address}${url}`, { method, agent: false }, (response) => {
+    request(`${address}${url}`, { method, agent: false, headers: node.httpHeaders }, (response) => {
       const chunks: Buffer[] = []
       response.on('data', (chunk: Buffer) => chunks.push(chunk))
       response.on('end', () => {
@@ -178,7 +180,7 @@ check('somebody who reads the page keeps their place: details stay open, focus s
     await page.until(/The agent does not answer/, hangMs),
     /The agent does not answer\. Last told at \d\d:\d\d:\d\d UTC/
   )
-  await node.startAgent(['--listen', `${port}`])
+  await node.startAgent(node.httpArguments(`${port}`))
   await page.until(/The one volume is healthy/, hangMs)
   for (const endMs = Date.now() + hangMs; /does not answer/.test(await page.text('#told')) && Date.now() < endMs;) {
     await page.evaluate(

@@ -5,7 +5,8 @@ import path from 'node:path'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { runCommandLine } from '../../../agent/cli/arguments.ts'
-import type { AgentOptions, Commands, FlexInstallOptions } from '../../../agent/cli/arguments.ts'
+import type { AgentOptions, Commands, FlexInstallOptions, StatusOptions } from '../../../agent/cli/arguments.ts'
+import { statusUrl } from '../../../agent/observe/http/token-review.ts'
 import { parseVolumeSpec } from '../../../agent/volumes/spec/spec.ts'
 
 const yaml = createRequire(import.meta.url)('js-yaml') as { safeLoadAll: (text: string) => unknown[] }
@@ -36,11 +37,14 @@ interface InstallerPod {
   readonly volumes: ReadonlyArray<{ name: string, hostPath: { path: string } }>
 }
 
+interface Probe { readonly exec: { readonly command: readonly string[] }, readonly timeoutSeconds: number }
+
 interface AgentPod {
   readonly containers: ReadonlyArray<{
     readonly image: string
     readonly args: readonly string[]
-    readonly livenessProbe: { readonly httpGet: { readonly host: string, readonly port: number } }
+    readonly livenessProbe: Probe
+    readonly readinessProbe: Probe
     readonly volumeMounts: ReadonlyArray<{ readonly name: string, readonly mountPath: string }>
   }>
   readonly volumes: ReadonlyArray<{ readonly name: string, readonly hostPath: { readonly path: string } }>
@@ -111,7 +115,7 @@ test('the Flex installer runs a command that exists, on every Linux node, with t
   t.true(pod.hostPID)
   t.deepEqual(pod.tolerations, [{ operator: 'Exists' }])
   const [container] = pod.containers
-  t.is(container?.image, kustomization?.images[0]?.name)
+  t.is(container?.image.split(':')[0], kustomization?.images[0]?.name)
   const [program, ...args] = container?.command ?? []
   t.is(program, 'volbridge')
   let asked: FlexInstallOptions | undefined
@@ -163,7 +167,7 @@ test('the agent\'s DaemonSet runs a command that exists, in the node\'s namespac
     tolerations: [{ operator: 'Exists' }]
   })
   const [container] = pod.containers
-  t.is(container?.image, kustomization?.images[0]?.name)
+  t.is(container?.image.split(':')[0], kustomization?.images[0]?.name)
   let asked: AgentOptions | undefined
   const agent = async (options: AgentOptions): Promise<number> => { asked = options; return await Promise.resolve(0) }
   t.is(
@@ -179,7 +183,71 @@ test('the agent\'s DaemonSet runs a command that exists, in the node\'s namespac
   for (const { name, mountPath } of container?.volumeMounts ?? []) {
     t.is(pod.volumes.find((volume) => volume.name === name)?.hostPath.path, mountPath)
   }
-  t.is(asked?.listen, `${container?.livenessProbe.httpGet.host}:${container?.livenessProbe.httpGet.port}`)
+  t.true(asked?.deregisterOnExit, 'a pod that is deleted leaves no registration')
+  for (const [probe, question] of [[container?.livenessProbe, 'live'], [container?.readinessProbe, 'ready']] as const) {
+    const [program, ...args] = probe?.exec.command ?? []
+    t.is(program, 'volbridge')
+    let told: StatusOptions | undefined
+    const status = async (options: StatusOptions): Promise<number> => {
+      told = options
+      return await Promise.resolve(0)
+    }
+    t.is(
+      await runCommandLine(args, '0', { status } as unknown as Commands, {
+        out: () => undefined, err: (text) => { t.log(text) }
+      }),
+      0
+    )
+    t.like(told, { live: question === 'live', ready: question === 'ready' })
+    t.true((probe?.timeoutSeconds ?? 0) >= 10, 'a program has to be started for it')
+  }
+})
+
+test('the page for tokens of the cluster adds what the agent’s option needs, and gives nobody more than asking', async (t) => {
+  const at = (name: string): string => readFileSync(path.join(root, 'deploy/csi-status', name), 'utf8')
+  const [overlay] = objectsOf(at('kustomization.yaml')) as unknown as Array<
+    { resources: string[], patches: Array<{ patch: string }> }
+  >
+  t.deepEqual(overlay?.resources, ['../csi', 'rbac.yaml'])
+  const patch = yaml.safeLoadAll(overlay?.patches[0]?.patch ?? '').flat() as Array<{ path: string, value: unknown }>
+  const [account, binding, reader] = objectsOf(at('rbac.yaml')) as unknown as [
+    { metadata: { name: string, namespace: string } },
+    { roleRef: { name: string }, subjects: unknown[] },
+    { rules: unknown[] }
+  ]
+  t.deepEqual(patch.map(({ value }) => value), [account.metadata.name, true, '--http-token-review'])
+  t.like(binding, { roleRef: { name: 'system:auth-delegator' } })
+  t.deepEqual(binding.subjects, [{ kind: 'ServiceAccount', ...account.metadata }])
+  t.deepEqual(reader.rules, [{ nonResourceURLs: [statusUrl], verbs: ['get'] }])
+  let asked: AgentOptions | undefined
+  const agent = async (options: AgentOptions): Promise<number> => { asked = options; return await Promise.resolve(0) }
+  await runCommandLine(['agent', String(patch.at(-1)?.value)], '0', { agent } as unknown as Commands, {
+    out: () => undefined, err: (text) => { t.log(text) }
+  })
+  t.true(asked?.httpTokenReview)
+})
+
+test('no image that we name moves: each has a version or a digest', (t) => {
+  const pages = readdirSync(path.join(root, 'deploy'), { recursive: true, encoding: 'utf8' }).filter((name) =>
+    name.endsWith('.yaml')
+  )
+  const texts = [...pages.map((name) => path.join(root, 'deploy', name)), path.join(root, 'README.md')].map((file) =>
+    readFileSync(file, 'utf8')
+  )
+  const images = texts.flatMap((text) => [
+    ...[...text.matchAll(/^\s*(?:- )?image: *(\S+)$/gm)].map(([, image = '']) => image),
+    ...[...text.matchAll(/docker run (?:[^\n]*\\\n)*?[^\n]*?\s([a-z0-9./-]+:[\w.-]+) \\$/gm)].map(([, image = '']) =>
+      image
+    )
+  ])
+  t.true(images.length > 10)
+  t.true(images.some((image) => image.startsWith('debian')), 'the recipe of README is looked at')
+  for (const image of images) {
+    t.regex(image, /@sha256:[0-9a-f]{64}$|:set-by-kustomization$|:\d+\.\d+\.\d+$|-\d{8}(-slim)?$/, image)
+  }
+  const tags = texts.flatMap((text) => [...text.matchAll(/newTag: *"?([^"\s]+)"?$/gm)].map(([, tag = '']) => tag))
+  t.is(tags.length, 2)
+  for (const tag of tags) t.regex(tag, /^\d+\.\d+\.\d+$/)
 })
 
 test('README shows the examples as they are', (t) => {

@@ -186,7 +186,7 @@ test('folders that nobody can make are refused by option, folder and remedy, at 
 test('status shows source, client and why, health and its reason, folders and stale figures', (t) => {
   const status: StatusResponse = {
     version: '1.2.3', pid: 7, driverName: 'd', nodeId: 'node-a', uptimeMs: '120000', registration: 'refused',
-    registrationError: 'no', timeMs: '0', trends: [], troubles: [],
+    registrationError: 'no', timeMs: '0', trends: [], troubles: [], http: '127.0.0.1:9810', httpError: 'EADDRINUSE',
     volumes: [{
       volumeId: 'v1', door: 'csi', source: 'nas:/x', client: 'fuse', clientReason: 'auto', state: 'published',
       staging: '/s', health: 'unreachable', healthReason: 'nas is away',
@@ -205,14 +205,16 @@ test('status shows source, client and why, health and its reason, folders and st
         availableInodes: '8', stale: true
       },
       exclusive: false,
-      notes: ['mount group 7: the root was not given to it']
+      notes: ['mount group 7: the root was not given to it'],
+      metricLabel: '3bfc269594ef6492'
     }],
     losses: [{ source: 'nas:/y', bytes: '3072', at: '2026-01-01T00:00:00.000Z' }]
   }
   const text = formatStatus(status)
   for (const words of [
     'agent 7, up 2 min, node node-a, kubelet: refused (no)', 'nas:/x  unreachable: nas is away', 'fuse (auto)',
-    '/t (read-only) for shop/web', '512 B of 1.00 KiB used', '(last known)', 'v1, published through csi',
+    '/t (read-only) for shop/web', '512 B of 1.00 KiB used', '(last known)',
+    'v1, published through csi, in metrics 3bfc269594ef6492', 'HTTP is not served at 127.0.0.1:9810: EADDRINUSE',
     'read 2.00 KiB, written 0 B, 3 requests, 10 ms on average',
     'READ 1', '1 retransmission, connection lost 2 times', '4.00 KiB not on the server yet, 1 writer waiting',
     'note     mount group 7: the root was not given to it',

@@ -8,6 +8,7 @@ export const volumeOf = (changes: Partial<StatusVolume> = {}): StatusVolume => (
   staging: '/s', health: 'healthy', healthReason: '',
   targets: [{ path: '/t', readOnly: false, owner: 'shop/web', problem: '', unprotected: '' }], locks: 'node-local',
   sessionPid: 9, counters: { fuseReadBytes: 2048 }, exclusive: false, heals: 0, notes: [],
+  metricLabel: '3bfc269594ef6492',
   gauges: {}, key: 'k', latency: {},
   usage: {
     totalBytes: '1024', usedBytes: '512', availableBytes: '512', totalInodes: '9', usedInodes: '1',
@@ -27,5 +28,6 @@ export const trendOf = (changes: Partial<StatusTrend> = {}): StatusTrend => ({
 export const statusOf = (changes: Partial<StatusResponse> = {}): StatusResponse => ({
   version: '1.2.3', pid: 7, driverName: 'd', nodeId: 'node-a', uptimeMs: '120000', registration: 'registered',
   registrationError: '',
-  volumes: [volumeOf()], timeMs: `${atMs}`, trends: [trendOf()], troubles: [], losses: [], ...changes
+  volumes: [volumeOf()], timeMs: `${atMs}`, trends: [trendOf()], troubles: [], losses: [], http: '', httpError: '',
+  ...changes
 })

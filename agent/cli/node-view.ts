@@ -1,0 +1,39 @@
+/**
+ * What the doctor sees of the node and its agent from where it runs.
+ *
+ * Owns whether that is a container, and asking the agent how it is. Does not know what is made of it.
+ */
+import { readlinkSync } from 'node:fs'
+import { messageOf } from '../base/errors.ts'
+import { readMountinfoSync, type Mountinfo } from '../host/mountinfo.ts'
+import { RpcClient } from '../../proto/csi/client.ts'
+import { loadServices } from '../../proto/csi/load.ts'
+import type { ResponseOf } from '../../proto/csi/types.ts'
+
+export const isShared = ({ tags }: { readonly tags: readonly string[] }): boolean =>
+  tags.some((tag) => tag.startsWith('shared:'))
+
+/** What is mounted on the node, when this is a container that sees the node's processes (hostPID); else undefined. */
+export function mountsOfNode (): Mountinfo | undefined {
+  try {
+    if (readlinkSync('/proc/1/ns/mnt') === readlinkSync('/proc/self/ns/mnt')) return undefined
+    return readMountinfoSync('/proc/1/mountinfo')
+  } catch {
+    // Not root: other checks say so.
+    return undefined
+  }
+}
+
+const readyMs = 3000
+
+/** The agent's answer, or why there is none. */
+export async function askReady (agentSocket: string): Promise<ResponseOf<'Agent', 'Ready'> | string> {
+  const agent = new RpcClient(loadServices(), agentSocket)
+  try {
+    return await agent.call('Agent', 'Ready', {}, { deadlineMs: readyMs })
+  } catch (error) {
+    return messageOf(error)
+  } finally {
+    agent.close()
+  }
+}
