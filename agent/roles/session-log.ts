@@ -2,7 +2,8 @@
  * Where a session's lines go: the file that the agent gave it as standard error, in the form of the agent's own lines.
  *
  * Owns their length, their rate, and the end of a file that nobody looks after. Loads no logging library: a session has
- * to stay small. The agent starts the file anew at 8 MiB (`volumes/fuse/session-logs.ts`); this is what holds without one.
+ * to stay small. The agent starts the file anew at 8 MiB (`volumes/fuse/session-logs.ts`); this is what holds without
+ * one.
  */
 import { fstatSync, ftruncateSync, writeSync } from 'node:fs'
 import { LineBudget } from '../base/line-budget.ts'
