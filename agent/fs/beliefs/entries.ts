@@ -4,8 +4,10 @@
  * (attributes.ts).
  */
 import type { FileName } from '../../base/brands.ts'
+import { invariant } from '../../base/errors.ts'
 import type { Inode } from '../objects/inode.ts'
 import type { InodeTable } from '../objects/inodes.ts'
+import { UseOrder } from '../objects/use-order.ts'
 import type { Invalidator, Nodeid } from '../operations.ts'
 
 /** More notices than this at once would stall the kernel for longer than its own timeouts last. */
@@ -16,8 +18,7 @@ export class NameCache {
   readonly #inodes: InodeTable
   readonly #invalidator: Invalidator
   /** Folders with names, least recently used first. */
-  readonly #directories = new Set<Inode>()
-  #latest: Inode | undefined
+  readonly #directories = new UseOrder<Inode, UseOrder<FileName, Nodeid>>()
   #count = 0
 
   constructor (parts: { max: number, inodes: InodeTable, invalidator: Invalidator }) {
@@ -30,33 +31,32 @@ export class NameCache {
 
   /** The number behind a name, 0 when it is known not to exist, undefined when nothing is known. */
   get (directory: Inode, name: FileName): Nodeid | undefined {
-    const found = directory.names?.get(name)
-    if (found !== undefined) this.#touch(directory)
+    const { names } = directory
+    const found = names?.get(name)
+    if (names !== undefined && found !== undefined) this.#directories.put(directory, names)
     return found
   }
 
   put (directory: Inode, name: FileName, nodeid: Nodeid): void {
-    const names = directory.names ??= new Map<FileName, Nodeid>()
-    if (names.size === 0) this.#directories.add(directory)
-    // Moving a name to the end keeps the map in order of use.
-    if (!names.delete(name)) this.#count += 1
-    names.set(name, nodeid)
-    this.#touch(directory)
+    const names = directory.names ??= new UseOrder<FileName, Nodeid>()
+    if (names.put(name, nodeid)) this.#count += 1
+    this.#directories.put(directory, names)
     while (this.#count > this.#max) this.#evictOne()
   }
 
   /** From now on nothing is known about this name. */
   delete (directory: Inode, name: FileName): void {
     directory.hasAllNames = false
-    if (directory.names?.delete(name) !== true) return
-    this.#count -= 1
-    if (directory.names.size === 0) this.#directories.delete(directory)
+    this.expectNews(directory, name)
   }
 
   /** The kernel is about to hear what the name leads to. A notice about what it was would overtake that, or come after
    * and take a new folder away. */
   expectNews (directory: Inode, name: FileName): void {
-    if (directory.names?.delete(name) === true) this.#count -= 1
+    const { names } = directory
+    if (names?.delete(name) !== true) return
+    this.#count -= 1
+    if (names.size === 0) this.#directories.delete(directory)
   }
 
   /**
@@ -74,7 +74,6 @@ export class NameCache {
     directory.names = undefined
     directory.hasAllNames = false
     this.#directories.delete(directory)
-    if (this.#latest === directory) this.#latest = undefined
   }
 
   /**
@@ -96,19 +95,11 @@ export class NameCache {
     this.clear(directory)
   }
 
-  #touch (directory: Inode): void {
-    if (this.#latest === directory) return
-    this.#latest = directory
-    this.#directories.delete(directory)
-    this.#directories.add(directory)
-  }
-
   #evictOne (): void {
-    for (const directory of this.#directories) {
-      for (const name of directory.names?.keys() ?? []) {
-        this.delete(directory, name)
-        return
-      }
-    }
+    const directory = this.#directories.oldest
+    const name = directory?.names?.oldest
+    // Folders are in the list while they have names.
+    invariant(directory !== undefined && name !== undefined, 'names that are counted are there')
+    this.delete(directory, name)
   }
 }

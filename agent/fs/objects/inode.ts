@@ -9,6 +9,7 @@ import type { Attributes, Credential, FileKind, RemoteHandle } from '../backend.
 import type { Nodeid } from '../operations.ts'
 import type { CachedAttributes } from './cached-attributes.ts'
 import type { Positions } from './positions.ts'
+import type { UseOrder } from './use-order.ts'
 
 /** A removed but open object: where its other name is, and who removed it. */
 export interface SillyName {
@@ -101,7 +102,7 @@ export class Inode {
   /** beliefs/access.ts */
   access: Map<string, CachedAccess> | undefined
   /** beliefs/entries.ts: 0 is a name known not to exist. */
-  names: Map<FileName, Nodeid> | undefined
+  names: UseOrder<FileName, Nodeid> | undefined
   /** beliefs/entries.ts: `names` has every name of this folder; one that is not there does not exist. */
   hasAllNames = false
   /** names/lookup-ahead.ts */
