@@ -100,6 +100,10 @@ export class Filesystem implements FilesystemOperations {
     return this.#lookups.lookup(parent, name, caller)
   }
   remember (nodeid: Nodeid, count: number): void { this.#core.inodes.remember(nodeid, count) }
+  acknowledge ({ nodeid, attributes }: NodeAttributes): void {
+    const inode = this.#core.inodes.get(nodeid)
+    if (inode !== undefined) this.#core.attributes.acknowledge(inode, attributes)
+  }
   forget (nodeid: Nodeid, count: number): void { this.#core.inodes.forget(nodeid, count) }
 
   getattr (nodeid: Nodeid, handle: HandleId | undefined, caller: Caller): MaybePromise<NodeAttributes | Errno> {

@@ -31,7 +31,7 @@ export interface NodeAttributes {
   readonly attributesTtlMs: number
 }
 
-/** A name that exists. Whoever passes it on to a kernel that counts lookups calls `remember` once. */
+/** A name that exists. Whoever passes it on to a kernel that counts lookups calls `remember` once, and `acknowledge`. */
 export interface Entry extends NodeAttributes {
   readonly generation: number
   readonly entryTtlMs: number
@@ -112,6 +112,8 @@ export interface FilesystemOperations {
   lookup (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<Entry | NoEntry | Errno>
   /** The kernel was given `count` references more to this inode. */
   remember (nodeid: Nodeid, count: number): void
+  /** The kernel has taken these attributes: what it believes of the object is not older. */
+  acknowledge (taken: NodeAttributes): void
   /** The kernel gave `count` references back. Never waits, never fails. */
   forget (nodeid: Nodeid, count: number): void
   getattr (nodeid: Nodeid, handle: HandleId | undefined, caller: Caller): MaybePromise<NodeAttributes | Errno>

@@ -9,9 +9,11 @@ import { Errno, isErrno } from '../base/errno.ts'
 import { messageOf } from '../base/errors.ts'
 import { isPromise } from '../base/maybe-promise.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
-import type { Entry, FileData, FilesystemOperations, HandleId, NoEntry, Opened, OpenFlags } from '../fs/operations.ts'
+import type {
+  Entry, FileData, FilesystemOperations, HandleId, NoEntry, NodeAttributes, Opened, OpenFlags
+} from '../fs/operations.ts'
 import type { OpenIn, OpenOut, ReadIn } from '../../proto/fuse/files.ts'
-import type { MknodIn, RenameIn } from '../../proto/fuse/entries.ts'
+import type { CreateIn, MknodIn, RenameIn } from '../../proto/fuse/entries.ts'
 import type { Call, Service } from './call.ts'
 import type { Services } from './dispatcher.ts'
 import type { Log } from './log.ts'
@@ -43,8 +45,11 @@ export interface AdapterParts {
 }
 
 export function createServices ({ operations, statistics, log, isSoloWriter = false }: AdapterParts): Services {
+  const acknowledge = (taken: NodeAttributes): void => { operations.acknowledge(taken) }
   const remember = (entry: Entry | NoEntry): void => {
-    if (entry.nodeid !== 0) operations.remember(entry.nodeid, 1)
+    if (!('attributes' in entry)) return
+    operations.remember(entry.nodeid, 1)
+    operations.acknowledge(entry)
   }
   /** An open that nobody waits for any more is closed again. */
   const release = (handle: HandleId): void => {
@@ -78,6 +83,19 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
     },
     vanished (data) { data.release() }
   }
+  const create: Service<CreateIn, { readonly entry: Entry, readonly opened: Opened }> = {
+    serve: (request, call) =>
+      operations.create(
+        call.nodeid,
+        toFileName(request.name),
+        request.mode,
+        request.exclusive,
+        openFlagsOf(request),
+        call
+      ),
+    accepted ({ entry }) { remember(entry) },
+    vanished ({ opened }) { release(opened.handle) }
+  }
   const listing = (plus: boolean): Service<ReadIn, Listing> => ({
     serve ({ fh, offsetBytes, sizeBytes }) {
       const list = new Listing(sizeBytes, plus)
@@ -85,16 +103,17 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
       const result = operations.readdir(fh, offsetBytes, plus, list.sink)
       return isPromise(result) ? result.then(finished) : finished(result)
     },
-    accepted (list) { for (const nodeid of list.nodeids) operations.remember(nodeid, 1) }
+    accepted (list) { for (const entry of list.entries) remember(entry) }
   })
 
   return {
     LOOKUP: entryService(({ name }, call) => operations.lookup(call.nodeid, toFileName(name), call)),
-    GETATTR: { serve: ({ fh }, call) => operations.getattr(call.nodeid, fh, call) },
+    GETATTR: { serve: ({ fh }, call) => operations.getattr(call.nodeid, fh, call), accepted: acknowledge },
     SETATTR: {
       serve: isSoloWriter
         ? (request, call) => soloWriterSetattr(operations, request, call)
-        : (request, call) => operations.setattr(call.nodeid, request.fh, changesOf(request), call)
+        : (request, call) => operations.setattr(call.nodeid, request.fh, changesOf(request), call),
+      accepted: acknowledge
     },
     READLINK: { serve: (_, call) => operations.readlink(call.nodeid, call) },
     SYMLINK: entryService(({ name, target }, call) => operations.symlink(call.nodeid, toFileName(name), target, call)),
@@ -110,19 +129,7 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
         converted(operations.open(call.nodeid, openFlagsOf(request), call), (opened) => openOutOf(opened, request)),
       vanished ({ handle }) { release(handle) }
     },
-    CREATE: {
-      serve: (request, call) =>
-        operations.create(
-          call.nodeid,
-          toFileName(request.name),
-          request.mode,
-          request.exclusive,
-          openFlagsOf(request),
-          call
-        ),
-      accepted ({ entry }) { if (entry.nodeid !== 0) operations.remember(entry.nodeid, 1) },
-      vanished ({ opened }) { release(opened.handle) }
-    },
+    CREATE: create,
     READ: read,
     WRITE: {
       serve: ({ fh, offsetBytes, data, fromPageCache }) => {

@@ -2,11 +2,11 @@
  * One READDIR or READDIRPLUS answer while it is being filled.
  *
  * Owns the buffer (listings may be filled over several turns of the loop, so they cannot share the reply buffer) and
- * the inodes whose lookup the kernel will count when it takes the answer. Knows the wire format only through
+ * the entries whose lookup the kernel will count when it takes the answer. Knows the wire format only through
  * `proto/fuse/directories.ts`.
  */
 import type { Errno } from '../base/errno.ts'
-import type { ListedEntry, ListingSink, Nodeid } from '../fs/operations.ts'
+import type { Entry, ListedEntry, ListingSink } from '../fs/operations.ts'
 import { appendListed } from '../../proto/fuse/directories.ts'
 import type { BulkOut } from '../../proto/fuse/operations.ts'
 import { FuseWriter } from '../../proto/fuse/writer.ts'
@@ -15,7 +15,7 @@ import { FuseWriter } from '../../proto/fuse/writer.ts'
 const listingBytesMax = 128 * 1024
 
 export class Listing implements BulkOut {
-  readonly nodeids: Nodeid[] = []
+  readonly entries: Entry[] = []
   readonly sink: ListingSink
   readonly #out: FuseWriter
 
@@ -26,7 +26,7 @@ export class Listing implements BulkOut {
       if (!appendListed(this.#out, limit, plus, listed)) return false
       // The kernel counts no lookup for these two (fs/fuse/readdir.c, fuse_direntplus_link).
       if (plus && listed.entry !== undefined && listed.name !== '.' && listed.name !== '..') {
-        this.nodeids.push(listed.entry.nodeid)
+        this.entries.push(listed.entry)
       }
       return true
     }

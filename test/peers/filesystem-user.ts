@@ -14,6 +14,7 @@ import {
   type Entry,
   type HandleId,
   type ListedEntry,
+  type NodeAttributes,
   type Nodeid,
   type Opened,
   type OpenFlags
@@ -104,12 +105,24 @@ export class World {
       if (isErrno(entry)) return entry
       if (entry.nodeid === 0) return Errno.ENOENT
       found = entry as Entry
-      this.fs.remember(found.nodeid, 1)
+      this.#take(found)
       parent = found.nodeid
     }
     if (found !== undefined) return found
-    const attributes = await this.fs.getattr(rootNodeid, undefined, this.caller)
+    const attributes = await this.getattr(rootNodeid)
     return isErrno(attributes) ? attributes : { ...attributes, generation: 1, entryTtlMs: 0 }
+  }
+
+  async getattr (nodeid: Nodeid): Promise<NodeAttributes | Errno> {
+    const answer = await this.fs.getattr(nodeid, undefined, this.caller)
+    if (!isErrno(answer)) this.fs.acknowledge(answer)
+    return answer
+  }
+
+  /** What a kernel does with an entry that it has got. */
+  #take (entry: Entry): void {
+    this.fs.remember(entry.nodeid, 1)
+    this.fs.acknowledge(entry)
   }
 
   async nodeid (path: string): Promise<Nodeid> { return good(await this.lookup(path)).nodeid }
@@ -125,7 +138,7 @@ export class World {
 
   async stat (path: string): Promise<Entry['attributes']> {
     const nodeid = await this.nodeid(path)
-    return good(await this.fs.getattr(nodeid, undefined, this.caller)).attributes
+    return good(await this.getattr(nodeid)).attributes
   }
 
   async open (path: string, flags: Partial<OpenFlags> = {}): Promise<HandleId> {
@@ -150,7 +163,7 @@ export class World {
     const { entry, opened } = good(
       await this.fs.create(parent, name, mode, exclusive, { ...readWrite, ...rest }, this.caller)
     )
-    this.fs.remember(entry.nodeid, 1)
+    this.#take(entry)
     return opened.handle
   }
 
@@ -196,7 +209,7 @@ export class World {
     const { parent, name } = await this.at(path)
     const made = await this.fs.mkdir(parent, name, mode, this.caller)
     if (isErrno(made)) return made
-    this.fs.remember(made.nodeid, 1)
+    this.#take(made)
     return undefined
   }
 
@@ -213,7 +226,7 @@ export class World {
     const { parent, name } = await this.at(to)
     const made = await this.fs.link(nodeid, parent, name, this.caller)
     if (isErrno(made)) return made
-    this.fs.remember(made.nodeid, 1)
+    this.#take(made)
     return undefined
   }
 
@@ -242,7 +255,7 @@ export class World {
         if (taken === most) return false
         taken += 1
         listed.push(entry)
-        if (entry.entry !== undefined) this.fs.remember(entry.entry.nodeid, 1)
+        if (entry.entry !== undefined) this.#take(entry.entry)
         offset = entry.nextOffset
         return true
       })

@@ -66,6 +66,8 @@ export type GatedCall = 'lookup' | 'getattr' | 'open' | 'read' | 'write' | 'crea
 export class MemoryFilesystem implements FilesystemOperations {
   /** References the kernel holds, by inode. Empty after an unmount. */
   readonly remembered = new Map<Nodeid, number>()
+  /** Objects whose attributes the kernel took, in order. */
+  readonly acknowledged: Nodeid[] = []
   readonly handles = new Map<HandleId, Inode>()
   readonly calls: string[] = []
   readonly callers: Caller[] = []
@@ -232,6 +234,8 @@ export class MemoryFilesystem implements FilesystemOperations {
   remember (nodeid: Nodeid, count: number): void {
     this.remembered.set(nodeid, (this.remembered.get(nodeid) ?? 0) + count)
   }
+
+  acknowledge ({ nodeid }: NodeAttributes): void { this.acknowledged.push(nodeid) }
 
   forget (nodeid: Nodeid, count: number): void {
     const left = (this.remembered.get(nodeid) ?? 0) - count

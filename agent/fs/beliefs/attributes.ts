@@ -197,8 +197,6 @@ export class AttributeCache {
   present (inode: Inode): NodeAttributes | undefined {
     const known = inode.cached.attributes
     if (known === undefined) return undefined
-    // Every caller hands these to the kernel.
-    inode.cached.isNewsToKernel = false
     const file = inode.file
     const sizeBytes = Math.max(known.sizeBytes, file === undefined ? 0 : file.endBytes)
     const nlink = inode.isRemoved ? 0 : inode.silly === undefined ? known.nlink : Math.max(0, known.nlink - 1)
@@ -208,6 +206,12 @@ export class AttributeCache {
       attributes: isChanged ? { ...known, sizeBytes, nlink } : known,
       attributesTtlMs: this.areBehind(inode) ? 0 : this.remainingMs(inode)
     }
+  }
+
+  /** The kernel has taken these; what came later is still news to it. Not before: an answer may not fit, or nobody waits
+   * for it any more. */
+  acknowledge ({ cached }: Inode, taken: Attributes): void {
+    if (cached.isNewsToKernel && taken.change === cached.attributes?.change) cached.isNewsToKernel = false
   }
 
   #accept (inode: Inode, next: Attributes, sent: number, receivedMs: number): boolean {

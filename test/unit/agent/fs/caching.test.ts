@@ -76,6 +76,42 @@ test('an open that finds a foreign change sends the kernel back to look, once, s
   t.false(isErrno(await world.fs.open(nodeid, readWrite, root)))
 })
 
+test('attributes that the kernel did not get, from a listing that was full or an answer that failed, are still news to it', async (t) => {
+  const world = new World({ softRevalMs: 5_000 })
+  world.server.put('/a', 'old')
+  const nodeid = await world.nodeid('/a')
+  world.server.put('/a', 'longer')
+  const folder = good(await world.fs.opendir(rootNodeid, root)).handle
+  let offered = 0
+  await world.fs.readdir(folder, 0, true, ({ name, entry }) => {
+    if (name === 'a') offered = entry?.attributes.sizeBytes ?? 0
+    return name !== 'a'
+  })
+  t.is(offered, 6)
+  t.is(await world.fs.open(nodeid, readWrite, root), Errno.ESTALE)
+  // Let in, as whoever comes again is; but the kernel has not looked.
+  world.fs.releasedir(good(await world.fs.open(nodeid, readWrite, root)).handle)
+  world.clock.advance(10_000)
+  world.server.intercept('getattr', () => Errno.EIO)
+  t.is(await world.fs.getattr(nodeid, undefined, root), Errno.EIO)
+  t.is(await world.fs.open(nodeid, readWrite, { ...root, pid: 2 }), Errno.ESTALE)
+  t.is(good(await world.stat('/a')).sizeBytes, 6)
+  t.false(isErrno(await world.fs.open(nodeid, readWrite, { ...root, pid: 3 })))
+})
+
+test('older attributes that the kernel takes late leave newer ones news', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'old')
+  const older = good(await world.lookup('/a'))
+  world.server.put('/a', 'longer')
+  world.clock.advance(4_000)
+  const newer = good(await world.fs.getattr(older.nodeid, undefined, root))
+  world.fs.acknowledge(older)
+  t.is(await world.fs.open(older.nodeid, readWrite, root), Errno.ESTALE)
+  world.fs.acknowledge(newer)
+  t.false(isErrno(await world.fs.open(older.nodeid, readWrite, { ...root, pid: 2 })))
+})
+
 test('an open is sent back once at most, also when the file changes again while the name is looked up', async (t) => {
   const world = new World()
   world.server.put('/a', 'old')

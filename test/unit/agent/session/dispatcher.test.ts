@@ -77,6 +77,22 @@ test('a lookup counts once the kernel has taken the answer, and not when it vani
   t.is(bench.memory.remembered.size, 0)
 })
 
+test('attributes are acknowledged once the kernel has taken them, and not when they vanished', async (t) => {
+  const bench = await serving()
+  const requests = (first: number): Buffer[] => [
+    request('LOOKUP', { unique: first, body: name('hello') }),
+    request('GETATTR', { unique: first + 2, nodeid: 2, body: Buffer.concat([u32(0, 0), u64(0)]) }),
+    request('SETATTR', { unique: first + 4, nodeid: 2, body: Buffer.alloc(88) }),
+    request('MKDIR', { unique: first + 6, body: Buffer.concat([u32(0o755, 0), name(`new${first}`)]) })
+  ]
+  bench.device.writeErrors = [Errno.ENOENT, Errno.ENOENT, Errno.ENOENT, Errno.ENOENT]
+  bench.device.push(...requests(4))
+  t.deepEqual(bench.memory.acknowledged, [])
+  bench.device.push(...requests(20))
+  t.is(bench.memory.acknowledged.length, 4)
+  t.deepEqual(bench.memory.acknowledged.slice(0, 3), [2, 2, 2])
+})
+
 test('a reference given and forgotten in one batch is counted before it is forgotten', async (t) => {
   const bench = await serving()
   bench.device.push(request('LOOKUP', { unique: 4, body: name('hello') }))
@@ -112,9 +128,11 @@ test('readdirplus counts every entry with an inode but . and ..', async (t) => {
   const handle = Number(replyOf(t, bench, 4).body.readBigUInt64LE(0))
   bench.device.push(request('READDIRPLUS', { unique: 6, nodeid: 1, body: readBody(handle, 0, 4096) }))
   t.deepEqual([...bench.memory.remembered], [[2, 1]])
+  t.deepEqual(bench.memory.acknowledged, [2])
   bench.device.writeErrors = [Errno.ENOENT]
   bench.device.push(request('READDIRPLUS', { unique: 8, nodeid: 1, body: readBody(handle, 0, 4096) }))
   t.deepEqual([...bench.memory.remembered], [[2, 1]])
+  t.deepEqual(bench.memory.acknowledged, [2])
 })
 
 test('read data is given back after the write, whether the kernel took it or not', async (t) => {
