@@ -198,6 +198,7 @@ export class Filesystem implements FilesystemOperations {
 
   flush (handle: HandleId, _caller: Caller): MaybePromise<undefined | Errno> { return this.#files.flush(handle) }
   fsync (handle: HandleId): MaybePromise<undefined | Errno> { return this.#files.fsync(handle) }
+  failureTold (handle: HandleId): void { this.#files.failureTold(handle) }
   release (handle: HandleId): MaybePromise<void> { return this.#files.release(handle) }
   opendir (nodeid: Nodeid, caller: Caller): MaybePromise<Opened | Errno> { return this.#files.opendir(nodeid, caller) }
   readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): MaybePromise<undefined | Errno> {
@@ -208,6 +209,7 @@ export class Filesystem implements FilesystemOperations {
   fsyncdir (handle: HandleId): MaybePromise<undefined | Errno> {
     return this.#core.handles.get(handle) === undefined ? Errno.EBADF : undefined
   }
+  neverOpened (handle: HandleId): MaybePromise<void> { return this.#files.neverOpened(handle) }
   releasedir (handle: HandleId): void { void this.#files.release(handle) }
 
   async drain (deadlineMs: number): Promise<Unsaved> {

@@ -31,7 +31,8 @@ export interface NodeAttributes {
   readonly attributesTtlMs: number
 }
 
-/** A name that exists. Whoever passes it on to a kernel that counts lookups calls `remember` once, and `acknowledge`. */
+/** A name that exists. Whoever passes it on to a kernel that counts lookups calls `remember` once, and
+ * `acknowledge`. */
 export interface Entry extends NodeAttributes {
   readonly generation: number
   readonly entryTtlMs: number
@@ -165,7 +166,11 @@ export interface FilesystemOperations {
   /** close(2): dirty data is on the server and committed, or the error is here. */
   flush (handle: HandleId, caller: Caller): MaybePromise<undefined | Errno>
   fsync (handle: HandleId): MaybePromise<undefined | Errno>
+  /** The kernel has taken the failure of a write, flush or fsync: somebody knows of it. */
+  failureTold (handle: HandleId): void
   release (handle: HandleId): MaybePromise<void>
+  /** Instead of `release` or `releasedir`: the kernel did not take the answer with this handle, nor acted on it. */
+  neverOpened (handle: HandleId): MaybePromise<void>
   opendir (nodeid: Nodeid, caller: Caller): MaybePromise<Opened | Errno>
   /** From `offset` (0 is the start) into `sink` until it is full or the folder ends. */
   readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): MaybePromise<undefined | Errno>

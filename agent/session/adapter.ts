@@ -45,6 +45,9 @@ export interface AdapterParts {
 }
 
 export function createServices ({ operations, statistics, log, isSoloWriter = false }: AdapterParts): Services {
+  const failureTold = ({ handle }: Call): void => {
+    if (handle !== undefined) operations.failureTold(handle)
+  }
   const acknowledge = (taken: NodeAttributes): void => { operations.acknowledge(taken) }
   const remember = (entry: Entry | NoEntry): void => {
     if (!('attributes' in entry)) return
@@ -52,8 +55,8 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
     operations.acknowledge(entry)
   }
   /** An open that nobody waits for any more is closed again. */
-  const release = (handle: HandleId): void => {
-    const done = operations.release(handle)
+  const neverOpened = (handle: HandleId): void => {
+    const done = operations.neverOpened(handle)
     if (isPromise(done)) {
       done.catch((error: unknown) => {
         log('error', { op: 'RELEASE', error: messageOf(error) }, 'a handle could not be released')
@@ -94,7 +97,7 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
         call
       ),
     accepted ({ entry }) { remember(entry) },
-    vanished ({ opened }) { release(opened.handle) }
+    vanished ({ opened }) { neverOpened(opened.handle) }
   }
   const listing = (plus: boolean): Service<ReadIn, Listing> => ({
     serve ({ fh, offsetBytes, sizeBytes }) {
@@ -127,18 +130,32 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
     OPEN: {
       serve: (request, call) =>
         converted(operations.open(call.nodeid, openFlagsOf(request), call), (opened) => openOutOf(opened, request)),
-      vanished ({ handle }) { release(handle) }
+      vanished ({ handle }) { neverOpened(handle) }
     },
     CREATE: create,
     READ: read,
     WRITE: {
-      serve: ({ fh, offsetBytes, data, fromPageCache }) => {
+      serve: ({ fh, offsetBytes, data, fromPageCache }, call) => {
         statistics.writtenBytes += data.length
+        call.handle = fh
         return operations.write(fh, offsetBytes, data, fromPageCache)
-      }
+      },
+      failed: failureTold
     },
-    FLUSH: { serve: ({ fh }, call) => operations.flush(fh, call) },
-    FSYNC: { serve: ({ fh }) => operations.fsync(fh) },
+    FLUSH: {
+      serve ({ fh }, call) {
+        call.handle = fh
+        return operations.flush(fh, call)
+      },
+      failed: failureTold
+    },
+    FSYNC: {
+      serve ({ fh }, call) {
+        call.handle = fh
+        return operations.fsync(fh)
+      },
+      failed: failureTold
+    },
     RELEASE: { serve: ({ fh }) => settled(operations.release(fh)) },
     STATFS: { serve: (_, call) => operations.statfs(call.nodeid, call) },
     ACCESS: { serve: ({ mask }, call) => operations.access(call.nodeid, mask, call) },
@@ -150,7 +167,7 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
           operations.opendir(call.nodeid, call),
           ({ handle, keepCache }) => ({ handle, keepCache, cacheListing: true })
         ),
-      vanished ({ handle }) { operations.releasedir(handle) }
+      vanished ({ handle }) { neverOpened(handle) }
     },
     READDIR: listing(false),
     READDIRPLUS: listing(true),

@@ -4,7 +4,7 @@
 import { Errno } from '../base/errno.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
 import type { Credential } from '../fs/backend.ts'
-import type { Caller } from '../fs/operations.ts'
+import type { Caller, HandleId } from '../fs/operations.ts'
 import type { RequestHeader } from '../../proto/fuse/header.ts'
 import type { Credentials } from './credentials.ts'
 import type { Interruptible } from './interrupts.ts'
@@ -13,6 +13,8 @@ export interface Service<Q, A> {
   serve (request: Q, call: Call): MaybePromise<A | Errno>
   /** The kernel took the answer: references in it count from now on. */
   accepted? (answer: A): void
+  /** The kernel took a failure. */
+  failed? (call: Call): void
   /** Nobody waits for the answer any more: what it carries is given back. */
   vanished? (answer: A): void
 }
@@ -22,6 +24,8 @@ export class Call implements Caller, Interruptible {
   /** Replaced when the kernel repeats a request that is still in flight: the reply must match the last one. */
   header: RequestHeader
   readonly startedMs: number
+  /** The open file that it is about, where a failure is news of that file. */
+  handle: HandleId | undefined
   isGivenUp = false
   isInterrupted = false
   readonly #credentials: Credentials

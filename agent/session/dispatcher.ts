@@ -221,7 +221,7 @@ export class Dispatcher {
       isAtOnce
     )
     if (isFailure) {
-      this.#replies.error(call.header, answer)
+      this.#replies.failure(call, plan.service, answer)
     } else if (plan.row.bulk) {
       this.#replies.bulk(call, plan.service, answer as BulkOut)
     } else {

@@ -80,13 +80,18 @@ export class Replies {
     this.plain(header, () => undefined, errno)
   }
 
+  /** The failure that a service answers. */
+  failure (call: Call, service: AnyService, errno: Errno): void {
+    this.plain(call.header, () => undefined, errno, service.failed && { call, service, answer: errno })
+  }
+
   /** A reply that carries no reference. */
-  plain (header: RequestHeader, encode: (out: FuseWriter) => void, errno = 0): void {
+  plain (header: RequestHeader, encode: (out: FuseWriter) => void, errno = 0, gathered?: Gathered): void {
     this.#makeRoom()
     const start = beginReply(this.#out, header, errno)
     encode(this.#out)
     finishReply(this.#out, start)
-    this.#gather(undefined)
+    this.#gather(gathered)
   }
 
   /** Data goes from where it lies to the kernel, uncopied, in a write of its own. */
@@ -132,7 +137,8 @@ export class Replies {
   #conclude (call: Call, service: AnyService, answer: unknown, errno: number): void {
     if (errno === 0) {
       try {
-        service.accepted?.(answer)
+        if (isErrno(answer)) service.failed?.(call)
+        else service.accepted?.(answer)
       } catch (error) {
         this.logBug(call, error)
       }

@@ -172,7 +172,7 @@ export class World {
     const answer = this.fs.write(handle, offset, lent, false)
     // The core may only read during the call.
     lent.fill(0x21)
-    return good(await answer).bytes
+    return good(this.#told(handle, await answer)).bytes
   }
 
   async read (handle: HandleId, offset: number, count: number): Promise<Buffer> {
@@ -185,8 +185,17 @@ export class World {
   async readText (handle: HandleId, offset = 0, count = 1 << 20): Promise<string> {
     return (await this.read(handle, offset, count)).toString('latin1')
   }
-  async flush (handle: HandleId): Promise<undefined | Errno> { return this.fs.flush(handle, this.caller) }
-  async fsync (handle: HandleId): Promise<undefined | Errno> { return this.fs.fsync(handle) }
+  async flush (handle: HandleId): Promise<undefined | Errno> {
+    return this.#told(handle, await this.fs.flush(handle, this.caller))
+  }
+
+  async fsync (handle: HandleId): Promise<undefined | Errno> { return this.#told(handle, await this.fs.fsync(handle)) }
+
+  #told<T> (handle: HandleId, answer: T | Errno): T | Errno {
+    if (isErrno(answer)) this.fs.failureTold(handle)
+    return answer
+  }
+
   async release (handle: HandleId): Promise<void> { await this.fs.release(handle) }
 
   async close (handle: HandleId): Promise<undefined | Errno> {

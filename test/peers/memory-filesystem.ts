@@ -58,6 +58,8 @@ export interface MemoryOptions {
   /** How long a missing name may be believed; undefined answers ENOENT, which is never cached. */
   readonly negativeTtlMs?: number
   readonly keepCache?: boolean
+  /** What close(2) fails with. */
+  readonly flushErrno?: Errno
 }
 
 /** Calls that wait until the test says so. */
@@ -68,6 +70,8 @@ export class MemoryFilesystem implements FilesystemOperations {
   readonly remembered = new Map<Nodeid, number>()
   /** Objects whose attributes the kernel took, in order. */
   readonly acknowledged: Nodeid[] = []
+  /** Open files whose failures the kernel took. */
+  readonly told: HandleId[] = []
   readonly handles = new Map<HandleId, Inode>()
   readonly calls: string[] = []
   readonly callers: Caller[] = []
@@ -386,9 +390,11 @@ export class MemoryFilesystem implements FilesystemOperations {
     return this.#gated('write', () => ({ bytes: data.length }))
   }
 
-  flush (): MaybePromise<undefined | Errno> { return this.#gated('flush', () => undefined) }
+  flush (): MaybePromise<undefined | Errno> { return this.#gated('flush', () => this.options.flushErrno) }
   fsync (): MaybePromise<undefined | Errno> { return this.#gated('fsync', () => undefined) }
+  failureTold (handle: HandleId): void { this.told.push(handle) }
   release (handle: HandleId): void { this.handles.delete(handle) }
+  neverOpened (handle: HandleId): void { this.handles.delete(handle) }
   opendir (nodeid: Nodeid): Opened { return this.#open(this.#inode(nodeid)) }
 
   readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): undefined | Errno {

@@ -208,8 +208,8 @@ export class AttributeCache {
     }
   }
 
-  /** The kernel has taken these; what came later is still news to it. Not before: an answer may not fit, or nobody waits
-   * for it any more. */
+  /** The kernel has taken these; what came later is still news to it. Not before: an answer may not fit, or nobody
+   * waits for it any more. */
   acknowledge ({ cached }: Inode, taken: Attributes): void {
     if (cached.isNewsToKernel && taken.change === cached.attributes?.change) cached.isNewsToKernel = false
   }

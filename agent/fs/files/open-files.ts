@@ -11,7 +11,7 @@ import type { Core } from '../core.ts'
 import type { Creations } from '../names/creations.ts'
 import { Listing } from '../names/directories.ts'
 import { EarlyReads, mayJudge } from './early-reads.ts'
-import { errorsSeenAtOpen, takeError } from '../written/file-errors.ts'
+import { errorsSeenAtOpen, noteTold, takeError } from '../written/file-errors.ts'
 import { directoryFlags, type EarlyRead, type OpenHandle } from '../objects/handles.ts'
 import type { Inode } from '../objects/inode.ts'
 import type { Lookups } from '../names/lookups.ts'
@@ -175,6 +175,11 @@ export class OpenFiles {
     return handle === undefined ? Errno.EBADF : this.#save(handle)
   }
 
+  failureTold (id: HandleId): void {
+    const handle = this.#core.handles.get(id)
+    if (handle !== undefined) noteTold(handle.inode, handle)
+  }
+
   release (id: HandleId): MaybePromise<void> {
     const { backend, handles, inodes } = this.#core
     const handle = handles.get(id)
@@ -189,6 +194,13 @@ export class OpenFiles {
       return backend.close(handle.open)
     }
     return this.#releaseLate(handle)
+  }
+
+  /** The kernel was told to drop its pages, or not to, and did not hear it: the next open says it again. */
+  neverOpened (id: HandleId): MaybePromise<void> {
+    const handle = this.#core.handles.get(id)
+    if (handle !== undefined) handle.inode.cached.pagesToken = undefined
+    return this.release(id)
   }
 
   readdir (id: HandleId, offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno> | Errno {

@@ -20,11 +20,15 @@ export function errorsSeenAtOpen (inode: Inode): number {
   return errors.isTold ? errors.sequence : errors.sequence - 1
 }
 
-/** The error this handle was not told yet, now told. */
+/** The error this handle was not told yet. It counts as told when `noteTold` says that the answer has arrived. */
 export function takeError (inode: Inode, handle: { errorsSeen: number }): Errno | undefined {
   const errors = inode.errors
   if (errors === undefined || handle.errorsSeen >= errors.sequence) return undefined
   handle.errorsSeen = errors.sequence
-  errors.isTold = true
   return errors.latest
+}
+
+/** Whoever waits for this handle has got its error. */
+export function noteTold ({ errors }: Inode, handle: { readonly errorsSeen: number }): void {
+  if (errors !== undefined && handle.errorsSeen === errors.sequence) errors.isTold = true
 }

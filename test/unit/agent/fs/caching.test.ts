@@ -196,6 +196,21 @@ test('an unchanged file keeps its pages across opens, also after own writes', as
   t.false(good(await world.opened('/a', readOnly)).keepCache)
 })
 
+test('an open whose answer the kernel did not take told it nothing about its pages: the next one does', async (t) => {
+  const world = new World()
+  world.server.put('/a', 'old')
+  const nodeid = await world.nodeid('/a')
+  const lost = good(await world.fs.open(nodeid, readOnly, root))
+  t.false(lost.keepCache)
+  await world.fs.neverOpened(lost.handle)
+  t.is(world.fs.gauges().handles, 0)
+  t.false(good(await world.fs.open(nodeid, readOnly, root)).keepCache)
+  t.true(good(await world.fs.open(nodeid, readOnly, root)).keepCache)
+  const folder = good(await world.fs.opendir(rootNodeid, root))
+  await world.fs.neverOpened(folder.handle)
+  t.false(good(await world.fs.opendir(rootNodeid, root)).keepCache)
+})
+
 test('a foreign write between our own writes is noticed by wcc data, and the kernel is told to drop pages', async (t) => {
   const world = new World()
   const file = await world.create('/a')

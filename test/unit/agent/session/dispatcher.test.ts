@@ -122,6 +122,17 @@ test('an open that nobody waits for any more is closed again, a created name is 
   t.is(bench.memory.remembered.size, 0)
 })
 
+test('a failed close counts as told once the kernel has taken it, and not when it vanished', async (t) => {
+  const bench = await serving({ flushErrno: Errno.ENOSPC })
+  const flush = (unique: number): Buffer => request('FLUSH', { unique, nodeid: 2, body: u64(7, 0, 0) })
+  bench.device.writeErrors = [Errno.ENOENT]
+  bench.device.push(flush(4))
+  t.deepEqual(bench.memory.told, [])
+  bench.device.push(flush(6))
+  t.is(replyOf(t, bench, 6).errno, Errno.ENOSPC)
+  t.deepEqual(bench.memory.told, [7])
+})
+
 test('readdirplus counts every entry with an inode but . and ..', async (t) => {
   const bench = await serving()
   bench.device.push(request('OPENDIR', { unique: 4, nodeid: 1, body: u32(0, 0) }))

@@ -4,7 +4,7 @@ import { Errno } from '../../../../../agent/base/errno.ts'
 import { InvariantError } from '../../../../../agent/base/errors.ts'
 import { Stability, type WriteAnswer, type WriteVerifier } from '../../../../../agent/fs/backend.ts'
 import { randomOf } from '../../../../model/exercise.ts'
-import { World } from '../../../../peers/filesystem-user.ts'
+import { root, World } from '../../../../peers/filesystem-user.ts'
 import { turns } from '../../../../peers/manual-clock.ts'
 import { chooseSeed } from '../../../../model/seed.ts'
 
@@ -240,6 +240,28 @@ test('an error that no open handle was told reaches the next opener', async (t) 
   const later = await world.open('/a')
   t.is(await world.fsync(later), Errno.ENOSPC)
   t.is(await world.fsync(later), undefined)
+})
+
+test('an error in an answer that nobody waited for reaches the next opener', async (t) => {
+  for (const how of ['flush', 'fsync', 'write'] as const) {
+    const world = new World()
+    const file = await world.create('/a')
+    world.server.intercept('write', () => Errno.ENOSPC)
+    await world.write(file, 0, Buffer.alloc(64 * kib))
+    await turns()
+    // The program was killed meanwhile: the kernel takes no answer.
+    const untold = how === 'write'
+      ? world.fs.write(file, 0, Buffer.from('x'), false)
+      : how === 'flush'
+      ? world.fs.flush(file, root)
+      : world.fs.fsync(file)
+    t.is(await untold, Errno.ENOSPC)
+    await world.release(file)
+    const later = await world.open('/a')
+    t.is(await world.fsync(later), Errno.ENOSPC)
+    const last = await world.open('/a')
+    t.is(await world.fsync(last), undefined)
+  }
 })
 
 test('a faulty backend that throws is an I/O error, never a hang', async (t) => {
