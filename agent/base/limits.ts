@@ -22,6 +22,11 @@ export const authSysGroupsMax = 16
 /** Calls in flight on one connection; more wait in order. The kernel's slot table starts at 2 and grows to 65536;
  * servers throttle near 128. */
 export const callsInFlightMax = 128
+/**
+ * Answers to calls that nobody waits for, on one connection, beyond one for each call sent there. Late and repeated
+ * ones stay below that; a server that sends more only keeps us reading.
+ */
+export const unmatchedRepliesMax = 1024
 /** Unacknowledged and uncommitted bytes of one file, then writers wait. */
 export const dirtyFileBytesMax = 48 * mebibyteBytes
 /**

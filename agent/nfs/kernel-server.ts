@@ -27,10 +27,7 @@ import { type ConnectContext, fsinfoAt, mountAt, nfsPortAt } from './mounting.ts
 /** RFC 8881 section 2.9.3: version 4 is at home at a fixed port and asks no port mapper. */
 const NFS4_PORT = 2049
 const stepMsDefault = 10_000
-const NULL4 = rowsOf(NFS_PROGRAM, 4)('NULL', 0, encodeVoid, (input) => {
-  decodeVoid(input)
-  input.end()
-}, { repeatable: true })
+const NULL4 = rowsOf(NFS_PROGRAM, 4)('NULL', 0, encodeVoid, decodeVoid, { repeatable: true })
 
 /** How mount(2) is called. */
 export interface KernelMount {

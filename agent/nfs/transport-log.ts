@@ -26,7 +26,12 @@ const lines: { readonly [K in Kind]: (event: EventOf<K>) => Line } = {
   'not-responding':
     ({ address, givenUp }) => ['warn', `server ${address} not responding, ${givenUp ? 'giving up' : 'still trying'}`],
   responding: ({ address }) => ['info', `server ${address} OK`],
-  undecodable: ({ procedure, detail }) => ['error', `reply to ${procedure} cannot be understood: ${detail}`]
+  trailing: ({ procedure, bytes }) => [
+    'info', `answers to ${procedure} have bytes behind their end (${bytes} in this one), which are ignored`
+  ],
+  undecodable: ({ procedure, detail, givenUp }) => [
+    givenUp ? 'error' : 'debug', `reply to ${procedure} cannot be understood: ${detail}`
+  ]
 }
 
 export function observerOf (log: NfsLog): RpcObserver {

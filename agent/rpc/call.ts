@@ -50,6 +50,8 @@ export class PendingCall {
   readonly #trace: CallTrace | undefined
   /** How often it was handed to a connection. */
   sends = 0
+  /** And how often to the connection that there is now. */
+  copies = 0
   undecodable = 0
   isSettled = false
   #intervalMs: number

@@ -8,11 +8,11 @@
 import { encodeCallHead, finishCall } from '../../proto/rpc/call.ts'
 import type { Procedure } from '../../proto/rpc/procedure.ts'
 import type { RecordMemory, RecordSink } from '../../proto/rpc/record.ts'
-import { decodeReplyHead, decodeReplyXid } from '../../proto/rpc/reply.ts'
+import { decodeReplyHead, requireReply } from '../../proto/rpc/reply.ts'
 import { XdrReader } from '../../proto/xdr/reader.ts'
 import { XdrWriter } from '../../proto/xdr/writer.ts'
 import { messageOf, TransportError, WireError } from '../base/errors.ts'
-import { callsInFlightMax } from '../base/limits.ts'
+import { callsInFlightMax, unmatchedRepliesMax } from '../base/limits.ts'
 import {
   type BulkResult,
   type Caller,
@@ -32,6 +32,8 @@ export interface ChannelOptions extends ReconnectorOptions {
   readonly nextXid: () => number
   /** A call became pending: the owner's timer should run. */
   readonly onPending: () => void
+  /** An answer had bytes behind its end. */
+  readonly onTrailing: (procedure: string, bytes: number) => void
 }
 
 /** A reply that cannot be understood may be damage on the way; three of them are the server's way of speaking. */
@@ -46,7 +48,10 @@ export class Channel implements Caller {
   readonly #queue = new CallQueue()
   #connection: Connection | undefined
   #connectedAtMs = 0
+  /** On this connection: calls sent, answers of pending calls, and answers that nobody waits for. */
+  #sendsHere = 0
   #repliesHere = 0
+  #unmatchedHere = 0
   #isConnecting = false
   #closed: Error | undefined
   /** Since when calls are waiting on this connection without any answer. */
@@ -162,6 +167,8 @@ export class Channel implements Caller {
   #send (call: PendingCall, connection: Connection): void {
     if (call.sends > 0) this.#parts.counters.retransmissions++
     call.sends++
+    call.copies++
+    this.#sendsHere++
     connection.send(call.parts)
   }
 
@@ -201,13 +208,16 @@ export class Channel implements Caller {
     }
     this.#connection = connection
     this.#connectedAtMs = this.#silentSinceMs = this.#parts.clock.nowMs()
-    this.#repliesHere = 0
+    this.#sendsHere = this.#repliesHere = this.#unmatchedHere = 0
     this.#address = showEndpoint(connection.endpoint)
     this.#parts.counters.connects++
     this.#observe({
       kind: 'connected', address: this.#address, sourcePort: connection.sourcePort, pending: this.pending
     })
-    for (const call of this.#inFlight.values()) this.#send(call, connection)
+    for (const call of this.#inFlight.values()) {
+      call.copies = 0
+      this.#send(call, connection)
+    }
     connection.attach(this.#takeRecord, (reason, detail) => { this.#lost(connection, reason, detail) })
   }
 
@@ -237,32 +247,46 @@ export class Channel implements Caller {
     const input = new XdrReader(buffer, start, end)
     let call: PendingCall | undefined
     try {
-      call = this.#inFlight.get(decodeReplyXid(input))
+      call = this.#inFlight.get(input.uint32())
+      if (call === undefined || call.sends === 0) this.#noteUnmatched(input)
     } catch (error) {
       memory?.release()
       throw error
     }
-    if (call === undefined || call.sends === 0) {
-      this.#parts.counters.unmatchedReplies++
-      memory?.release()
-      return
-    }
-    this.#settle(call, input, memory)
+    if (call === undefined || call.sends === 0) memory?.release()
+    else this.#settle(call, input, memory)
   }
 
+  /**
+   * Late and repeated answers are lawful: at most one for each time that a call was sent. What is no reply at all, or
+   * more than that, says that stream or server have lost their place. @throws WireError, which ends the connection.
+   */
+  #noteUnmatched (input: XdrReader): void {
+    requireReply(input)
+    this.#parts.counters.unmatchedReplies++
+    if (++this.#unmatchedHere > this.#sendsHere + unmatchedRepliesMax) {
+      throw new WireError('INVALID', `${this.#unmatchedHere} answers to calls that nobody made`)
+    }
+  }
+
+  /** The xid was that of a pending call: the stream is in step, and whatever else is wrong costs this call alone. */
   #settle (call: PendingCall, input: XdrReader, memory: RecordMemory | undefined): void {
     const owned = call.takesMemory && memory === undefined ? this.#copyOut(input) : memory
     const source = owned === memory || owned === undefined ? input : new XdrReader(owned.buffer, 0, input.remaining)
     let outcome: unknown
+    this.#noteHeard()
     try {
+      requireReply(source)
       const rejection = decodeReplyHead(source)
       outcome = rejection === undefined ? call.decode(source) : new RejectedError(call.procedure, rejection)
     } catch (error) {
       owned?.release()
       this.#undecodable(call, error)
-      throw error
+      return
     }
-    this.#noteReply(call)
+    if (source.remaining > 0) this.#options.onTrailing(call.procedure, source.remaining)
+    this.#parts.counters.replies++
+    this.#end(call)
     if (outcome instanceof RejectedError) {
       owned?.release()
       this.#parts.counters.rejections++
@@ -276,6 +300,17 @@ export class Channel implements Caller {
     this.#advanceQueue()
   }
 
+  /**
+   * Before a call is settled: nothing of it may be read any more. An answer says that the server has all of one copy of
+   * it; another one may still be on its way out of the caller's memory.
+   */
+  #end (call: PendingCall): void {
+    this.#inFlight.delete(call.xid)
+    if (call.copies > 1 && this.#connection?.isSending === true) {
+      this.#lose('lost', `${call.procedure} was answered while it was being sent again`)
+    }
+  }
+
   /** A small reply lies in the connection's reused buffer; its data must outlive that. */
   #copyOut (input: XdrReader): RecordMemory {
     const rest = input.rest()
@@ -284,9 +319,8 @@ export class Channel implements Caller {
     return memory
   }
 
-  #noteReply (call: PendingCall): void {
-    this.#inFlight.delete(call.xid)
-    this.#parts.counters.replies++
+  /** The server has answered something, whether or not it can be understood. */
+  #noteHeard (): void {
     this.#repliesHere++
     const nowMs = this.#parts.clock.nowMs()
     this.#silentSinceMs = this.#lastReplyMs = nowMs
@@ -296,17 +330,20 @@ export class Channel implements Caller {
     this.#outageSinceMs = undefined
   }
 
-  /** The connection is about to be closed as garbage, which sends the call again; after some of these it is given
-   * up. */
+  /** Asked again at once, with the same xid: damage on the way is repaired by that. A server that speaks so is not. */
   #undecodable (call: PendingCall, error: unknown): void {
-    if (!(error instanceof WireError)) return
+    if (!(error instanceof WireError)) throw error
     call.undecodable++
     this.#parts.counters.undecodable++
     const givenUp = call.undecodable >= undecodableMax
     this.#observe({ kind: 'undecodable', procedure: call.procedure, detail: error.message, givenUp })
-    if (!givenUp) return
-    this.#inFlight.delete(call.xid)
-    call.reject(error)
+    if (givenUp) {
+      this.#end(call)
+      call.reject(error)
+      this.#advanceQueue()
+    } else if (this.#connection !== undefined) {
+      this.#send(call, this.#connection)
+    }
   }
 
   #checkTimeout (call: PendingCall, nowMs: number): void {

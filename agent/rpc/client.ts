@@ -44,6 +44,8 @@ export class RpcClient implements Caller {
   /** Where file data goes. */
   readonly #bulk: readonly Channel[]
   readonly #tickMs: number
+  /** Procedures whose answers were told to have bytes behind their end; at most all there are. */
+  readonly #trailing = new Set<string>()
   #nextBulk = 0
   #xid: number
   #cancelTick: (() => void) | undefined
@@ -73,7 +75,13 @@ export class RpcClient implements Caller {
       random,
       recovery,
       nextXid: () => { this.#xid = this.#xid >= xidMax ? 1 : this.#xid + 1; return this.#xid },
-      onPending: () => { this.#startTick() }
+      onPending: () => { this.#startTick() },
+      onTrailing: (procedure: string, bytes: number) => {
+        this.#counters.trailing++
+        if (this.#trailing.has(procedure)) return
+        this.#trailing.add(procedure)
+        observe({ kind: 'trailing', procedure, bytes })
+      }
     }
     this.#metadata = new Channel(options, parts)
     const others = Array.from({ length: Math.max(0, nconnect - 1) }, () => new Channel(options, parts))

@@ -27,6 +27,8 @@ export type RpcEvent =
     readonly givenUp: boolean
   }
   | { readonly kind: 'responding', readonly address: string, readonly outageMs: number }
+  /** Answers to this procedure have bytes behind their end, which are ignored. Told once for each procedure. */
+  | { readonly kind: 'trailing', readonly procedure: string, readonly bytes: number }
   /** A reply could not be understood. */
   | { readonly kind: 'undecodable', readonly procedure: string, readonly detail: string, readonly givenUp: boolean }
 
@@ -43,7 +45,11 @@ export interface RpcCounters {
   failedRounds: number
   /** Replies nobody waits for: late, duplicate, or invented. */
   unmatchedReplies: number
+  /** Connections closed because their stream had lost its place. */
   garbage: number
+  /** Replies with bytes behind their end, which are ignored. */
+  trailing: number
+  /** Replies that could not be understood; each costs its own call. */
   undecodable: number
   majorTimeouts: number
   softFailures: number
@@ -62,6 +68,7 @@ export function newCounters (): RpcCounters {
     failedRounds: 0,
     unmatchedReplies: 0,
     garbage: 0,
+    trailing: 0,
     undecodable: 0,
     majorTimeouts: 0,
     softFailures: 0,

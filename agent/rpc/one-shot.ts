@@ -5,7 +5,7 @@
 import { randomInt } from 'node:crypto'
 import { encodeCallHead, finishCall } from '../../proto/rpc/call.ts'
 import type { Procedure } from '../../proto/rpc/procedure.ts'
-import { decodeReplyHead, decodeReplyXid } from '../../proto/rpc/reply.ts'
+import { decodeReplyHead, requireReply } from '../../proto/rpc/reply.ts'
 import { XdrReader } from '../../proto/xdr/reader.ts'
 import { XdrWriter } from '../../proto/xdr/writer.ts'
 import { TransportError } from '../base/errors.ts'
@@ -74,7 +74,8 @@ async function ask<A, R> (
       connection.attach((buffer, start, end, memory) => {
         try {
           const input = new XdrReader(buffer, start, end)
-          if (decodeReplyXid(input) !== xid) return
+          if (input.uint32() !== xid) return
+          requireReply(input)
           const rejection = decodeReplyHead(input)
           if (rejection === undefined) resolve(procedure.decode(input, args))
           else reject(new RejectedError(procedure.name, rejection))

@@ -8,7 +8,7 @@
  */
 import { WireError } from '../../agent/base/errors.ts'
 import { NFS3_FHSIZE } from '../../agent/base/limits.ts'
-import { encodeVoid, type Procedure, rowsOf } from '../rpc/procedure.ts'
+import { decodeVoid, encodeVoid, type Procedure, rowsOf } from '../rpc/procedure.ts'
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 
@@ -52,16 +52,12 @@ function encodePath (out: XdrWriter, { path }: MountPathArgs): void { out.latin1
 
 function decodeMnt (input: XdrReader): MountResult {
   const status = input.uint32()
-  if (status !== 0) {
-    input.end()
-    return { ok: false, status: failureOf.get(status) ?? 'MNT3ERR_SERVERFAULT' }
-  }
+  if (status !== 0) return { ok: false, status: failureOf.get(status) ?? 'MNT3ERR_SERVERFAULT' }
   const handle = input.latin1(NFS3_FHSIZE)
   const count = input.uint32()
   if (count > FLAVORS_MAX) throw new WireError('OVERLONG', `${count} authentication flavours`)
   const flavors: number[] = []
   for (let index = 0; index < count; index++) flavors.push(input.uint32())
-  input.end()
   return { ok: true, handle, flavors }
 }
 
@@ -72,34 +68,28 @@ function decodeList<T> (input: XdrReader, decode: (input: XdrReader) => T): read
 }
 
 function decodeDump (input: XdrReader): readonly MountEntry[] {
-  const entries = decodeList(
+  return decodeList(
     input,
     () => ({ host: input.latin1(MOUNT_NAME_BYTES_MAX), path: input.latin1(MOUNT_PATH_BYTES_MAX) })
   )
-  input.end()
-  return entries
 }
 
 function decodeExport (input: XdrReader): readonly ExportEntry[] {
-  const entries = decodeList(input, () => ({
+  return decodeList(input, () => ({
     path: input.latin1(MOUNT_PATH_BYTES_MAX),
     groups: decodeList(input, () => input.latin1(MOUNT_NAME_BYTES_MAX))
   }))
-  input.end()
-  return entries
 }
-
-const decodeNothing = (input: XdrReader): undefined => { input.end() }
 
 export type Mount3ProcedureName = 'NULL' | 'MNT' | 'DUMP' | 'UMNT' | 'UMNTALL' | 'EXPORT'
 
 const row = rowsOf(MOUNT_PROGRAM, MOUNT_V3)
 
 export const mountProcedures = {
-  NULL: row('NULL', 0, encodeVoid, decodeNothing, { repeatable: true }),
+  NULL: row('NULL', 0, encodeVoid, decodeVoid, { repeatable: true }),
   MNT: row('MNT', 1, encodePath, decodeMnt, { repeatable: true }),
   DUMP: row('DUMP', 2, encodeVoid, decodeDump, { repeatable: true }),
-  UMNT: row('UMNT', 3, encodePath, decodeNothing, { repeatable: true }),
-  UMNTALL: row('UMNTALL', 4, encodeVoid, decodeNothing, { repeatable: true }),
+  UMNT: row('UMNT', 3, encodePath, decodeVoid, { repeatable: true }),
+  UMNTALL: row('UMNTALL', 4, encodeVoid, decodeVoid, { repeatable: true }),
   EXPORT: row('EXPORT', 5, encodeVoid, decodeExport, { repeatable: true })
 } as const satisfies Record<Mount3ProcedureName, Procedure<never, unknown>>

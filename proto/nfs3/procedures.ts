@@ -7,7 +7,6 @@
  * WRITE set the same values again; with a guard the second SETATTR finds the ctime changed.
  */
 import { decodeVoid, encodeVoid, type Procedure, rowsOf } from '../rpc/procedure.ts'
-import type { XdrReader } from '../xdr/reader.ts'
 import { decodeAccess, encodeAccess } from './access.ts'
 import { decodeCommit, encodeCommit } from './commit.ts'
 import { decodeCreate, encodeCreate } from './create.ts'
@@ -39,10 +38,9 @@ export type Nfs3ProcedureName =
   | 'REMOVE' | 'RMDIR' | 'RENAME' | 'LINK' | 'READDIR' | 'READDIRPLUS' | 'FSSTAT' | 'FSINFO' | 'PATHCONF' | 'COMMIT'
 
 const row = rowsOf(NFS_PROGRAM, NFS_V3)
-const decodeNull = (input: XdrReader): undefined => { decodeVoid(input); input.end() }
 
 export const procedures = {
-  NULL: row('NULL', 0, encodeVoid, decodeNull, { repeatable: true }),
+  NULL: row('NULL', 0, encodeVoid, decodeVoid, { repeatable: true }),
   GETATTR: row('GETATTR', 1, encodeGetattr, decodeGetattr, { repeatable: true }),
   SETATTR: row('SETATTR', 2, encodeSetattr, decodeSetattr, { repeatable: false }),
   LOOKUP: row('LOOKUP', 3, encodeLookup, decodeLookup, { repeatable: true }),

@@ -47,7 +47,7 @@ export type Nfs3Result<Ok, Fail> =
   | { readonly ok: false, readonly status: Nfs3Failure, readonly value: Fail }
 
 /**
- * Reads the discriminated union every procedure answers with, and requires the message to end there.
+ * Reads the discriminated union every procedure answers with.
  * A status outside the table selects the union's default arm like any failure; servers do invent some (Linux' EWFLUSH
  * 99), so it is taken for "the server failed" and not for a broken message.
  */
@@ -55,9 +55,7 @@ export function decodeResult<Ok, Fail> (
   input: XdrReader, decodeOk: (input: XdrReader) => Ok, decodeFail: (input: XdrReader) => Fail
 ): Nfs3Result<Ok, Fail> {
   const status = input.uint32()
-  const result: Nfs3Result<Ok, Fail> = status === 0
+  return status === 0
     ? { ok: true, value: decodeOk(input) }
     : { ok: false, status: failureOf.get(status) ?? 'NFS3ERR_SERVERFAULT', value: decodeFail(input) }
-  input.end()
-  return result
 }

@@ -43,7 +43,6 @@ function encodeGetport (out: XdrWriter, { program, version, protocol }: GetportA
 function decodeGetport (input: XdrReader): number {
   const port = input.uint32()
   if (port > 0xffff) throw new WireError('INVALID', `port ${port}`)
-  input.end()
   return port
 }
 
@@ -52,7 +51,6 @@ function decodeDump (input: XdrReader): readonly Mapping[] {
   while (input.bool()) {
     list.push({ program: input.uint32(), version: input.uint32(), protocol: input.uint32(), port: input.uint32() })
   }
-  input.end()
   return list
 }
 
@@ -66,9 +64,7 @@ function encodeGetaddr (out: XdrWriter, { program, version, netid, address }: Ge
 
 /** The universal address; empty when the program is not registered. */
 function decodeGetaddr (input: XdrReader): string {
-  const address = input.latin1(UNIVERSAL_ADDRESS_BYTES_MAX)
-  input.end()
-  return address
+  return input.latin1(UNIVERSAL_ADDRESS_BYTES_MAX)
 }
 
 /**

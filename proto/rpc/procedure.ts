@@ -18,8 +18,9 @@ export interface Procedure<A, R> {
   readonly bulk: BulkKind
   encode (out: XdrWriter, args: A): void
   /**
-   * Reads the whole result and nothing after it. With bulk `result` the value shares memory with the record. `args` is
-   * what was asked, because some lies can only be told by comparing.
+   * Reads the whole result and nothing after it; whether bytes are left is the transport's business. With bulk
+   * `result` the value shares memory with the record. `args` is what was asked, because some lies can only be told by
+   * comparing.
    */
   decode (input: XdrReader, args: A): R
 }

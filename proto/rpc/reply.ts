@@ -63,15 +63,13 @@ const authFailureOf = new Map<number, AuthFailure>(
   Object.entries(authFailures).map(([number, name]) => [Number(number), name])
 )
 
-/** The xid of a reply. @throws WireError when the record is not one. */
-export function decodeReplyXid (input: XdrReader): number {
-  const xid = input.uint32()
+/** The message type, which follows the xid. @throws WireError when it is not that of a reply. */
+export function requireReply (input: XdrReader): void {
   const type = input.uint32()
   if (type !== REPLY) throw new WireError('INVALID', `message type ${type} where a reply was expected`)
-  return xid
 }
 
-/** What follows the xid. Undefined: the procedure ran and its results come next. */
+/** What follows the message type. Undefined: the procedure ran and its results come next. */
 export function decodeReplyHead (input: XdrReader): Rejection | undefined {
   const state = input.uint32()
   if (state === MSG_DENIED) return decodeRejected(input)
@@ -82,21 +80,14 @@ export function decodeReplyHead (input: XdrReader): Rejection | undefined {
   if (outcome === SUCCESS) return undefined
   const kind = acceptFailureOf.get(outcome)
   if (kind === undefined) throw new WireError('INVALID', `accept_stat has the value ${outcome}`)
-  const versions = kind === 'PROG_MISMATCH' ? decodeVersions(input) : undefined
-  input.end()
-  return { kind, versions }
+  return { kind, versions: kind === 'PROG_MISMATCH' ? decodeVersions(input) : undefined }
 }
 
 function decodeRejected (input: XdrReader): Rejection {
   const why = input.uint32()
-  if (why === RPC_MISMATCH) {
-    const versions = decodeVersions(input)
-    input.end()
-    return { kind: 'RPC_MISMATCH', versions }
-  }
+  if (why === RPC_MISMATCH) return { kind: 'RPC_MISMATCH', versions: decodeVersions(input) }
   if (why !== AUTH_ERROR) throw new WireError('INVALID', `reject_stat has the value ${why}`)
   const kind = authFailureOf.get(input.uint32())
-  input.end()
   // A flavour of authentication we never heard of may fail in ways we never heard of.
   return { kind: kind ?? 'AUTH_FAILED', versions: undefined }
 }

@@ -102,9 +102,4 @@ export class XdrReader {
 
   /** Everything not yet read, without moving. */
   rest (): Buffer { return this.#buffer.subarray(this.#offset, this.#end) }
-
-  /** The message must be used up: left-over bytes mean that we and the peer disagree about its shape. */
-  end (): void {
-    if (this.#offset !== this.#end) throw new WireError('TRAILING', `${this.#end - this.#offset} bytes too many`)
-  }
 }

@@ -9,23 +9,29 @@ import type { ScriptedServer } from './scripted-server.ts'
 
 const row = rowsOf(400_000, 1)
 
-export const WORD = row('WORD', 1, (out, value: number) => { out.uint32(value) }, (input) => {
-  const value = input.uint32()
-  input.end()
-  return value
-}, { repeatable: true })
+export const WORD = row(
+  'WORD',
+  1,
+  (out, value: number) => { out.uint32(value) },
+  (input) => input.uint32(),
+  { repeatable: true }
+)
 
-export const FETCH = row('FETCH', 2, (out, bytes: number) => { out.uint32(bytes) }, (input) => {
-  const data = input.opaque(2 ** 21)
-  input.end()
-  return data
-}, { repeatable: true, bulk: 'result' })
+export const FETCH = row(
+  'FETCH',
+  2,
+  (out, bytes: number) => { out.uint32(bytes) },
+  (input) => input.opaque(2 ** 21),
+  { repeatable: true, bulk: 'result' }
+)
 
-export const STORE = row('STORE', 3, (out, data: readonly Buffer[]) => { out.payload(data, 2 ** 24) }, (input) => {
-  const value = input.uint32()
-  input.end()
-  return value
-}, { repeatable: true, bulk: 'arguments' })
+export const STORE = row(
+  'STORE',
+  3,
+  (out, data: readonly Buffer[]) => { out.payload(data, 2 ** 24) },
+  (input) => input.uint32(),
+  { repeatable: true, bulk: 'arguments' }
+)
 
 export const nobody = encodeAuthNone()
 

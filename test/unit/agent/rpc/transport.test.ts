@@ -103,9 +103,10 @@ test('data of every size is whole when it comes byte by byte, in bursts, and in 
   await server.stop()
 })
 
-test('garbage closes the connection and the calls go on on the next one', async (t) => {
+test('a stream that has lost its place is closed, and the calls go on on the next one', async (t) => {
+  // A record of 2 GiB, one of 8 bytes that is no reply, one too short for an xid, and another protocol.
   const garbage = [
-    Buffer.from('ffffffff', 'hex'), Buffer.from('80000008000000010000000f', 'hex'),
+    Buffer.from('ffffffff', 'hex'), Buffer.from('80000008000000010000000f', 'hex'), Buffer.from('800000020000', 'hex'),
     Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n')
   ]
   const server = await ScriptedServer.start((call) => {
@@ -115,26 +116,119 @@ test('garbage closes the connection and the calls go on on the next one', async 
   })
   const { client, events } = clientOf(server)
   t.is(await client.call(WORD, 5, nobody), 5)
-  t.is(client.counters.garbage, 3)
-  t.is(events.filter((event) => event.kind === 'disconnected' && event.reason === 'garbage').length, 3)
+  t.is(client.counters.garbage, 4)
+  t.is(events.filter((event) => event.kind === 'disconnected' && event.reason === 'garbage').length, 4)
   client.close()
   await server.stop()
 })
 
-test('a reply that cannot be decoded is asked for three times, then the call fails and others live on', async (t) => {
+test('more answers to calls that nobody made than calls could explain end the connection', async (t) => {
+  const invented = Buffer.concat(Array.from({ length: 1100 }, () => replyRecord(0x7fff_fff0, wordResult(666))))
   const server = await ScriptedServer.start((call) => {
-    if (call.body.readUInt32BE(0) === 13) call.socket.write(replyRecord(call.xid, Buffer.alloc(3 * 4)))
-    else if (call.connection > 2) echo(call)
+    if (call.connection === 0) call.socket.write(invented)
+    else echo(call)
   })
-  const { client, events } = clientOf(server)
-  const bad = client.call(WORD, 13, nobody)
-  const good = client.call(WORD, 14, nobody)
-  await t.throwsAsync(bad, { instanceOf: WireError })
-  t.is(await good, 14)
-  t.is(server.calls.filter((call) => call.body.readUInt32BE(0) === 13).length, 3)
-  t.deepEqual(events.filter((event) => event.kind === 'undecodable').map((event) => event.givenUp), [
-    false, false, true
+  const { client, events } = clientOf(server, { firstXid: 7 })
+  t.is(await client.call(WORD, 5, nobody), 5)
+  t.is(client.counters.unmatchedReplies, 1026, 'one for the call, 1024 more, and the one that was too many')
+  t.is(events.filter((event) => event.kind === 'disconnected' && event.reason === 'garbage').length, 1)
+  client.close()
+  await server.stop()
+})
+
+const brokenReplies: Readonly<Record<string, (xid: number) => Buffer>> = {
+  'results cut off': (xid) => replyRecord(xid, Buffer.alloc(0)),
+  'a reply_stat that there is not': (xid) => replyRecord(xid, wordResult(0), [7, 0, 0, 0]),
+  'nothing but the xid': (xid) => Buffer.from(`80000004${xid.toString(16).padStart(8, '0')}`, 'hex'),
+  'a call instead of a reply': (xid) => Buffer.from(`80000008${xid.toString(16).padStart(8, '0')}00000000`, 'hex')
+}
+for (const [what, broken] of Object.entries(brokenReplies)) {
+  test(`F10: an answer that cannot be decoded costs its own call and nothing else: ${what}`, async (t) => {
+    const held: SeenCall[] = []
+    const server = await ScriptedServer.start((call) => {
+      const value = call.body.readUInt32BE(0)
+      if (value === 13) call.socket.write(broken(call.xid))
+      else if (value === 14) held.push(call)
+      else echo(call)
+    })
+    const { client, events } = clientOf(server)
+    const waiting = client.call(WORD, 14, nobody)
+    await t.throwsAsync(client.call(WORD, 13, nobody), { instanceOf: WireError })
+    t.is(await client.call(WORD, 15, nobody), 15)
+    for (const call of held) echo(call)
+    t.is(await waiting, 14)
+    t.is(server.connections, 1)
+    t.is(server.calls.filter((call) => call.body.readUInt32BE(0) === 13).length, 3)
+    t.is(new Set(server.calls.filter((call) => call.body.readUInt32BE(0) === 13).map(({ xid }) => xid)).size, 1)
+    t.is(server.calls.filter((call) => call.body.readUInt32BE(0) === 14).length, 1)
+    t.is(client.counters.undecodable, 3)
+    t.deepEqual(events.filter((event) => event.kind === 'undecodable').map((event) => event.givenUp), [
+      false, false, true
+    ])
+    client.close()
+    await server.stop()
+  })
+}
+
+test('F10: an answer damaged on its way is asked for again and found whole', async (t) => {
+  const server = await ScriptedServer.start((call, { calls }) => {
+    if (calls.length < 3) call.socket.write(replyRecord(call.xid, dataResult(Buffer.alloc(64)).subarray(0, 40)))
+    else call.socket.write(replyRecord(call.xid, dataResult(Buffer.alloc(64, 7))))
+  })
+  const { client } = clientOf(server)
+  const { value, memory } = await client.callBulk(FETCH, 64, nobody)
+  t.true(value.equals(Buffer.alloc(64, 7)))
+  memory.release()
+  t.is(server.connections, 1)
+  t.is(client.pool.leased, 0)
+  client.close()
+  await server.stop()
+})
+
+test('F10: bytes behind the end of an answer are ignored, counted, and told once for each procedure', async (t) => {
+  const extra = Buffer.from('deadbeef', 'hex')
+  const server = await ScriptedServer.start((call) => {
+    const results = call.procedure === 2 ? dataResult(Buffer.alloc(100, 5)) : wordResult(call.body.readUInt32BE(0))
+    call.socket.write(replyRecord(call.xid, Buffer.concat([results, extra])))
+  })
+  const { client, events } = clientOf(server, { nconnect: 3 })
+  for (let round = 0; round < 4; round++) {
+    t.is(await client.call(WORD, round, nobody), round)
+    const { value, memory } = await client.callBulk(FETCH, 100, nobody)
+    t.true(value.equals(Buffer.alloc(100, 5)))
+    memory.release()
+  }
+  t.is(client.counters.trailing, 8)
+  t.is(client.counters.disconnects, 0)
+  t.deepEqual(events.filter((event) => event.kind === 'trailing'), [
+    { kind: 'trailing', procedure: 'WORD', bytes: 4 }, { kind: 'trailing', procedure: 'FETCH', bytes: 4 }
   ])
+  t.is(client.pool.leased, 0)
+  client.close()
+  await server.stop()
+})
+
+test('a call answered while it is being sent again: its memory is no longer read', async (t) => {
+  const data = Buffer.alloc(15 * 1024 * 1024, 0x11)
+  let isChanged = false
+  let first: SeenCall | undefined
+  const server = await ScriptedServer.start((call) => {
+    // The first copy is here, and no more is read for now. A broken answer makes the client send a second one, and a
+    // good one comes while most of that is still in its memory.
+    first = call
+    call.socket.removeAllListeners('data')
+    call.socket.pause()
+    call.socket.write(replyRecord(call.xid, Buffer.alloc(0)))
+    call.socket.write(replyRecord(call.xid, wordResult(1)))
+  })
+  const { client } = clientOf(server)
+  t.is(await client.call(STORE, [data], nobody), 1)
+  t.is(client.counters.retransmissions, 1)
+  data.fill(0xee)
+  first?.socket.on('data', (chunk: Buffer) => { isChanged ||= chunk.includes(0xee) })
+  first?.socket.resume()
+  await pause(1500)
+  t.false(isChanged)
   client.close()
   await server.stop()
 })

@@ -90,12 +90,15 @@ for (const file of replyFiles) {
     } else t.like(decoded, { ok: false, status: 'MNT3ERR_ACCES' })
   })
 
-  test(`every prefix of ${file} is refused, and so is a longer one`, (t) => {
+  test(`every prefix of ${file} is refused, and bytes behind its end change nothing`, (t) => {
     const bytes = record(file)
     for (let length = 0; length < bytes.length; length++) {
       t.throws(() => decodeReply(procedureOf(file), bytes.subarray(0, length)), { instanceOf: WireError })
     }
-    t.throws(() => decodeReply(procedureOf(file), Buffer.concat([bytes, Buffer.alloc(4)])), { instanceOf: WireError })
+    t.deepEqual(
+      decodeReply(procedureOf(file), Buffer.concat([bytes, Buffer.alloc(4, 0xff)])),
+      decodeReply(procedureOf(file), bytes)
+    )
   })
 
   test(`${file} with bytes changed is refused or decoded, nothing else`, (t) => {

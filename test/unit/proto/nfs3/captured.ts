@@ -7,7 +7,7 @@ import path from 'node:path'
 import { mountProcedures } from '../../../../proto/mount3/procedures.ts'
 import { type Nfs3ProcedureName, procedures } from '../../../../proto/nfs3/procedures.ts'
 import type { Procedure } from '../../../../proto/rpc/procedure.ts'
-import { decodeReplyHead, decodeReplyXid } from '../../../../proto/rpc/reply.ts'
+import { decodeReplyHead, requireReply } from '../../../../proto/rpc/reply.ts'
 import { XdrReader } from '../../../../proto/xdr/reader.ts'
 
 const folder = path.join(import.meta.dirname, '../../../fixtures/nfs3')
@@ -51,7 +51,8 @@ export function procedureOf (file: string): Procedure<unknown, unknown> {
 /** Decodes a whole reply record. */
 export function decodeReply (row: Procedure<unknown, unknown>, bytes: Buffer): unknown {
   const input = new XdrReader(bytes)
-  decodeReplyXid(input)
+  input.uint32()
+  requireReply(input)
   const rejection = decodeReplyHead(input)
   return rejection ?? row.decode(input, asked)
 }

@@ -3,7 +3,7 @@ import path from 'node:path'
 import test from 'ava'
 import { WireError } from '../../../../agent/base/errors.ts'
 import { portmapProcedures, portOfUniversalAddress } from '../../../../proto/portmap/procedures.ts'
-import { decodeReplyHead, decodeReplyXid } from '../../../../proto/rpc/reply.ts'
+import { decodeReplyHead, requireReply } from '../../../../proto/rpc/reply.ts'
 import { XdrReader } from '../../../../proto/xdr/reader.ts'
 import { XdrWriter } from '../../../../proto/xdr/writer.ts'
 
@@ -36,7 +36,8 @@ test('universal addresses end in the port\'s two bytes', (t) => {
 
 const captured = (file: string): XdrReader => {
   const input = new XdrReader(readFileSync(path.join(import.meta.dirname, '../../../fixtures/rpc', file)))
-  decodeReplyXid(input)
+  input.uint32()
+  requireReply(input)
   if (decodeReplyHead(input) !== undefined) throw new Error('rejected')
   return input
 }
