@@ -10,6 +10,8 @@ import type { HandleTable } from './objects/handles.ts'
 import type { InodeTable } from './objects/inodes.ts'
 import type { Invalidator } from './operations.ts'
 import type { FilesystemOptions } from './options.ts'
+import type { SearchRights } from './beliefs/search.ts'
+import type { SpecialFiles } from './beliefs/special-files.ts'
 import type { SoloWriter } from './beliefs/solo-writer.ts'
 import type { SoftRevalidation } from './beliefs/soft-revalidation.ts'
 import type { State } from './objects/state.ts'
@@ -25,6 +27,8 @@ export interface Core {
   readonly attributes: AttributeCache
   readonly names: NameCache
   readonly access: AccessCache
+  readonly search: SearchRights
+  readonly special: SpecialFiles
   readonly handles: HandleTable
   readonly writeback: Writeback
   readonly soft: SoftRevalidation

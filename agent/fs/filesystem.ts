@@ -27,6 +27,8 @@ import type {
 import { defaultOptions, type FilesystemOptions } from './options.ts'
 import { Removals } from './names/removals.ts'
 import { SillyRename } from './names/silly-rename.ts'
+import { SearchRights } from './beliefs/search.ts'
+import { SpecialFiles } from './beliefs/special-files.ts'
 import { SoloWriter } from './beliefs/solo-writer.ts'
 import { SoftRevalidation } from './beliefs/soft-revalidation.ts'
 import type { State } from './objects/state.ts'
@@ -248,9 +250,12 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
     onForeignChange: (inode, isGuess) => {
       noteForeignChange(inode, isGuess, names, invalidator)
       solo?.end(inode)
-    }
+    },
+    onClosedToSome: (directory) => { search.closed(directory) }
   })
   const access = new AccessCache({ clock, backend, attributes })
+  const search = new SearchRights({ access, names, invalidator, clock, kernelChecks: options.kernelChecks })
+  const special = new SpecialFiles({ access, inodes, kernelChecks: options.kernelChecks })
   const writeback = new Writeback({
     backend, attributes, invalidator, state, arena, clock, options, onEmpty: (inode) => { inodes.release(inode) },
     onRefused: (inode) => { solo?.distrust(inode) }
@@ -259,7 +264,7 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
   const root = inodes.addRoot(backend.root.handle, backend.root.attributes)
   attributes.apply(root, backend.root.attributes, attributes.stamp())
   return {
-    backend, state, clock, options, invalidator, inodes, attributes, names, access, writeback,
+    backend, state, clock, options, invalidator, inodes, attributes, names, access, search, special, writeback,
     handles: new HandleTable(state),
     solo,
     soft: new SoftRevalidation({ clock, backend, afterMs: options.softRevalMs })

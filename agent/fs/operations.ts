@@ -198,4 +198,6 @@ export interface Invalidator {
   entry (parent: Nodeid, name: FileName, how: 'drop' | 'expire'): void
   /** The kernel knows `expire`; elsewhere names are dropped. */
   readonly canExpire: boolean
+  /** Resolves when the kernel has heard all that was said so far. */
+  whenHeard (): Promise<void>
 }

@@ -29,6 +29,12 @@ export interface FilesystemOptions {
   readonly softRevalMs: number | undefined
   /** New objects get this group, and it may read and write them (CSI volume_mount_group). */
   readonly mountGroup: number | undefined
+  /** The kernel checks mode bits before it asks us (FUSE `default_permissions`), as idmapped mounts need it. */
+  readonly kernelChecks: boolean
+  /**
+   * link(2) needs what sysctl fs.protected_hardlinks wants (kernel fs/namei.c, may_linkat): the kernel leaves it to us.
+   */
+  readonly protectedHardlinks: boolean
   /** How long written bytes wait for more before they are sent, when nobody asks for them. */
   readonly writeDelayMs: number
   /** How long bytes that the server has only in memory wait for a COMMIT, when nobody asks for one. */
@@ -53,6 +59,8 @@ export const defaultOptions: FilesystemOptions = {
   dirtySessionBytesMax,
   softRevalMs: undefined,
   mountGroup: undefined,
+  kernelChecks: false,
+  protectedHardlinks: true,
   // Shorter than the kernel's 30 s: what a dying session can lose is what close(2) and fsync(2) have not seen yet.
   writeDelayMs: 1_000,
   commitDelayMs: 5_000,

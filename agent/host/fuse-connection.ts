@@ -38,10 +38,17 @@ export function openFuseDevice (path = fuseDevicePath): { readonly fd: number, c
   }
 }
 
-/** mount(2) data of a FUSE mount: the kernel judges permissions from the modes too, and users other than the mounter
- * may enter. */
-export function fuseMountData (fd: number, maxReadBytes: number): string {
-  return `fd=${fd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions,max_read=${maxReadBytes}`
+/**
+ * mount(2) data of a FUSE mount that users other than the mounter may enter. `kernelChecks` has the kernel judge by
+ * mode bits before it asks (`default_permissions`); without it whoever serves the connection judges.
+ */
+export function fuseMountData ({ fd, maxReadBytes, kernelChecks }: {
+  fd: number
+  maxReadBytes: number
+  kernelChecks: boolean
+}): string {
+  const judge = kernelChecks ? 'default_permissions,' : ''
+  return `fd=${fd},rootmode=40000,user_id=0,group_id=0,allow_other,${judge}max_read=${maxReadBytes}`
 }
 
 /**

@@ -99,7 +99,7 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
     })
     await mounts.mount({
       source: showSource(spec), target, type: fuseType, flags: mountFlagBits(spec.flags),
-      data: fuseMountData(fd, volume.maxReadBytes)
+      data: fuseMountData({ fd, maxReadBytes: volume.maxReadBytes, kernelChecks: false })
     }, { keep: [fd] })
     await connection.serve(volume.operations, volume.isSoloWriter)
     const device = topMountAt(await readMountinfo(), target)?.device

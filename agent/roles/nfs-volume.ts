@@ -4,6 +4,7 @@
  * Owns how options become parameters of the parts. Used by a session process and by a mount in the foreground; does not
  * know FUSE.
  */
+import { readFileSync } from 'node:fs'
 import { within } from '../base/deadline.ts'
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
 import { VolumeError } from '../base/errors.ts'
@@ -55,6 +56,18 @@ function warnOfSharing (log: NfsLog): (path: string) => void {
   }
 }
 
+/**
+ * sysctl fs.protected_hardlinks, kernel Documentation/admin-guide/sysctl/fs.rst. Where it can't be read it is on, as on
+ * most nodes.
+ */
+function protectsHardlinks (): boolean {
+  try {
+    return readFileSync('/proc/sys/fs/protected_hardlinks', 'utf8').trim() !== '0'
+  } catch {
+    return true
+  }
+}
+
 function filesystemOf (
   { spec, softReval, dirtyBytesMax }: Omit<SessionConfiguration, 'key'>,
   client: NfsClient,
@@ -74,6 +87,7 @@ function filesystemOf (
       soloWriter: spec.consistency === 'solowriter',
       dirtySessionBytesMax: dirtyBytesMax,
       softRevalMs: softReval ? softRevalMs : undefined,
+      protectedHardlinks: protectsHardlinks(),
       mountGroup: spec.mountGroup
     }
   })

@@ -32,6 +32,7 @@ export class Notifier implements Invalidator {
     { readonly parent: Nodeid, readonly name: FileName, readonly isExpiryOnly: boolean }
   >()
   #underWay = 0
+  #heard: PromiseWithResolvers<void> | undefined
   #written = 0
   #unknown = 0
   #failed = 0
@@ -63,6 +64,20 @@ export class Notifier implements Invalidator {
 
   get canExpire (): boolean { return this.#canExpire }
 
+  /** With more being said all the time it may come later, never earlier. */
+  whenHeard (): Promise<void> {
+    if (!this.#isOpen || this.#isQuiet) return Promise.resolve()
+    this.#heard ??= Promise.withResolvers<void>()
+    return this.#heard.promise
+  }
+
+  get #isQuiet (): boolean { return this.#inodes.size + this.#entries.size + this.#underWay === 0 }
+
+  #tellHeard (): void {
+    this.#heard?.resolve()
+    this.#heard = undefined
+  }
+
   /** The kernel has answered INIT's reply: from now on it knows something that can be invalidated. */
   open (canExpireNames: boolean): void {
     this.#isOpen = true
@@ -74,6 +89,7 @@ export class Notifier implements Invalidator {
     this.#isOpen = false
     this.#inodes.clear()
     this.#entries.clear()
+    this.#tellHeard()
   }
 
   /** The device reports that the oldest `count` notifications were written. */
@@ -81,6 +97,7 @@ export class Notifier implements Invalidator {
     for (let index = 0; index < count; index++) this.#count(this.#device.notified[index] ?? 0)
     this.#underWay -= count
     this.#pump()
+    if (this.#isQuiet) this.#tellHeard()
   }
 
   #count (result: number): void {

@@ -88,6 +88,7 @@ export class World {
       arena: this.arena,
       invalidator: {
         canExpire: kernelCanExpire,
+        whenHeard: () => Promise.resolve(),
         inode: (nodeid, offset, length) => { this.notices.push({ kind: 'inode', nodeid, offset, length }) },
         entry: (nodeid, name) => { this.notices.push({ kind: 'entry', nodeid, name }) }
       },

@@ -6,7 +6,7 @@
 import { toFileName, type FileName } from '../../agent/base/brands.ts'
 import { Errno } from '../../agent/base/errno.ts'
 import {
-  badCookie, type Attributes, type AttributeChanges, type Backend, type BackendCapabilities, type Change,
+  Access, badCookie, type Attributes, type AttributeChanges, type Backend, type BackendCapabilities, type Change,
   type ChangeToken,
   type Credential, type DirectoryEntry, type FileKind, type Found, type Made, type RemoteHandle, type Stability,
   type WriteVerifier
@@ -65,6 +65,10 @@ export class MemoryServer {
   cookieVerifier = 'c1'
   /** Check mode bits, as a server without root squash does. */
   enforcesModes = false
+  /** An ACL that shuts this user out of whatever the mode says. */
+  shutOut: number | undefined
+  /** Every caller is this user to the server (all_squash with anonuid). */
+  squashedTo: number | undefined
   /** Nanoseconds between two values of the server's clock; larger ones put several changes into one tick. */
   clockStep = 1n
   /** Answers carry attributes. */
@@ -148,11 +152,15 @@ export class MemoryServer {
         (handle: RemoteHandle, changes: AttributeChanges, credential: Credential) =>
           this.#withNode(handle, (node) => this.#setattr(node, changes, credential))
       ),
-      lookup: call('lookup', (handle: RemoteHandle, name: FileName) =>
-        this.#withDirectory(handle, (directory) => {
-          const found = directory.names.get(name)
-          return found === undefined ? Errno.ENOENT : { ...this.#found(found.node), directory: this.#post(directory) }
-        })),
+      lookup: call(
+        'lookup',
+        (handle: RemoteHandle, name: FileName, credential: Credential) =>
+          this.#withDirectory(handle, (directory) => {
+            if ((this.#granted(directory, credential) & Access.lookup) === 0) return Errno.EACCES
+            const found = directory.names.get(name)
+            return found === undefined ? Errno.ENOENT : { ...this.#found(found.node), directory: this.#post(directory) }
+          })
+      ),
       access: call(
         'access',
         (handle: RemoteHandle, wanted: number, credential: Credential) =>
@@ -446,7 +454,9 @@ export class MemoryServer {
   }
 
   #setattr (node: Node, changes: AttributeChanges, credential: Credential): Change | Errno {
-    if (this.enforcesModes && credential.uid !== 0 && credential.uid !== node.uid) return Errno.EPERM
+    const uid = this.squashedTo ?? credential.uid
+    const isNow = changes.atime === 'server' || changes.mtime === 'server'
+    if (this.enforcesModes && uid !== 0 && uid !== node.uid && !isNow) return Errno.EPERM
     const isData = changes.sizeBytes !== undefined
     return this.#changing(node, () => {
       if (changes.sizeBytes !== undefined) this.#truncate(node, changes.sizeBytes)
@@ -463,8 +473,10 @@ export class MemoryServer {
   }
 
   #granted (node: Node, credential: Credential): number {
-    if (!this.enforcesModes || credential.uid === 0) return 63
-    const shift = credential.uid === node.uid
+    if (this.shutOut !== undefined && credential.uid === this.shutOut) return 0
+    const uid = this.squashedTo ?? credential.uid
+    if (!this.enforcesModes || uid === 0) return 63
+    const shift = uid === node.uid
       ? 6
       : credential.gid === node.gid || credential.groups.includes(node.gid)
       ? 3

@@ -1,8 +1,9 @@
 /**
  * What the server lets whom do. Owns the answers of ACCESS per object and user, believed as long as attributes are.
- * Does not know the kernel's own check of mode bits: both must agree (SEMANTICS.md, "two judges").
+ * Does not know what is done with a verdict, nor mode bits: the server judges (SEMANTICS.md, "The server judges").
  */
 import { Errno, isErrno } from '../../base/errno.ts'
+import type { MaybePromise } from '../../base/maybe-promise.ts'
 import type { AttributeCache } from './attributes.ts'
 import { Access, type Credential } from '../backend.ts'
 import type { Clock } from '../clock.ts'
@@ -32,6 +33,20 @@ export class AccessCache {
     return verdict(cached.granted, wanted)
   }
 
+  /**
+   * The verdict as it was last known, however long ago: for a silent server. `'unknown'` when this user never asked.
+   */
+  lastKnown (inode: Inode, wanted: number, credential: Credential): Errno | undefined | 'unknown' {
+    const cached = inode.access?.get(credential.key)
+    return cached === undefined || (cached.asked & wanted) !== wanted ? 'unknown' : verdict(cached.granted, wanted)
+  }
+
+  /** The known verdict, else the server's. */
+  judge (inode: Inode, wanted: number, credential: Credential): MaybePromise<Errno | undefined> {
+    const known = this.known(inode, wanted, credential)
+    return known === 'unknown' ? this.ask(inode, wanted, credential) : known
+  }
+
   /** Asks the server now. The answer brings fresh attributes too; a server that leaves them out is asked once more. */
   async ask (inode: Inode, wanted: number, credential: Credential): Promise<Errno | undefined> {
     const sent = this.#attributes.stamp()
@@ -56,16 +71,31 @@ export class AccessCache {
   /** The server has shown in another way that it lets the user do this. */
   grant (inode: Inode, wanted: number, credential: Credential): void { this.#keep(inode, credential, wanted, wanted) }
 
+  /** The server has refused it in another way. */
+  deny (inode: Inode, wanted: number, credential: Credential): void { this.#keep(inode, credential, wanted, 0) }
+
   #keep (inode: Inode, credential: Credential, asked: number, granted: number): void {
-    const answer: CachedAccess = { asked, granted, untilMs: this.#clock.nowMs() + this.#attributes.remainingMs(inode) }
+    const nowMs = this.#clock.nowMs()
     const users = inode.access ??= new Map<string, CachedAccess>()
+    const before = users.get(credential.key)
+    const answer = { asked, granted, untilMs: nowMs + this.#attributes.remainingMs(inode) }
     users.delete(credential.key)
-    users.set(credential.key, answer)
+    users.set(credential.key, before === undefined || before.untilMs <= nowMs ? answer : joined(before, answer))
     if (users.size <= usersMax) return
     for (const oldest of users.keys()) {
       users.delete(oldest)
       return
     }
+  }
+}
+
+/** Bits judged earlier stay judged until then; both end with the earlier of the two. */
+function joined (before: CachedAccess, answer: CachedAccess): CachedAccess {
+  if ((before.asked & ~answer.asked) === 0) return answer
+  return {
+    asked: before.asked | answer.asked,
+    granted: (before.granted & ~answer.asked) | answer.granted,
+    untilMs: Math.min(before.untilMs, answer.untilMs)
   }
 }
 

@@ -14,6 +14,7 @@ import type { Clock } from '../clock.ts'
 import { Errno, isErrno } from '../../base/errno.ts'
 import type { OwnChanges } from '../objects/cached-attributes.ts'
 import { isSameObject, type Inode } from '../objects/inode.ts'
+import { canAllSearch } from '../objects/mode-bits.ts'
 import type { NodeAttributes } from '../operations.ts'
 import { defaultOptions, type FilesystemOptions } from '../options.ts'
 
@@ -41,6 +42,7 @@ export class AttributeCache {
   readonly #options: FilesystemOptions
   readonly #backend: BackendGate
   readonly #onForeignChange: (inode: Inode, isGuess: boolean) => void
+  readonly #onClosedToSome: (directory: Inode) => void
   readonly #file: Lifetimes
   readonly #folder: Lifetimes
   readonly #sharedFile: Lifetimes
@@ -52,11 +54,14 @@ export class AttributeCache {
     options: FilesystemOptions
     backend: BackendGate
     onForeignChange: (inode: Inode, isGuess: boolean) => void
+    /** Everybody could walk through this folder, and not everybody can any more. */
+    onClosedToSome: (directory: Inode) => void
   }) {
     this.#clock = parts.clock
     this.#options = parts.options
     this.#backend = parts.backend
     this.#onForeignChange = parts.onForeignChange
+    this.#onClosedToSome = parts.onClosedToSome
     this.#file = fileLifetimes(parts.options)
     this.#folder = folderLifetimes(parts.options)
     this.#sharedFile = shorter(this.#file, fileLifetimes(defaultOptions))
@@ -244,6 +249,7 @@ export class AttributeCache {
     inode.isRemoved = false
     if (last !== undefined && (last.mode !== next.mode || last.uid !== next.uid || last.gid !== next.gid)) {
       inode.access = undefined
+      if (inode.kind === 'directory' && canAllSearch(last) && !canAllSearch(next)) this.#onClosedToSome(inode)
     }
     return true
   }

@@ -95,6 +95,22 @@ export class NameCache {
     this.clear(directory)
   }
 
+  /** The kernel must ask again for this name. */
+  expire (directory: Inode, name: FileName): void { this.#invalidator.entry(directory.nodeid, name, 'expire') }
+
+  /**
+   * The kernel must ask again for every name of a folder through which not everybody may walk any more. A kernel that
+   * cannot expire names drops them, folders too: a lost getcwd(2) is better than a stranger inside.
+   */
+  expireAll (directory: Inode): void {
+    let notices = 0
+    for (const [name] of directory.names ?? []) {
+      this.#invalidator.entry(directory.nodeid, name, 'expire')
+      notices += 1
+      if (notices >= noticesMax) break
+    }
+  }
+
   #evictOne (): void {
     const directory = this.#directories.oldest
     const name = directory?.names?.oldest

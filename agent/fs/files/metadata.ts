@@ -3,9 +3,9 @@
  * written bytes. Does not know names.
  */
 import { Errno, isErrno } from '../../base/errno.ts'
-import type { MaybePromise } from '../../base/maybe-promise.ts'
+import { isPromise, type MaybePromise } from '../../base/maybe-promise.ts'
 import { accessBitsOf } from '../beliefs/access.ts'
-import type { AttributeChanges, Attributes, Change, Credential } from '../backend.ts'
+import { Access, type AttributeChanges, type Attributes, type Change, type Credential } from '../backend.ts'
 import type { Core } from '../core.ts'
 import type { OpenHandle } from '../objects/handles.ts'
 import type { Inode } from '../objects/inode.ts'
@@ -26,12 +26,13 @@ export class Metadata {
   constructor (core: Core) { this.#core = core }
 
   getattr (nodeid: Nodeid, handle: OpenHandle | undefined, caller: Caller): MaybePromise<NodeAttributes | Errno> {
-    const { attributes, inodes, soft } = this.#core
+    const { attributes, inodes, soft, special } = this.#core
     const inode = inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
     // The server would say ESTALE of a folder that is gone; fstat(2) of one that is open answers.
     const gone = inode.isRemoved ? attributes.present(inode) : undefined
     if (gone !== undefined) return gone
+    if (special.includes(inode)) return this.#special(inode, nodeid, caller.credential)
     // Under an old number only what is open goes on: a path is walked again, and leads to the new one.
     if (inode.nodeid !== nodeid && inode.opens === 0) return Errno.ESTALE
     const isDirty = attributes.areBehind(inode)
@@ -52,13 +53,58 @@ export class Metadata {
     changes: AttributeChanges,
     caller: Caller
   ): Promise<NodeAttributes | Errno> {
-    const { backend, inodes } = this.#core
+    const { access, backend, inodes, special } = this.#core
     const inode = inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
     if (changes.sizeBytes !== undefined && changes.sizeBytes > backend.capabilities.fileBytesMax) return Errno.EFBIG
     const credential = handle?.credential ?? caller.credential
-    const failure = await this.change(inode, changes, credential)
-    return failure ?? this.#shown(inode, credential)
+    // truncate(2) needs the right to write. The kernel leaves that to us, and servers let owners set a size whatever
+    // the mode says (RFC 1813 section 4.4).
+    if (changes.sizeBytes !== undefined && handle === undefined) {
+      const refused = await access.judge(inode, Access.modify | Access.extend, credential)
+      if (refused !== undefined) return refused
+    }
+    const failure = await this.#mayTouch(inode, changes, credential) ?? await this.#chmod(inode, changes, credential)
+    if (failure !== undefined) return failure
+    return special.includes(inode) ? this.#special(inode, nodeid, credential) : this.#shown(inode, credential)
+  }
+
+  /** A change that may shut somebody out of a folder through which the kernel lets everybody walk. */
+  async #chmod (inode: Inode, changes: AttributeChanges, credential: Credential): Promise<undefined | Errno> {
+    const isFolderMode = changes.mode !== undefined && inode.kind === 'directory'
+    const closing = isFolderMode ? await this.#core.search.beforeChmod(inode, changes.mode) : undefined
+    try {
+      return await this.change(inode, changes, credential)
+    } finally {
+      closing?.done()
+    }
+  }
+
+  /**
+   * utimensat(2) with one time to be now and the other to stay is the owner's alone, but as a SETATTR servers let
+   * everybody do it who may write. Whether the caller is the owner to the server shows when it is given the time it
+   * has.
+   */
+  async #mayTouch (
+    inode: Inode,
+    { atime, mtime }: AttributeChanges,
+    credential: Credential
+  ): Promise<undefined | Errno> {
+    const known = inode.cached.attributes
+    const isOneNow = (atime === 'server') !== (mtime === 'server') && (atime === undefined || mtime === undefined)
+    if (!isOneNow || known === undefined || credential.uid === 0 || credential.uid === known.uid) return undefined
+    const same = atime === 'server'
+      ? { atime: { seconds: known.atimeSeconds, nanoseconds: known.atimeNanoseconds } }
+      : { mtime: { seconds: known.mtimeSeconds, nanoseconds: known.mtimeNanoseconds } }
+    return await this.change(inode, same, credential)
+  }
+
+  /** A FIFO or a socket, as this caller is to see it under this number. */
+  async #special (inode: Inode, nodeid: Nodeid, credential: Credential): Promise<NodeAttributes | Errno> {
+    const shown = await this.#shown(inode, credential)
+    if (isErrno(shown)) return shown
+    const attributes = await this.#core.special.attributesFor(inode, nodeid, shown.attributes, credential)
+    return isErrno(attributes) ? attributes : { nodeid, attributes, attributesTtlMs: 0 }
   }
 
   /** SETATTR, after the bytes written before it: a late WRITE would undo a size, a time or a cleared set-id bit. */
@@ -109,13 +155,21 @@ export class Metadata {
     return Buffer.from(answer.target, 'latin1')
   }
 
+  /** access(2) and chdir(2): the server says, for the caller. */
   access (nodeid: Nodeid, mask: number, caller: Caller): MaybePromise<undefined | Errno> {
     const { access, inodes } = this.#core
     const inode = inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
     const wanted = accessBitsOf(mask, inode.kind === 'directory')
-    const known = access.known(inode, wanted, caller.credential)
-    return known === 'unknown' ? access.ask(inode, wanted, caller.credential) : known
+    const verdict = access.judge(inode, wanted, caller.credential)
+    return isPromise(verdict)
+      ? verdict.then((refused) => this.#judged(inode, wanted, refused, caller))
+      : verdict
+  }
+
+  #judged (inode: Inode, wanted: number, refused: Errno | undefined, caller: Caller): Errno | undefined {
+    if (refused === Errno.EACCES && wanted === Access.lookup) this.#core.search.refused(inode, caller.credential)
+    return refused
   }
 
   statfs (caller: Caller): Promise<StatfsAnswer | Errno> {

@@ -71,6 +71,8 @@ export class OpenFiles {
     const inode = this.#core.inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
     if (inode.kind === 'directory' && flags.write) return Errno.EISDIR
+    // The kernel opens these itself, unless it was shown a guise, because the caller may not.
+    if (inode.kind !== 'file' && inode.kind !== 'directory') return Errno.EACCES
     return this.#opening(inode, () => this.#open(inode, { nodeid, flags, mayBeSentBack }, caller))
   }
 

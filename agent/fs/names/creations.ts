@@ -4,7 +4,9 @@
  */
 import type { FileName } from '../../base/brands.ts'
 import { Errno, isErrno } from '../../base/errno.ts'
-import type { AttributeChanges, CreateMode, Credential, FileKind, Made } from '../backend.ts'
+import {
+  Access, type AttributeChanges, type CreateMode, type Credential, type FileKind, type Made
+} from '../backend.ts'
 import type { Core } from '../core.ts'
 import type { Inode } from '../objects/inode.ts'
 import type { Lookups } from './lookups.ts'
@@ -97,6 +99,8 @@ export class Creations {
     if (!backend.capabilities.hardLinks) return Errno.EPERM
     if (newName.length > backend.capabilities.nameBytesMax) return Errno.ENAMETOOLONG
     if (inode.silly !== undefined) return Errno.ENOENT
+    const refused = await this.#mayPin(inode, caller)
+    if (refused !== undefined) return refused
     const sentDirectory = attributes.begin(directory)
     const sentInode = attributes.begin(inode)
     const answer = await backend.link(inode.handle, directory.handle, newName, caller.credential)
@@ -113,6 +117,19 @@ export class Creations {
       if (isErrno(asked)) return asked
     }
     return this.#lookups.entry(directory, inode)
+  }
+
+  /**
+   * fs.protected_hardlinks: who neither owns a file nor may read and write it makes no link to it. The kernel asks for
+   * that right without asking us (kernel fs/namei.c, safe_hardlink_source), so it is judged here. Who may override it
+   * owns or is root, as the kernel has found out before.
+   */
+  async #mayPin (inode: Inode, { uid, credential }: Caller): Promise<undefined | Errno> {
+    const { access, options } = this.#core
+    if (!options.protectedHardlinks || options.kernelChecks || uid === 0) return undefined
+    if (uid === inode.cached.attributes?.uid) return undefined
+    const refused = await access.judge(inode, Access.read | Access.modify | Access.extend, credential)
+    return refused === Errno.EACCES ? Errno.EPERM : refused
   }
 
   async #make (

@@ -24,16 +24,18 @@ export class Lookups {
   }
 
   lookup (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<Entry | NoEntry | Errno> {
-    const { attributes, backend, inodes, options, soft } = this.#core
+    const { attributes, backend, inodes, options, search, soft } = this.#core
     const directory = inodes.get(parent)
     if (directory === undefined) return Errno.ESTALE
     if (directory.kind !== 'directory') return Errno.ENOTDIR
     if (name.length > backend.capabilities.nameBytesMax) return Errno.ENAMETOOLONG
     if (options.lookupCache !== 'none' && attributes.isFresh(directory)) {
-      const known = this.#cached(directory, name, caller)
-      if (known !== undefined) return known
+      // Where nobody knows yet whether the caller may walk here, the LOOKUP is the question for that too.
+      const verdict = search.known(directory, caller)
+      const known = verdict === undefined ? this.#cached(directory, name, caller) : verdict
+      if (known !== undefined && known !== 'unknown') return this.#whenClosed(known)
     }
-    return soft.or(() => this.#ask(directory, name, caller.credential), () => this.#lastKnown(directory, name))
+    return soft.or(() => this.#ask(directory, name, caller.credential), () => this.#lastKnown(directory, name, caller))
   }
 
   /** The inode behind a name, from the caches if they know it, else from the server. */
@@ -49,7 +51,7 @@ export class Lookups {
 
   /** The inode behind a name as the server says now. */
   async findRemote (directory: Inode, name: FileName, credential: Credential): Promise<Inode | Errno> {
-    const { attributes, backend, names } = this.#core
+    const { attributes, backend, names, search } = this.#core
     const version = directory.cached.version
     const mayKeep = directory.cached.own === undefined
     const wasFresh = attributes.isFresh(directory)
@@ -58,10 +60,15 @@ export class Lookups {
     const isQuiet = mayKeep && directory.cached.version === version
     if (isErrno(found)) {
       attributes.noteFailure(directory, found)
-      if (found === Errno.ENOENT) this.#noteMissing(directory, name, isQuiet && wasFresh, credential)
+      if (found === Errno.EACCES) search.refused(directory, credential)
+      if (found === Errno.ENOENT) {
+        search.granted(directory, credential)
+        this.#noteMissing(directory, name, isQuiet && wasFresh, credential)
+      }
       return found
     }
     attributes.apply(directory, found.directory, sent)
+    search.granted(directory, credential)
     const inode = await this.adopt(found, sent, credential)
     if (isErrno(inode)) return inode
     inode.where = { parent: directory, name }
@@ -86,24 +93,42 @@ export class Lookups {
 
   /** What the kernel is told about a name and its object. */
   entry (directory: Inode, inode: Inode): Entry | Errno {
-    const { attributes, options } = this.#core
+    const { attributes, options, search, special } = this.#core
     const shown = attributes.present(inode)
     if (shown === undefined) return Errno.ESTALE
+    const mayBeKept = options.lookupCache !== 'none' && directory.cached.own === undefined &&
+      !special.includes(inode) &&
+      !search.isAboutToClose(inode)
     return {
       nodeid: shown.nodeid,
       attributes: shown.attributes,
       attributesTtlMs: shown.attributesTtlMs,
       generation: inode.generation,
-      entryTtlMs: options.lookupCache === 'none' || directory.cached.own !== undefined
-        ? 0
-        : attributes.remainingMs(directory)
+      entryTtlMs: mayBeKept ? this.#nameTtlMs(directory) : 0
     }
+  }
+
+  /**
+   * Nobody is led into a folder that was just closed while the kernel still has names inside that it would not ask for.
+   */
+  #whenClosed<T extends Entry | NoEntry | Errno> (answer: T): MaybePromise<T> {
+    if (isErrno(answer) || answer.nodeid === 0) return answer
+    const inode = this.#core.inodes.get(answer.nodeid)
+    const closing = inode === undefined ? undefined : this.#core.search.closing(inode)
+    return closing === undefined ? answer : closing.then(() => answer)
+  }
+
+  /** How long the kernel may walk through a name of this folder without asking. */
+  #nameTtlMs (directory: Inode): number {
+    const { attributes, search } = this.#core
+    return search.isOpenToAll(directory) ? attributes.remainingMs(directory) : 0
   }
 
   /** An entry of a READDIRPLUS page; undefined when the page is no longer to be trusted about it. */
   ofListing (directory: Inode, listed: DirectoryEntry, page: PageFacts): Entry | undefined {
     const inode = this.#noteListed(directory, listed, page)
-    if (inode === undefined) return undefined
+    // A special file must be looked up at each use.
+    if (inode === undefined || this.#core.special.includes(inode)) return undefined
     const entry = this.entry(directory, inode)
     return isErrno(entry) ? undefined : entry
   }
@@ -126,15 +151,17 @@ export class Lookups {
   }
 
   async #ask (directory: Inode, name: FileName, credential: Credential): Promise<Entry | NoEntry | Errno> {
-    const { attributes, options } = this.#core
+    const { options, special } = this.#core
     const inode = await this.findRemote(directory, name, credential)
     if (inode === Errno.ENOENT) {
       const isKept = this.#core.names.get(directory, name) === 0 && options.lookupCache === 'all'
-      return { nodeid: 0, entryTtlMs: isKept ? attributes.remainingMs(directory) : 0 }
+      return { nodeid: 0, entryTtlMs: isKept ? this.#nameTtlMs(directory) : 0 }
     }
     if (isErrno(inode)) return inode
     this.#ahead.asked(directory, { credential })
-    return this.entry(directory, inode)
+    const entry = this.entry(directory, inode)
+    if (isErrno(entry)) return entry
+    return special.includes(inode) ? special.entryFor(inode, entry, credential) : this.#whenClosed(entry)
   }
 
   #noteMissing (directory: Inode, name: FileName, isQuiet: boolean, credential: Credential): void {
@@ -148,25 +175,26 @@ export class Lookups {
   }
 
   #cached (directory: Inode, name: FileName, caller: Caller): Entry | NoEntry | undefined {
-    const { attributes, inodes, names, options } = this.#core
+    const { attributes, inodes, names, options, special } = this.#core
     const nodeid = names.get(directory, name)
     if (nodeid === undefined || nodeid === 0) {
       if (options.lookupCache !== 'all' || (nodeid === undefined && !directory.hasAllNames)) return undefined
       if (directory.cached.own !== undefined) return { nodeid: 0, entryTtlMs: 0 }
       // Noted, because the kernel will believe it too: a foreign change sends notices for the names that are here.
       if (nodeid === undefined) names.put(directory, name, 0)
-      return { nodeid: 0, entryTtlMs: attributes.remainingMs(directory) }
+      return { nodeid: 0, entryTtlMs: this.#nameTtlMs(directory) }
     }
     const inode = inodes.get(nodeid)
-    if (inode === undefined || !attributes.isFresh(inode)) return undefined
+    if (inode === undefined || !attributes.isFresh(inode) || special.includes(inode)) return undefined
     const entry = this.entry(directory, inode)
     if (directory.ahead !== undefined) this.#ahead.known(directory, directory.ahead, caller)
     return isErrno(entry) ? undefined : entry
   }
 
   /** For a silent server: the name as it was last seen, good for this one answer. */
-  #lastKnown (directory: Inode, name: FileName): Entry | undefined {
-    const { attributes, inodes, names } = this.#core
+  #lastKnown (directory: Inode, name: FileName, caller: Caller): Entry | undefined {
+    const { attributes, inodes, names, search } = this.#core
+    if (search.lastKnown(directory, caller) !== undefined) return undefined
     const nodeid = names.get(directory, name)
     if (nodeid === undefined || nodeid === 0) return undefined
     const inode = inodes.get(nodeid)

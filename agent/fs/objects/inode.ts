@@ -27,7 +27,10 @@ export interface IdlePlace {
   newer: Inode | undefined
 }
 
-/** What the server said it lets one user do (beliefs/access.ts). */
+/**
+ * What the server said it lets one user do (beliefs/access.ts): `asked` are the bits that it has judged, `granted`
+ * those of them that it grants.
+ */
 export interface CachedAccess { readonly asked: number, readonly granted: number, readonly untilMs: number }
 
 /** Names of a folder that are looked up in a row, and how far it was listed for them (names/lookup-ahead.ts). */
@@ -68,11 +71,16 @@ export interface UnsavedBytes {
   discard (): void
 }
 
+/** How a FIFO or socket is shown to who may not use it, under a number of its own (beliefs/special-files.ts). */
+export type Guise = 'closed' | 'ownerless'
+
 export class Inode {
   /** The number that is given to the kernel now. */
   nodeid: Nodeid
   /** Numbers it had before, which the kernel may still use (`renumber`). */
   formerNodeids: readonly Nodeid[] = []
+  /** Its numbers in guises. */
+  guises: Map<Guise, Nodeid> | undefined
   readonly generation: number
   readonly handle: RemoteHandle
   readonly kind: FileKind

@@ -7,7 +7,7 @@ import type { Clock } from '../clock.ts'
 import { rootNodeid, type Nodeid } from '../operations.ts'
 import { CachedAttributes } from './cached-attributes.ts'
 import { IdleInodes } from './idle-inodes.ts'
-import { Inode, isSameObject, unknownFileid } from './inode.ts'
+import { Inode, isSameObject, unknownFileid, type Guise } from './inode.ts'
 import type { State } from './state.ts'
 
 /**
@@ -22,6 +22,7 @@ export class InodeTable {
   readonly #idleMax: number
   readonly #byNodeid = new Map<Nodeid, Inode>()
   readonly #byHandle = new Map<RemoteHandle, Inode>()
+  readonly #guises = new Map<Nodeid, Guise>()
   /** Without kernel references. */
   readonly #idle = new IdleInodes()
   /** Told when an inode is gone, so that its names can go too. */
@@ -83,6 +84,20 @@ export class InodeTable {
     if (this.references(former) === 0) this.#dropFormer(inode, former)
   }
 
+  /** The number under which the kernel knows the object in this guise. It is good for as long as the object is here. */
+  numberInGuise (inode: Inode, guise: Guise): Nodeid {
+    const known = inode.guises?.get(guise)
+    if (known !== undefined) return known
+    const nodeid = this.#state.next('nodeid')
+    inode.guises ??= new Map<Guise, Nodeid>()
+    inode.guises.set(guise, nodeid)
+    this.#guises.set(nodeid, guise)
+    this.#byNodeid.set(nodeid, inode)
+    return nodeid
+  }
+
+  guiseOf (nodeid: Nodeid): Guise | undefined { return this.#guises.get(nodeid) }
+
   references (nodeid: Nodeid): number { return this.#state.lookups.get(nodeid) ?? 0 }
 
   remember (nodeid: Nodeid, count: number): void {
@@ -100,7 +115,7 @@ export class InodeTable {
     this.#state.lookups.delete(nodeid)
     const inode = this.#byNodeid.get(nodeid)
     if (inode === undefined) return
-    if (inode.nodeid !== nodeid) this.#dropFormer(inode, nodeid)
+    if (inode.nodeid !== nodeid && !this.#guises.has(nodeid)) this.#dropFormer(inode, nodeid)
     this.release(inode)
   }
 
@@ -135,7 +150,13 @@ export class InodeTable {
   #isKept (inode: Inode): boolean {
     return inode.nodeid === rootNodeid || inode.opens > 0 || inode.silly !== undefined ||
       inode.formerNodeids.length > 0 ||
-      this.references(inode.nodeid) > 0 || (inode.file !== undefined && !inode.file.isEmpty)
+      this.references(inode.nodeid) > 0 || this.#isSeenInGuise(inode) ||
+      (inode.file !== undefined && !inode.file.isEmpty)
+  }
+
+  #isSeenInGuise ({ guises }: Inode): boolean {
+    for (const nodeid of guises?.values() ?? []) if (this.references(nodeid) > 0) return true
+    return false
   }
 
   #add (inode: Inode): Inode {
@@ -151,6 +172,10 @@ export class InodeTable {
 
   #remove (inode: Inode): void {
     this.#byNodeid.delete(inode.nodeid)
+    for (const nodeid of inode.guises?.values() ?? []) {
+      this.#byNodeid.delete(nodeid)
+      this.#guises.delete(nodeid)
+    }
     if (this.#byHandle.get(inode.handle) === inode) this.#byHandle.delete(inode.handle)
     this.#state.inodes.delete(inode.nodeid)
     this.onForgotten(inode)

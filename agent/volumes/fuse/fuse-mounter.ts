@@ -114,7 +114,9 @@ export class FuseMounter implements Mounter {
     }, request.deadlineMs)
     await this.#parts.mounts.mount({
       source: showSource(spec), target: mountPoint, type: fuseType, flags: mountFlagBits(spec.flags),
-      data: fuseMountData(fuseFd, Math.min(configured.maxReadBytes, ioBytesMax))
+      data: fuseMountData({
+        fd: fuseFd, maxReadBytes: Math.min(configured.maxReadBytes, ioBytesMax), kernelChecks: false
+      })
     }, { keep: [fuseFd], key: mountPoint })
     const device = topMountAt(await this.#parts.mounts.mountinfo(), mountPoint)?.device
     if (device === undefined) {

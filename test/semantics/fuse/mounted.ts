@@ -55,7 +55,10 @@ export async function mountMemory (
     ...(wishes === undefined ? undefined : { wishes })
   })
   await mounts.mount(
-    { source: 'memory', target: path, type: fuseType, data: fuseMountData(fd, 1024 * 1024), flags: 0 },
+    {
+      source: 'memory', target: path, type: fuseType,
+      data: fuseMountData({ fd, maxReadBytes: 1024 * 1024, kernelChecks: false }), flags: 0
+    },
     { keep: [fd] }
   )
   const negotiated = await connection.serve(operations)

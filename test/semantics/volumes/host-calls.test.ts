@@ -25,7 +25,8 @@ system('a mount nobody serves: stat and statfs end at their deadline, looking at
   mkdirSync(path)
   const device = openFuseDevice()
   await mounts.mount({
-    source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID, data: fuseMountData(device.fd, 1 << 20)
+    source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID,
+    data: fuseMountData({ fd: device.fd, maxReadBytes: 1 << 20, kernelChecks: false })
   }, { keep: [device.fd] })
   t.teardown(() => { device.close() })
   const late = { instanceOf: HostError, message: /within 200 ms/ }
@@ -128,7 +129,8 @@ system('a folder is made immutable and plain again beneath a mount, also one tha
   const device = openFuseDevice()
   t.teardown(() => { device.close() })
   await mounts.mount({
-    source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID, data: fuseMountData(device.fd, 1 << 20)
+    source: 'x', target: path, type: 'fuse.volbridge', flags: MS.NOSUID,
+    data: fuseMountData({ fd: device.fd, maxReadBytes: 1 << 20, kernelChecks: false })
   }, { keep: [device.fd] })
   await mounts.setImmutable(path, true, { deadlineMs: 2000 })
   await mounts.unmount(path, { detach: true })
