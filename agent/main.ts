@@ -7,11 +7,21 @@
  */
 import { isFlexDriver, isKernelDriver } from '../flex/personality.ts'
 
+/**
+ * kubelet hands secrets over as arguments, which every process of the node can read in /proc/PID/cmdline. The arguments
+ * have been copied; libuv writes the title over all of their bytes and fills what is left with zeros
+ * (uv_set_process_title).
+ */
+function hideArguments (): void {
+  process.title = 'volbridge flex'
+}
+
 async function start (args: readonly string[]): Promise<void> {
   // argv[0] keeps the name the process was started by; execPath has symbolic links resolved. Either may be the plugin
   // folder's.
   const driver = [process.argv0, process.execPath].find((executable) => isFlexDriver(executable, args))
   if (driver !== undefined || args[0] === 'flex') {
+    hideArguments()
     const { runFlex } = await import('./roles/flex.ts')
     runFlex(
       driver === undefined ? args.slice(1) : args,

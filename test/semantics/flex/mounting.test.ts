@@ -1,9 +1,11 @@
 /**
  * What a pod's volume is asked to be, through the Flex door of the packed binary: its group, its mode, its options.
  */
+import { spawn } from 'node:child_process'
 import { chmodSync, chownSync, copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import test from 'ava'
+import { pause } from '../../../agent/base/deadline.ts'
 import type { StatusResponse } from '../../../proto/csi/types.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { Kubelet, type FlexDriver } from '../../peers/kubelet.ts'
@@ -119,4 +121,32 @@ check('mountOptions of a Flex volume are nfs(5) options: flags are on the pod\'s
     volumes.find(({ targets }) => targets.some((each) => each.path === pod))?.key
   t.not(keyOf(plain), keyOf(small))
   await unmount(plain, strict, small)
+})
+
+check('a call’s secrets do not stand in its arguments while it lasts, nor in those of what it starts', async (t) => {
+  const secret = 'c0rrect-horse-battery'
+  const encoded = Buffer.from(secret).toString('base64')
+  const options = JSON.stringify({
+    server: server.host, share: server.folder, mountOptions: `${server.mountOptions},timeo=30`,
+    'kubernetes.io/secret/password': encoded
+  })
+  mkdirSync(target('secretive'), { recursive: true })
+  server.stop()
+  const started = performance.now()
+  const call = spawn(flex.file, ['mount', target('secretive'), options], { env: flex.env, stdio: 'ignore' })
+  const ended = new Promise((resolve) => { call.once('exit', resolve) })
+  try {
+    const told = (file: string): string => readFileSync(`/proc/${call.pid ?? 0}/${file}`, 'latin1')
+    while (told('cmdline').includes(encoded)) await pause(1)
+    t.log(`overwritten after ${Math.round(performance.now() - started)} ms`)
+    await pause(1000)
+    t.is(call.exitCode, null, 'the call goes on')
+    t.regex(told('cmdline'), /^volbridge flex\0*$/)
+    t.notRegex(told('environ'), new RegExp(`${encoded}|${secret}`))
+    for (const line of await processesOf(node.runtime)) t.false(line.includes(encoded) || line.includes(secret), line)
+  } finally {
+    server.resume()
+    await ended
+  }
+  await unmount(target('secretive'))
 })
