@@ -74,3 +74,5 @@ export const httpConnectionsMax = 128
 export const httpPeerConnectionsMax = 64
 /** sockaddr_un.sun_path is 108 bytes including the NUL. */
 export const unixSocketPathBytesMax = 107
+/** A kubelet's configuration file, drop-in or argument file; real ones have a few kilobytes. */
+export const kubeletFileBytesMax = mebibyteBytes

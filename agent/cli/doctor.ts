@@ -3,7 +3,6 @@
  *
  * Owns the checks, each with its remedy. Only looks, changes nothing, and stays off mount points of volumes.
  */
-import { spawnSync } from 'node:child_process'
 import { accessSync, closeSync, constants, existsSync, lstatSync, openSync, readFileSync, readdirSync } from 'node:fs'
 import { release } from 'node:os'
 import { join } from 'node:path'
@@ -11,10 +10,11 @@ import { messageOf } from '../base/errors.ts'
 import { cgroupRoots } from '../host/cgroups.ts'
 import { idleFacts, judgeCpuLatency } from '../host/cpu-latency.ts'
 import { mountOf, readMountinfoSync } from '../host/mountinfo.ts'
+import { RootFolder } from '../host/root-folder.ts'
 import { isListening } from './agent-process.ts'
 import { chooseCpuLatency } from './cpu-latency.ts'
 import { choosePluginFolder } from './flex-driver/plugin-folder.ts'
-import { findKubelets, type KubeletFacts } from './flex-driver/kubelets.ts'
+import { findKubelets, showDoubted } from './flex-driver/kubelets.ts'
 import { glibcFloor, isKernelEnough, kernelFloor, libraryProblems, libstdcxxFloor } from './flex-driver/floor.ts'
 import { askReady, isShared, mountsOfNode } from './node-view.ts'
 import type { Places } from './places.ts'
@@ -161,29 +161,36 @@ export const checks = {
       : warning(`${kubeletDir} has no plugins_registry`, 'is kubelet running with this root folder?')
   },
   'kubelet': () => {
-    const [kubelet] = findKubelets('/')
-    if (kubelet === undefined) return note('no kubelet runs here')
-    const version = kubeletVersion(kubelet)
+    const seen = findKubelets('/')
+    const [kubelet] = seen.kubelets
+    const doubted = showDoubted(seen)
+    if (kubelet === undefined) {
+      return doubted === ''
+        ? note('no kubelet runs here')
+        : note(doubted, 'nothing to do if it is none; a kubelet in a container of its own cannot be told from a pod')
+    }
+    const others = doubted === '' ? '' : `; ${doubted}`
     return ok(
-      `${version ?? `${kubelet.program}, version not known`} (process ${kubelet.pid}); FlexVolume is deprecated since 1.23 and still works`
+      `${kubelet.program} runs (process ${kubelet.pid}; \`kubectl get nodes\` shows its version); FlexVolume is deprecated since 1.23 and still works${others}`
     )
   },
   'flex plugin folder': () => {
     if (mountsOfNode() !== undefined) return note('not looked at: this is a container, the folder is the node\'s')
-    const kubelets = findKubelets('/')
+    const seen = findKubelets('/')
     try {
-      const { path, reason } = choosePluginFolder('/', undefined, kubelets)
+      const { path, reason } = choosePluginFolder('/', undefined, seen)
       const { verdict, found, remedy } = folderCheck(path, 'kubelet\'s --volume-plugin-dir (volumePluginDir)', true)
       if (verdict !== 'ok') return warning(`${found} (${reason})`, `FlexVolume needs it: ${remedy}`)
+      RootFolder.openIfThere(path)?.close()
       const driver = join(path, 'volbridge.io~volbridge/volbridge')
       return ok(
         `${found} (${reason}); ${existsSync(driver) ? 'the driver is installed' : '`volbridge flex-install` puts the driver there'}`
       )
     } catch (error) {
       // Without a kubelet there is nothing that FlexVolume could be for.
-      return kubelets.length === 0
+      return seen.kubelets.length === 0
         ? note('none found')
-        : warning(messageOf(error), 'give it to flex-install with --plugin-dir')
+        : warning(messageOf(error), 'or give another to flex-install with --plugin-dir')
     }
   },
   'cgroups': () => {
@@ -247,17 +254,6 @@ export const checks = {
       )
   }
 } as const satisfies Readonly<Record<string, Check>>
-
-const versionMs = 5000
-
-/** Asks the very program that runs. */
-function kubeletVersion ({ pid, program }: KubeletFacts): string | undefined {
-  if (program !== 'kubelet') return undefined
-  const ran = spawnSync(`/proc/${pid}/exe`, ['--version'], {
-    encoding: 'utf8', timeout: versionMs, env: {}, argv0: 'kubelet'
-  })
-  return /^Kubernetes v\S+/.exec(ran.stdout)?.[0]
-}
 
 /** Runs every check; one that fails to run is itself a finding. */
 export async function examine (context: DoctorContext): Promise<Finding[]> {

@@ -8,11 +8,9 @@
  */
 import { createHash, randomBytes } from 'node:crypto'
 import {
-  chmodSync,
   closeSync,
   fsyncSync,
   lstatSync,
-  mkdirSync,
   mkdtempSync,
   openSync,
   readFileSync,
@@ -22,9 +20,9 @@ import {
   unlinkSync,
   writeSync
 } from 'node:fs'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { HostError } from '../base/errors.ts'
-import { isCode } from './files.ts'
+import { makePrivateFolderSync } from './files.ts'
 import { mountOf, readMountinfoSync } from './mountinfo.ts'
 
 const temporaryPrefix = 'volbridge-addon-'
@@ -71,26 +69,8 @@ export function unpackAddon (source: AddonSource): string {
 }
 
 function privateFolder (folder: string): string {
-  makeFolders(folder)
-  const facts = lstatSync(folder)
-  if (!facts.isDirectory()) throw new Error(`${folder} is not a folder`)
-  if (facts.uid !== process.geteuid?.()) throw new Error(`${folder} belongs to another user`)
-  if ((facts.mode & 0o022) !== 0) chmodSync(folder, 0o700)
+  makePrivateFolderSync(folder)
   return refuseNoexec(folder)
-}
-
-/** Not `recursive`: Node loops for ever where a file system answers ENOENT to a mkdir below an existing folder, as
- * /proc does. */
-function makeFolders (folder: string): void {
-  const parts = resolve(folder).split('/').filter((part) => part !== '')
-  for (let depth = 1; depth <= parts.length; depth++) {
-    try {
-      mkdirSync(`/${parts.slice(0, depth).join('/')}`, { mode: 0o700 })
-    } catch (error) {
-      /* EROFS comes before EEXIST on a read-only file system. */
-      if (!isCode(error, 'EEXIST') && !(isCode(error, 'EROFS') && depth < parts.length)) throw error
-    }
-  }
 }
 
 function temporaryFolder (): string {

@@ -36,6 +36,11 @@ export interface DescriptorAddon {
   lockFile: (fd: number) => boolean
   /** 0 or the errno of prctl(PR_SET_IO_FLUSHER). */
   becomeIoFlusher: () => number
+  /**
+   * Closes every descriptor from 3 on that is not close-on-exec: our starter's, which everything that we start would
+   * have too. Returns how many.
+   */
+  closeInherited: () => number
   /** Gives memory that malloc holds free back to the system. Some milliseconds: for idle moments. */
   trimMemory: () => void
 }

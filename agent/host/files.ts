@@ -3,9 +3,9 @@
  * Owns that sequence and private folders. Does not know what is in them. Never used on a volume.
  */
 import { randomBytes } from 'node:crypto'
-import { chmod, lstat, mkdir, open, rename, unlink } from 'node:fs/promises'
+import { open, rename, unlink } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { HostError } from '../base/errors.ts'
+import { RootFolder, withRootFolder } from './root-folder.ts'
 
 /** Temporary names start with a dot and end so; a crash may leave one, which readers skip and `mayBeLeftOver`
  * recognises. */
@@ -54,37 +54,20 @@ async function syncFolder (path: string): Promise<void> {
   }
 }
 
-/** Not `recursive`: Node loops for ever where a file system answers ENOENT to a mkdir below an existing folder, as
- * /proc does. */
-async function makeFolders (path: string): Promise<void> {
-  const parts = resolve(path).split('/').filter((part) => part !== '')
-  for (let depth = 1; depth <= parts.length; depth++) {
-    try {
-      await mkdir(`/${parts.slice(0, depth).join('/')}`, { mode: 0o700 })
-    } catch (error) {
-      /* EROFS comes before EEXIST on a read-only file system. */
-      if (!isCode(error, 'EEXIST') && !(isCode(error, 'EROFS') && depth < parts.length)) throw error
-    }
-  }
+/**
+ * A folder that only its owner can enter, made if it is missing; in one that is there others cannot have put anything.
+ * A link in its place is refused. Not Node's `recursive`, which loops for ever where a file system answers ENOENT to a
+ * mkdir below an existing folder, as /proc does.
+ * @throws VolumeError DENIED with what to do about a folder that others can write to, or one above it
+ */
+export function makePrivateFolderSync (path: string): void {
+  withRootFolder(RootFolder.open(resolve(path), { make: 0o700, noLink: true }), (folder) => {
+    if ((folder.facts.mode & 0o077) !== 0) folder.setMode(0o700)
+  })
 }
 
-/** Makes a folder that only its owner can enter. A symlink or another user's folder in its place is refused. */
 export async function makePrivateFolder (path: string): Promise<void> {
-  await makeFolders(path)
-  const facts = await lstat(path)
-  if (!facts.isDirectory()) {
-    throw new HostError(
-      { code: 'ENOTDIR', errno: 20, call: `making ${path}` },
-      `${path} is not a folder; remove it or choose another`
-    )
-  }
-  if (facts.uid !== process.geteuid?.()) {
-    throw new HostError(
-      { code: 'EPERM', errno: 1, call: `making ${path}` },
-      `${path} belongs to uid ${facts.uid}; remove it or choose another`
-    )
-  }
-  if ((facts.mode & 0o077) !== 0) await chmod(path, 0o700)
+  makePrivateFolderSync(path)
 }
 
 export function isCode (error: unknown, code: string): boolean {

@@ -256,7 +256,7 @@ export class Mounts {
       op: 'mountAt', source, target: folder, type: '', data: '', flags: MS.BIND
     })
     const setFlags = (folder: string): HostOp => ({
-      op: 'mount', source: '', target: folder, type: '', data: '',
+      op: 'mountAt', source: '', target: folder, type: '', data: '',
       flags: MS.BIND | MS.REMOUNT | (readOnly ? MS.RDONLY : 0) | flags
     })
     if (readOnly || beneath !== '') {

@@ -240,6 +240,8 @@ export async function runAgent (options: AgentOptions, places: Places): Promise<
   requireRoot()
   keepHeapSmall(heapGrowingPercent)
   await makePlaces(places)
+  // A starter's pipe or lock must not live as long as the sessions.
+  loadAddon().closeInherited()
   const troubles = new Troubles()
   const log = troubles.watch(openLog({ level: options.logLevel, file: options.logFile }))
   survive(log)

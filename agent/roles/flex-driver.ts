@@ -13,10 +13,14 @@ import type { Places } from '../cli/places.ts'
 import { HostCalls } from '../host/host-calls.ts'
 import { Mounts } from '../host/mounts.ts'
 import { readMountinfo, topMountAt } from '../host/mountinfo.ts'
+import { RootFolder, withRootFolder } from '../host/root-folder.ts'
 import { peekJournal } from '../volumes/records/journal.ts'
 import { unprotect } from '../volumes/mount-point.ts'
 import type { BindRecord } from '../volumes/records/records.ts'
 import { NodeVolumeHost } from '../volumes/volume-host.ts'
+
+/** The file that runs, wherever its name leads by now. */
+const ownFile = '/proc/self/exe'
 
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 
@@ -31,10 +35,10 @@ export async function runFlexInstall (options: FlexInstallOptions, output: Outpu
   if (options.watch !== undefined) {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => { stop.abort() })
   }
-  const installation = installDrivers(process.execPath, options)
+  const installation = installDrivers(ownFile, options)
   output.out(show(installation))
   if (options.watch === undefined) return 0
-  await watchDrivers(process.execPath, options, installation, {
+  await watchDrivers(ownFile, options, installation, {
     signal: stop.signal, everyMs: options.watch * 1000,
     changed: (again) => { output.out(show(again)) },
     failed: (error) => { output.err(`volbridge: ${messageOf(error)}; trying again\n`) }
@@ -58,9 +62,17 @@ async function makePlain (hostRoot: string, binds: readonly BindRecord[]): Promi
   return failed.flat()
 }
 
+/** What the agent recorded, if root alone can have written it. @throws VolumeError DENIED */
 async function flexBinds (hostRoot: string, stateDir: string): Promise<readonly BindRecord[]> {
-  const records = await peekJournal(`${onHost(hostRoot, stateDir)}/journal`)
-  return records.filter((record) => record.kind === 'bind').filter(({ door }) => door === 'flex')
+  const journal = withRootFolder(
+    RootFolder.openBase(hostRoot), (base) => RootFolder.openIfThere(`${stateDir}/journal`, { base })
+  )
+  try {
+    const records = journal === undefined ? [] : await peekJournal(journal.here)
+    return records.filter((record) => record.kind === 'bind').filter(({ door }) => door === 'flex')
+  } finally {
+    journal?.close()
+  }
 }
 
 /** Folders of pods that are still mounted through Flex. kubelet cannot unmount them without the driver. */
@@ -74,8 +86,8 @@ export async function runFlexUninstall (
   { stateDir }: Places,
   output: Output
 ): Promise<number> {
-  const removed = uninstallDrivers(options)
   const binds = await flexBinds(options.hostRoot, stateDir)
+  const removed = uninstallDrivers(options)
   const live = await liveTargets(options.hostRoot, binds)
   const failed = await makePlain(options.hostRoot, binds)
   for (const problem of failed) output.err(`volbridge: ${problem}\n`)

@@ -4,9 +4,10 @@
  * Owns the floor and how it is told from a node's files, also those of a node whose root folder is only mounted here.
  * Does not know doctor.
  */
-import { closeSync, existsSync, openSync, readSync, readdirSync } from 'node:fs'
+import { closeSync, constants, existsSync, fstatSync, openSync, readdirSync } from 'node:fs'
 import { arch, release } from 'node:os'
 import { VolumeError } from '../../base/errors.ts'
+import { fileContains } from './file-content.ts'
 import { onHost } from './host-root.ts'
 
 /** FUSE 7.27, the oldest protocol we speak, came with it. */
@@ -31,21 +32,11 @@ function findLibrary (root: string, name: string): string | undefined {
   return libraryFolders().map((folder) => onHost(root, `${folder}/${name}`)).find((file) => existsSync(file))
 }
 
-/** Whether a file contains a text. Symbol versions stand in ELF files as NUL-terminated strings. */
+/** Whether a file contains a text. What is no file contains none, and does not make us wait. */
 export function contains (file: string, text: string): boolean {
-  const wanted = Buffer.from(text, 'latin1')
-  const fd = openSync(file, 'r')
+  const fd = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
   try {
-    const chunk = Buffer.alloc(1 << 20)
-    let kept = 0
-    for (;;) {
-      const read = readSync(fd, chunk, kept, chunk.length - kept, null)
-      if (read === 0) return false
-      const filled = chunk.subarray(0, kept + read)
-      if (filled.includes(wanted)) return true
-      kept = Math.min(wanted.length - 1, filled.length)
-      filled.copy(chunk, 0, filled.length - kept)
-    }
+    return fstatSync(fd).isFile() && fileContains(fd, text)
   } finally {
     closeSync(fd)
   }

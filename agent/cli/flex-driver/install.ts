@@ -5,20 +5,13 @@
  * mounts: what still lives is given to it.
  */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync } from 'node:fs'
+import { closeSync, existsSync, lstatSync, openSync } from 'node:fs'
 import path from 'node:path'
 import { pause } from '../../base/deadline.ts'
 import { VolumeError, messageOf } from '../../base/errors.ts'
-import {
-  driverFile,
-  factsOf,
-  isOurs,
-  placeDriver,
-  removeDriver,
-  removeLeftOvers,
-  type Deed,
-  type Way
-} from './driver-files.ts'
+import { RootFolder, withRootFolder } from '../../host/root-folder.ts'
+import { byDescriptor } from '../../host/trust.ts'
+import { isOurs, placeDriver, removeDriver, removeLeftOvers, type Deed, type Way } from './driver-files.ts'
 import { kernelDriverOf, parseDriverName, type DriverName } from './driver-name.ts'
 import { requireFloor } from './floor.ts'
 import { onHost } from './host-root.ts'
@@ -43,10 +36,16 @@ export interface Installation {
 
 const trialMs = 20_000
 
-/** Only where the file will run, a trial says something: a container's libraries are not the node's. */
-function tryOut (file: string): void {
-  const ran = spawnSync(file, ['init'], {
-    env: {}, encoding: 'utf8', timeout: trialMs, stdio: ['ignore', 'pipe', 'pipe']
+/** The descriptor that the trial has the file as. */
+const trialFd = 3
+
+/**
+ * Runs the very file that was written, whatever its name leads to by now. Only where it will run, a trial says
+ * something: a container's libraries are not the node's.
+ */
+function tryOut (file: number, name: string): void {
+  const ran = spawnSync(byDescriptor(trialFd), ['init'], {
+    argv0: name, env: {}, encoding: 'utf8', timeout: trialMs, stdio: ['ignore', 'pipe', 'pipe', file]
   })
   if (ran.status === 0 && /"status":"Success"/.test(ran.stdout)) return
   throw new VolumeError(
@@ -72,11 +71,16 @@ function told<T> (folder: string, work: () => T): T {
   try {
     return work()
   } catch (error) {
-    if (error instanceof VolumeError) throw error
+    if (error instanceof VolumeError && error.field !== undefined) throw error
+    if (error instanceof VolumeError) {
+      throw new VolumeError(error.code, `plugin folder ${folder}: ${error.message}`, {
+        field: '--plugin-dir', cause: error
+      })
+    }
     const code = (error as NodeJS.ErrnoException).code ?? ''
     throw new VolumeError(
       code === 'ENOSPC' || code === 'EDQUOT' ? 'EXHAUSTED' : 'DENIED',
-      `plugin folder ${folder}: ${messageOf(error)}`,
+      `plugin folder ${folder}: ${messageOf(error).replaceAll(/\/proc\/self\/fd\/\d+\//g, '')}`,
       {
         field: '--plugin-dir', cause: error, ...remedies[code] === undefined ? {} : { remedy: remedies[code] }
       }
@@ -99,57 +103,91 @@ function requireHostRoot (hostRoot: string): void {
   )
 }
 
-interface Plan { readonly folder: PluginFolder, readonly plugins: string, readonly drivers: readonly DriverName[] }
+interface Plan {
+  readonly folder: PluginFolder
+  readonly drivers: readonly DriverName[]
+}
 
 function planOf ({ pluginDir, hostRoot, driver }: DriverOptions): Plan {
   const drivers = [...new Map(driver.map((text) => [text, parseDriverName(text)])).values()]
   requireHostRoot(hostRoot)
-  const folder = choosePluginFolder(hostRoot, pluginDir)
-  return { folder, drivers, plugins: onHost(hostRoot, folder.path) }
+  return { folder: choosePluginFolder(hostRoot, pluginDir), drivers }
+}
+
+/** The node's folder, through the node's own links. Undefined when it is not there and is not to be made. */
+function openPlugins ({ folder }: Plan, hostRoot: string, make: number | undefined): RootFolder | undefined {
+  return withRootFolder(RootFolder.openBase(hostRoot), (base) => RootFolder.openIfThere(folder.path, { base, make }))
+}
+
+function openSource (source: string): { readonly fd: number, close: () => void } {
+  const fd = openSync(source, 'r')
+  return { fd, close: () => { closeSync(fd) } }
+}
+
+function placeAll (plan: Plan, source: number, hostRoot: string): readonly InstalledDriver[] {
+  const { folder, drivers } = plan
+  // kubelet makes it at its start; an installer may come first.
+  const plugins = told(folder.path, () => openPlugins(plan, hostRoot, 0o755))
+  if (plugins === undefined) {
+    throw new VolumeError('NOT_FOUND', `plugin folder ${folder.path} was removed meanwhile`, {
+      remedy: 'repeat the call'
+    })
+  }
+  return withRootFolder(plugins, () =>
+    drivers.map((driver, at) =>
+      told(folder.path, (): InstalledDriver => {
+        removeLeftOvers(plugins)
+        const { deed, way } = placeDriver({
+          source, twin: at === 0 ? undefined : drivers[0], plugins, driver,
+          tryOut: hostRoot === '/' ? tryOut : () => undefined
+        })
+        return { driver: driver.name, path: path.posix.join(folder.path, driver.folder, driver.file), deed, way }
+      })
+    ))
 }
 
 /** `source` is the packed binary. @throws VolumeError saying what stands in the way; drivers before it in the list are
  * in place then. */
 export function installDrivers (source: string, options: DriverOptions): Installation {
-  const { folder, plugins, drivers } = planOf(options)
+  const plan = planOf(options)
   requireFloor(options.hostRoot)
-  let twin: string | undefined
-  const done = drivers.map((driver) =>
-    told(folder.path, (): InstalledDriver => {
-      // kubelet makes it at its start; an installer may come first.
-      mkdirSync(plugins, { recursive: true, mode: 0o755 })
-      removeLeftOvers(plugins)
-      const { deed, way } = placeDriver({
-        source, twin, plugins, driver, tryOut: options.hostRoot === '/' ? tryOut : () => undefined
-      })
-      twin ??= driverFile(plugins, driver)
-      return { driver: driver.name, path: path.posix.join(folder.path, driver.folder, driver.file), deed, way }
-    })
-  )
-  return { folder, drivers: done }
+  const { fd, close } = openSource(source)
+  try {
+    return { folder: plan.folder, drivers: placeAll(plan, fd, options.hostRoot) }
+  } finally {
+    close()
+  }
 }
 
-export function uninstallDrivers (options: DriverOptions): Installation {
-  const { folder, plugins, drivers } = planOf(options)
+function removeAll ({ folder, drivers }: Plan, plugins: RootFolder | undefined): readonly InstalledDriver[] {
   const beside = drivers.map(({ name }) => kernelDriverOf(name)).filter((name) =>
     drivers.every((driver) => driver.name !== name)
-  ).map(parseDriverName)
-  const done = [...drivers, ...beside.filter((driver) => isOurs(driverFile(plugins, driver)))].map((driver) =>
+  ).map(parseDriverName).filter((driver) => plugins !== undefined && told(folder.path, () => isOurs(plugins, driver)))
+  return [...drivers, ...beside].map((driver) =>
     told(folder.path, (): InstalledDriver => {
-      const removed = existsSync(plugins) && removeDriver(plugins, driver)
+      const removed = plugins !== undefined && removeDriver(plugins, driver)
       return {
         driver: driver.name, path: path.posix.join(folder.path, driver.folder),
         deed: removed ? 'removed' : 'not installed', way: undefined
       }
     })
   )
-  return { folder, drivers: done }
+}
+
+export function uninstallDrivers (options: DriverOptions): Installation {
+  const plan = planOf(options)
+  const plugins = told(plan.folder.path, () => openPlugins(plan, options.hostRoot, undefined))
+  try {
+    return { folder: plan.folder, drivers: removeAll(plan, plugins) }
+  } finally {
+    plugins?.close()
+  }
 }
 
 /** Changes when somebody replaces a driver or kubelet looks elsewhere: cheap enough for every round. Undefined when a
  * driver is missing. */
 function stateOf ({ folder, drivers }: Installation, hostRoot: string): string | undefined {
-  const facts = drivers.map(({ path: file }) => factsOf(onHost(hostRoot, file)))
+  const facts = drivers.map(({ path: file }) => lstatSync(onHost(hostRoot, file), { throwIfNoEntry: false }))
   if (facts.includes(undefined)) return undefined
   return [folder.path, ...facts.map((file) => `${file?.ino} ${file?.size} ${file?.mtimeMs} ${file?.ctimeMs}`)].join(
     '\n'

@@ -8,7 +8,8 @@ import { existsSync } from 'node:fs'
 import { parseAbsolutePath } from '../../base/brands.ts'
 import { VolumeError } from '../../base/errors.ts'
 import { onHost } from './host-root.ts'
-import { defaultPluginDir, findKubelets, type KubeletFacts } from './kubelets.ts'
+import { defaultPluginDir } from './kubelet-arguments.ts'
+import { findKubelets, showDoubted, type SeenKubelets } from './kubelets.ts'
 
 export interface PluginFolder {
   /** As kubelet spells it. */
@@ -32,33 +33,53 @@ export const knownPluginDirs: ReadonlyMap<string, string> = new Map([
 
 const remedy = 'give kubelet\'s --volume-plugin-dir (or volumePluginDir of its configuration) with --plugin-dir'
 
-/** @throws VolumeError NOT_FOUND or CONFLICT when there is no one answer. */
+/**
+ * What believed kubelets were told. @throws VolumeError PRECONDITION when one was told something that root must not
+ * read.
+ */
+function toldFolders ({ kubelets }: SeenKubelets): readonly PluginFolder[] {
+  return kubelets.map(({ pid, told }) => {
+    if ('path' in told) return { path: told.path, reason: `${told.reason} of process ${pid}` }
+    throw new VolumeError(
+      'PRECONDITION',
+      `plugin folder: what kubelet (process ${pid}) was told cannot be read: ${told.problem}`,
+      {
+        field: '--plugin-dir', remedy
+      }
+    )
+  })
+}
+
+/** @throws VolumeError NOT_FOUND, CONFLICT or PRECONDITION when there is no one answer. */
 export function choosePluginFolder (
   root: string,
   asked: string | undefined,
-  kubelets: readonly KubeletFacts[] = findKubelets(root)
+  seen?: SeenKubelets
 ): PluginFolder {
   if (asked !== undefined) return { path: parseAbsolutePath(asked, '--plugin-dir'), reason: '--plugin-dir' }
-  const told = [...new Map(kubelets.map(({ pluginDir, reason }) => [pluginDir, { path: pluginDir, reason }])).values()]
+  const all = seen ?? findKubelets(root)
+  const told = [...new Map(toldFolders(all).map((folder) => [folder.path, folder])).values()]
   const found = told.length > 0
     ? told
     : [...knownPluginDirs].filter(([dir]) => existsSync(onHost(root, dir))).map(([dir, who]) => ({
       path: dir, reason: `it exists (${who}); no kubelet runs that could be asked`
     }))
   const [only, second] = found
+  if (only !== undefined && second === undefined) {
+    return { ...only, path: parseAbsolutePath(only.path, 'plugin folder') }
+  }
+  const doubted = showDoubted(all)
+  const aside = doubted === '' ? '' : `; ${doubted}`
   if (only === undefined) {
     throw new VolumeError(
       'NOT_FOUND',
-      'plugin folder: no kubelet runs on this node and none of the known folders exists',
+      `plugin folder: no kubelet runs on this node and none of the known folders exists${aside}`,
       { field: '--plugin-dir', remedy }
     )
   }
-  if (second !== undefined) {
-    throw new VolumeError(
-      'CONFLICT',
-      `plugin folder: there are several: ${found.map(({ path, reason }) => `${path} (${reason})`).join(', ')}`,
-      { field: '--plugin-dir', remedy }
-    )
-  }
-  return only
+  throw new VolumeError(
+    'CONFLICT',
+    `plugin folder: there are several: ${found.map(({ path, reason }) => `${path} (${reason})`).join(', ')}${aside}`,
+    { field: '--plugin-dir', remedy }
+  )
 }

@@ -9,6 +9,7 @@
 #endif
 #include "common.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -169,6 +170,29 @@ static napi_value become_io_flusher (napi_env env, napi_callback_info info) {
   return napi_create_int32(env, error, &result) == napi_ok ? result : NULL;
 }
 
+/*
+ * closeInherited() → how many descriptors from 3 on it closed: those that are not close-on-exec. Ours all are, so they are our starter's, and
+ * everything that we start would have them too.
+ */
+static napi_value close_inherited (napi_env env, napi_callback_info info) {
+  (void)info;
+  napi_value result;
+  DIR *folder = opendir("/proc/self/fd");
+  if (folder == NULL) return fail(env, "opendir", errno);
+  uint32_t closed = 0;
+  for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+    int fd = 0;
+    for (const char *digit = entry->d_name; *digit >= '0' && *digit <= '9'; digit++) fd = fd * 10 + (*digit - '0');
+    /* "." and ".." are 0. */
+    if (fd < 3 || fd == dirfd(folder)) continue;
+    int flags = fcntl(fd, F_GETFD);
+    if (flags < 0 || (flags & FD_CLOEXEC) != 0) continue;
+    if (close(fd) == 0) closed++;
+  }
+  closedir(folder);
+  return napi_create_uint32(env, closed, &result) == napi_ok ? result : NULL;
+}
+
 /* trimMemory(): gives what malloc holds free back to the system (malloc_trim(3)). A few milliseconds at most; only for idle moments. */
 static napi_value trim_memory (napi_env env, napi_callback_info info) {
   (void)info;
@@ -186,6 +210,7 @@ napi_status register_descriptors (napi_env env, napi_value exports) {
     { "memoryFile", NULL, memory_file, NULL, NULL, NULL, napi_enumerable, NULL },
     { "lockFile", NULL, lock_file, NULL, NULL, NULL, napi_enumerable, NULL },
     { "becomeIoFlusher", NULL, become_io_flusher, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "closeInherited", NULL, close_inherited, NULL, NULL, NULL, napi_enumerable, NULL },
     { "trimMemory", NULL, trim_memory, NULL, NULL, NULL, napi_enumerable, NULL }
   };
   return napi_define_properties(env, exports, sizeof list / sizeof list[0], list);

@@ -145,6 +145,79 @@ static void fd_path (char *out, int fd) {
   *at = 0;
 }
 
+/* One component after the other: before Linux 5.6, which has no openat2. Neither ".." nor a link gets through. */
+static int open_steps (int base, const char *sub) {
+  char name[256];
+  int fd = dup(base);
+  while (fd >= 0 && *sub != 0) {
+    const char *end = strchr(sub, '/');
+    size_t length = end == NULL ? strlen(sub) : (size_t)(end - sub);
+    int next = -1;
+    if (length >= sizeof name) {
+      errno = ENAMETOOLONG;
+    } else {
+      memcpy(name, sub, length);
+      name[length] = 0;
+      if (length == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) errno = EINVAL;
+      else next = openat(fd, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+    }
+    int error = errno;
+    close(fd);
+    errno = error;
+    fd = next;
+    sub += length + (end == NULL ? 0 : 1);
+  }
+  return fd;
+}
+
+static int open_how (int base, const char *path, uint64_t flags, uint64_t resolve) {
+  struct { uint64_t flags, mode, resolve; } how = { flags | O_CLOEXEC, 0, resolve };
+  return (int)syscall(SYS_openat2, base, path, &how, sizeof how);
+}
+
+/* A kernel without openat2, or a filter of system calls that does not know it. */
+static int is_unknown_call (void) {
+  return errno == ENOSYS || errno == EPERM;
+}
+
+/* A folder by its absolute path, through no link: paths were resolved when they were judged, and a link that stands there now was put there since. */
+static int open_folder (const char *path) {
+  int fd = open_how(AT_FDCWD, path, O_PATH | O_DIRECTORY, NO_SYMLINKS | NO_MAGICLINKS);
+  if (fd >= 0 || !is_unknown_call()) return fd;
+  int top = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (top < 0) return -1;
+  while (*path == '/') path++;
+  fd = open_steps(top, path);
+  int error = errno;
+  close(top);
+  errno = error;
+  return fd;
+}
+
+/* The folder that `path` is a name in, for the calls that end in "at". `name` points into `path`. */
+static int open_above (const char *path, const char **name) {
+  char above[PATH_BYTES];
+  const char *base = strrchr(path, '/');
+  if (base == NULL || base[1] == 0) { errno = EINVAL; return -1; }
+  size_t length = (size_t)(base - path);
+  if (length >= sizeof above) { errno = ENAMETOOLONG; return -1; }
+  memcpy(above, path, length);
+  above[length] = 0;
+  *name = base + 1;
+  return open_folder(length == 0 ? "/" : above);
+}
+
+/* What is at `path`, with what is mounted there; it is no link itself (O_NOFOLLOW, and O_PATH asks no file system). */
+static int open_at (const char *path, int flags) {
+  const char *name;
+  int above = open_above(path, &name);
+  if (above < 0) return -1;
+  int fd = openat(above, name, flags | O_NOFOLLOW | O_CLOEXEC), error = errno;
+  close(above);
+  errno = error;
+  return fd;
+}
+
 static int run_statfs (int pipe, int step, const char *path) {
   struct statfs facts;
   if (statfs(path, &facts) != 0) return errno;
@@ -169,7 +242,7 @@ struct entry64 { uint64_t ino; int64_t next; uint16_t size; uint8_t type; char n
 
 /* ENOTEMPTY when the folder has any entry. */
 static int run_empty (const char *path) {
-  int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  int fd = open_at(path, O_RDONLY | O_DIRECTORY);
   if (fd < 0) return errno;
   int result = 0;
   uint64_t space[512];
@@ -242,7 +315,7 @@ static const char *or_null (const char *text) {
 /* mount(2) on a folder that is no symlink: the folder is opened first and mounted upon through its descriptor. */
 static int run_mount_at (const struct op *op) {
   char link[32];
-  int fd = open(op->text[1], O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+  int fd = open_at(op->text[1], O_PATH | O_DIRECTORY);
   if (fd < 0) return errno;
   fd_path(link, fd);
   int result = mount(or_null(op->text[0]), link, or_null(op->text[2]), op->flags, or_null(op->text[3])) == 0 ? 0 : errno;
@@ -272,43 +345,21 @@ static struct { int home, target, tree; } held = { -1, -1, -1 };
 
 /* A mount namespace of the child's own, in which nothing that is mounted is seen by others. The target is kept from the old one. */
 static int run_isolate (const char *target) {
+<<<<<<< HEAD
   held.target = open(target, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+=======
+  held.target = open_at(target, O_PATH | O_DIRECTORY);
+>>>>>>> e3d05af (flex-install, doctor: root believes no name and acts on descriptors)
   held.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
   if (held.target < 0 || held.home < 0) return errno;
   if (unshare(CLONE_NEWNS) != 0) return errno;
   return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 ? 0 : errno;
 }
 
-/* One component after the other: before Linux 5.6, which has no openat2. Neither ".." nor a link gets through. */
-static int open_steps (int base, const char *sub) {
-  char name[256];
-  int fd = dup(base);
-  while (fd >= 0 && *sub != 0) {
-    const char *end = strchr(sub, '/');
-    size_t length = end == NULL ? strlen(sub) : (size_t)(end - sub);
-    int next = -1;
-    if (length >= sizeof name) {
-      errno = ENAMETOOLONG;
-    } else {
-      memcpy(name, sub, length);
-      name[length] = 0;
-      if (length == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) errno = EINVAL;
-      else next = openat(fd, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
-    }
-    int error = errno;
-    close(fd);
-    errno = error;
-    fd = next;
-    sub += length + (end == NULL ? 0 : 1);
-  }
-  return fd;
-}
-
 static int open_beneath (int base, const char *sub) {
   if (*sub == 0) return dup(base);
-  struct { uint64_t flags, mode, resolve; } how = { O_PATH | O_DIRECTORY | O_CLOEXEC, 0, BENEATH | NO_SYMLINKS | NO_MAGICLINKS };
-  int fd = (int)syscall(SYS_openat2, base, sub, &how, sizeof how);
-  return fd < 0 && errno == ENOSYS ? open_steps(base, sub) : fd;
+  int fd = open_how(base, sub, O_PATH | O_DIRECTORY, BENEATH | NO_SYMLINKS | NO_MAGICLINKS);
+  return fd < 0 && is_unknown_call() ? open_steps(base, sub) : fd;
 }
 
 /* The same for a file as well: the last component may be anything but a link. */
@@ -336,7 +387,7 @@ static int open_any_beneath (int base, const char *sub) {
 
 /* A folder of the file system at `base`, reached through no link (or `base` itself): kept as a mount of its own, or bound over `base`. */
 static int run_beneath (const char *base, const char *sub, uint32_t flags) {
-  int root = open(base, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  int root = open_at(base, O_PATH | O_DIRECTORY);
   if (root < 0) return errno;
   int fd = flags == BENEATH_ANY ? open_any_beneath(root, sub) : open_beneath(root, sub);
   int result = fd < 0 ? errno : 0;
@@ -373,13 +424,54 @@ static int run_syncfs (const char *path) {
   return result;
 }
 
-/* Fails what a file system waits for and leaves it mounted: our descriptor keeps it busy. */
-static int run_abort (const char *path) {
-  int fd = open(path, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+static int run_mkdir (const char *path, mode_t mode) {
+  const char *name;
+  int above = open_above(path, &name);
+  if (above < 0) return errno;
+  int result = mkdirat(above, name, mode) == 0 ? 0 : errno;
+  close(above);
+  return result;
+}
+
+static int run_rmdir (const char *path) {
+  const char *name;
+  int above = open_above(path, &name);
+  if (above < 0) return errno;
+  int result = unlinkat(above, name, AT_REMOVEDIR) == 0 ? 0 : errno;
+  close(above);
+  return result;
+}
+
+/* umount2(2) has no form for descriptors, and one of what is mounted would keep it busy: the folder above is stood in. */
+static int run_umount (const char *path, int flags) {
+  const char *name;
+  int above = open_above(path, &name);
+  if (above < 0) return errno;
+  int result = fchdir(above) == 0 && umount2(name, flags | UMOUNT_NOFOLLOW) == 0 ? 0 : errno;
+  if (chdir("/") != 0 && result == 0) result = errno;
+  close(above);
+  return result;
+}
+
+/* Of what is mounted at the path, or of the bare folder. chmod(2) and chown(2) through a descriptor that only names it. */
+static int run_change (const struct op *op) {
+  char link[32];
+  int fd = open_at(op->text[0], O_PATH);
   if (fd < 0) return errno;
-  int result = umount2(path, MNT_FORCE | UMOUNT_NOFOLLOW) == 0 || errno == EBUSY ? 0 : errno;
+  fd_path(link, fd);
+  int done = op->code == OP_CHMOD ? chmod(link, op->mode) : chown(link, (uid_t)-1, op->mode);
+  int result = done == 0 ? 0 : errno;
   close(fd);
   return result;
+}
+
+/* Fails what a file system waits for and leaves it mounted: our descriptor keeps it busy. */
+static int run_abort (const char *path) {
+  int fd = open_at(path, O_PATH | O_DIRECTORY);
+  if (fd < 0) return errno;
+  int result = run_umount(path, MNT_FORCE);
+  close(fd);
+  return result == EBUSY ? 0 : result;
 }
 
 /* uapi/linux/fs.h, which cannot be included beside sys/mount.h. */
@@ -411,16 +503,10 @@ static int open_under (int parent, const char *name) {
 }
 
 static int run_immutable (const char *path, int immutable) {
-  char above[PATH_BYTES];
-  const char *base = strrchr(path, '/');
-  if (base == NULL || base[1] == 0) return EINVAL;
-  size_t length = (size_t)(base - path);
-  if (length >= sizeof above) return ENAMETOOLONG;
-  memcpy(above, path, length);
-  above[length] = 0;
-  int parent = open(length == 0 ? "/" : above, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  const char *name;
+  int parent = open_above(path, &name);
   if (parent < 0) return errno;
-  int fd = open_under(parent, base + 1);
+  int fd = open_under(parent, name);
   int result = fd < 0 ? errno : 0;
   close(parent);
   if (fd < 0) return result;
@@ -441,12 +527,12 @@ static int run_op (int pipe, int step, const struct op *op) {
     case OP_MOUNT:
       return mount(or_null(op->text[0]), op->text[1], or_null(op->text[2]), op->flags, or_null(op->text[3])) == 0 ? 0 : errno;
     case OP_MOUNT_AT: return run_mount_at(op);
-    case OP_UMOUNT: return umount2(op->text[0], (int)op->flags | UMOUNT_NOFOLLOW) == 0 ? 0 : errno;
-    case OP_MKDIR: return mkdir(op->text[0], op->mode) == 0 ? 0 : errno;
-    case OP_RMDIR: return rmdir(op->text[0]) == 0 ? 0 : errno;
+    case OP_UMOUNT: return run_umount(op->text[0], (int)op->flags);
+    case OP_MKDIR: return run_mkdir(op->text[0], op->mode);
+    case OP_RMDIR: return run_rmdir(op->text[0]);
     case OP_STATFS: return run_statfs(pipe, step, op->text[0]);
     case OP_STAT: return run_stat(pipe, step, op->text[0]);
-    case OP_CHMOD: return chmod(op->text[0], op->mode) == 0 ? 0 : errno;
+    case OP_CHMOD: case OP_CHGRP: return run_change(op);
     case OP_SETNS: return run_setns(op->text[0]);
     case OP_EMPTY: return run_empty(op->text[0]);
     case OP_INSPECT: return run_inspect(pipe, step, op->text[0]);
@@ -456,7 +542,6 @@ static int run_op (int pipe, int step, const struct op *op) {
     case OP_BENEATH: return run_beneath(op->text[0], op->text[1], op->flags);
     case OP_ATTACH: return run_attach();
     case OP_SYNCFS: return run_syncfs(op->text[0]);
-    case OP_CHGRP: return chown(op->text[0], (uid_t)-1, op->mode) == 0 ? 0 : errno;
     case OP_ABORT: return run_abort(op->text[0]);
     case OP_PAUSE: {
       struct timespec time = { (time_t)(op->mode / 1000), (long)(op->mode % 1000) * 1000000L };

@@ -23,6 +23,7 @@ import test from 'ava'
 import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { flexCall, Kubelet, type FlexDriver } from '../../peers/kubelet.ts'
+import { showProcess } from '../../peers/node-root.ts'
 import { testNeeding } from '../../peers/testing.ts'
 import { binary, mountsBelow, run, shell, TestNode, type Ran } from '../endtoend/node.ts'
 
@@ -135,9 +136,9 @@ check('what is in the way is told with a remedy, and is left as it was', async (
 
 check('a read-only plugin folder, a full one and one without exec are errors with a remedy, and nothing is left in them', async (t) => {
   const cases = [
-    ['ro', 'size=200m', /read-only.*--volume-plugin-dir/i, 'remount,ro'],
-    ['full', 'size=8m', /no space left.*make room/i, undefined],
-    ['noexec', 'size=200m,noexec', /does not run on this node.*noexec/i, undefined]
+    ['ro', 'mode=755,size=200m', /read-only.*--volume-plugin-dir/i, 'remount,ro'],
+    ['full', 'mode=755,size=8m', /no space left.*make room/i, undefined],
+    ['noexec', 'mode=755,size=200m,noexec', /does not run on this node.*noexec/i, undefined]
   ] as const
   for (const [name, options, words, then] of cases) {
     const at = path.join(folder, name)
@@ -157,11 +158,11 @@ check('a read-only plugin folder, a full one and one without exec are errors wit
 
 check('from a container the node\'s folder is filled, through the node\'s own links; --watch puts back what somebody removed and leaves it at its end', async (t) => {
   const root = path.join(folder, 'node')
-  for (const name of ['etc', 'var/lib', 'data/kubelet/plugins', 'proc/1', 'proc/42', 'lib64']) {
+  for (const name of ['etc', 'var/lib', 'data/kubelet/plugins', 'lib64']) {
     mkdirSync(path.join(root, name), { recursive: true })
   }
   symlinkSync('/data/kubelet', path.join(root, 'var/lib/kubelet'))
-  writeFileSync(path.join(root, 'proc/42/cmdline'), 'kubelet\0--volume-plugin-dir=/var/lib/kubelet/plugins\0')
+  showProcess(root, 42, { argv: ['kubelet', '--volume-plugin-dir=/var/lib/kubelet/plugins'] })
   writeFileSync(path.join(root, 'proc/1/mountinfo'), '')
   writeFileSync(path.join(root, 'lib64/libc.so.6'), '\0GLIBC_2.28\0')
   writeFileSync(path.join(root, 'lib64/libstdc++.so.6'), '\0GLIBCXX_3.4.21\0')

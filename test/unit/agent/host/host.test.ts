@@ -1,7 +1,7 @@
 /** Processes, durable files, sockets, the node's lock, cgroups and the unpacked addon, on this machine and without
  * privilege. */
 import test from 'ava'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync,
@@ -73,14 +73,31 @@ test('a durable write replaces the whole file and leaves nothing beside it', asy
   t.false(mayBeLeftOver('mount-x.json'))
 })
 
-test('a private folder is 0700 afterwards, and a symlink in its place is refused', async (t) => {
+test('a private folder is 0700 afterwards; one that others could write to, or a symlink in its place, is refused', async (t) => {
   const own = join(folder, 'private')
   mkdirSync(own)
-  chmodSync(own, 0o777)
+  chmodSync(own, 0o755)
   await makePrivateFolder(own)
   t.is(statSync(own).mode & 0o777, 0o700)
   symlinkSync(own, join(folder, 'linked'))
-  await t.throwsAsync(makePrivateFolder(join(folder, 'linked')), { message: /not a folder|ENOTDIR|EEXIST/ })
+  await t.throwsAsync(makePrivateFolder(join(folder, 'linked')), {
+    message: /linked is a symbolic link and not a folder/
+  })
+  chmodSync(own, 0o770)
+  await t.throwsAsync(makePrivateFolder(own), { message: /private can be written by others \(mode 0770\).*chmod go-w/ })
+  await t.throwsAsync(makePrivateFolder(join(own, 'below')), { message: /private can be written by others/ })
+  t.is(statSync(own).mode & 0o777, 0o770)
+  t.deepEqual(readdirSync(own), [])
+})
+
+test('the lock of the state folder is no link to somebody else\'s file, and no pipe', (t) => {
+  const victim = join(folder, 'victim')
+  writeFileSync(victim, 'precious')
+  symlinkSync(victim, join(folder, 'lock-link'))
+  t.throws(() => lockState(join(folder, 'lock-link')), { message: /lock-link is not a regular file; remove it/ })
+  t.is(readFileSync(victim, 'utf8'), 'precious')
+  execFileSync('mkfifo', [join(folder, 'lock-pipe')])
+  t.throws(() => lockState(join(folder, 'lock-pipe')), { message: /not a regular file/ })
 })
 
 test('the lock of the state folder is held once, names its holder, and is free after release', (t) => {

@@ -1,4 +1,5 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import os from 'node:os'
 import path from 'node:path'
 import test from 'ava'
@@ -7,52 +8,57 @@ import { VolumeError } from '../../../../../agent/base/errors.ts'
 import { parseDriverName } from '../../../../../agent/cli/flex-driver/driver-name.ts'
 import { contains, libraryProblems } from '../../../../../agent/cli/flex-driver/floor.ts'
 import { onHost } from '../../../../../agent/cli/flex-driver/host-root.ts'
-import { findKubelets, flagOf, topLevelString } from '../../../../../agent/cli/flex-driver/kubelets.ts'
+import { flagOf, topLevelString } from '../../../../../agent/cli/flex-driver/kubelet-arguments.ts'
+import { findKubelets } from '../../../../../agent/cli/flex-driver/kubelets.ts'
 import { choosePluginFolder } from '../../../../../agent/cli/flex-driver/plugin-folder.ts'
+import { showProcess, type ShownProcess } from '../../../../peers/node-root.ts'
 
-/** A node's root folder with these files; `proc/PID/cmdline` makes a process. */
-function nodeWith (t: ExecutionContext, files: Readonly<Record<string, string>>): string {
+/** A node's root folder with these files. A value that is a list is the command line of a process, its key the pid. */
+function nodeWith (t: ExecutionContext, files: Readonly<Record<string, string | readonly string[]>>): string {
   const root = mkdtempSync(path.join(os.tmpdir(), 'vb-root-'))
   t.teardown(() => { rmSync(root, { recursive: true }) })
   mkdirSync(path.join(root, 'proc/1'), { recursive: true })
   for (const [name, text] of Object.entries(files)) {
+    if (typeof text !== 'string') {
+      showProcess(root, Number(name), { argv: text })
+      continue
+    }
     mkdirSync(path.dirname(path.join(root, name)), { recursive: true })
     writeFileSync(path.join(root, name), text, 'latin1')
   }
   return root
 }
-const commandLine = (...argv: readonly string[]): string => argv.map((arg) => `${arg}\0`).join('')
 
 for (const [what, files, folder, why] of [
   [
-    'a plain kubelet', { 'proc/7/cmdline': commandLine('/usr/bin/kubelet', '--v=2') },
+    'a plain kubelet', { 7: ['/usr/bin/kubelet', '--v=2'] },
     '/usr/libexec/kubernetes/kubelet-plugins/volume/exec', /default/
   ],
   [
-    '--volume-plugin-dir=DIR/', { 'proc/7/cmdline': commandLine('kubelet', '--volume-plugin-dir=/opt/x/') }, '/opt/x',
+    '--volume-plugin-dir=DIR/', { 7: ['kubelet', '--volume-plugin-dir=/opt/x/'] }, '/opt/x',
     /--volume-plugin-dir/
   ],
   [
-    '--volume-plugin-dir DIR', { 'proc/7/cmdline': commandLine('kubelet', '--volume-plugin-dir', '/opt/x') }, '/opt/x',
+    '--volume-plugin-dir DIR', { 7: ['kubelet', '--volume-plugin-dir', '/opt/x'] }, '/opt/x',
     /--volume-plugin-dir/
   ],
   [
     'YAML configuration',
     {
-      'proc/7/cmdline': commandLine('kubelet', '--config=/var/lib/kubelet/config.yaml'),
+      7: ['kubelet', '--config=/var/lib/kubelet/config.yaml'],
       'var/lib/kubelet/config.yaml': 'kind: KubeletConfiguration\nvolumePluginDir: "/data/plugins"  # ours\n'
     },
     '/data/plugins', /config\.yaml/
   ],
   [
     'JSON configuration',
-    { 'proc/7/cmdline': commandLine('kubelet', '--config', '/k.json'), 'k.json': '{"volumePluginDir": "/json"}' },
+    { 7: ['kubelet', '--config', '/k.json'], 'k.json': '{"volumePluginDir": "/json"}' },
     '/json', /k\.json/
   ],
   [
     'a drop-in over the configuration',
     {
-      'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml', '--config-dir=/k.d'),
+      7: ['kubelet', '--config=/k.yaml', '--config-dir=/k.d'],
       'k.yaml': 'volumePluginDir: /a', 'k.d/10.conf': 'volumePluginDir: /b', 'k.d/20.conf': 'volumePluginDir: /c',
       'k.d/30.txt': 'volumePluginDir: /d'
     },
@@ -61,30 +67,30 @@ for (const [what, files, folder, why] of [
   [
     'an argument over the configuration',
     {
-      'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml', '--volume-plugin-dir=/flag'),
+      7: ['kubelet', '--config=/k.yaml', '--volume-plugin-dir=/flag'],
       'k.yaml': 'volumePluginDir: /a'
     },
     '/flag', /--volume-plugin-dir/
   ],
   [
     'a nested key of that name',
-    { 'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml'), 'k.yaml': 'other:\n  volumePluginDir: /nested\n' },
+    { 7: ['kubelet', '--config=/k.yaml'], 'k.yaml': 'other:\n  volumePluginDir: /nested\n' },
     '/usr/libexec/kubernetes/kubelet-plugins/volume/exec', /default/
   ],
   [
-    'hyperkube', { 'proc/7/cmdline': commandLine('/hyperkube', 'kubelet', '--volume-plugin-dir=/rke') }, '/rke',
+    'hyperkube', { 7: ['/hyperkube', 'kubelet', '--volume-plugin-dir=/rke'] }, '/rke',
     /--volume-plugin-dir/
   ],
-  ['k3s', { 'proc/7/cmdline': commandLine('/usr/local/bin/k3s', 'agent') }, '/var/lib/kubelet/volumeplugins', /k3s/],
+  ['k3s', { 7: ['/usr/local/bin/k3s', 'agent'] }, '/var/lib/kubelet/volumeplugins', /k3s/],
   [
     'k3s with --kubelet-arg',
-    { 'proc/7/cmdline': commandLine('k3s', 'server', '--kubelet-arg=volume-plugin-dir=/k3s') }, '/k3s',
+    { 7: ['k3s', 'server', '--kubelet-arg=volume-plugin-dir=/k3s'] }, '/k3s',
     /--volume-plugin-dir/
   ],
   [
     'k3s with a configuration file',
     {
-      'proc/7/cmdline': commandLine('k3s', 'server'),
+      7: ['k3s', 'server'],
       'etc/rancher/k3s/config.yaml': 'kubelet-arg:\n  - "volume-plugin-dir=/from-file"\n'
     },
     '/from-file', /--volume-plugin-dir/
@@ -92,18 +98,14 @@ for (const [what, files, folder, why] of [
   [
     'microk8s',
     {
-      'proc/7/cmdline': commandLine('/snap/kubelite', '--kubelet-args-file=/args'),
+      7: ['/snap/kubelite', '--kubelet-args-file=/args'],
       'args': '--root-dir=/r\n--volume-plugin-dir=/snap/plugins\n'
     },
     '/snap/plugins', /--volume-plugin-dir/
   ],
   [
-    'a kubelet in a container with a root of its own',
-    {
-      'proc/7/cmdline': commandLine('kubelet', '--config=/k.yaml'), 'proc/7/root/k.yaml': 'volumePluginDir: /inner',
-      'k.yaml': 'volumePluginDir: /outer'
-    },
-    '/inner', /k\.yaml/
+    'a program whose file carries its version',
+    { 7: ['/opt/k8s/kubelet-v1.30.2', '--volume-plugin-dir=/versioned'] }, '/versioned', /--volume-plugin-dir/
   ],
   [
     'no kubelet, one known place', { 'opt/libexec/kubernetes/kubelet-plugins/volume/exec/.keep': '' },
@@ -119,11 +121,61 @@ for (const [what, files, folder, why] of [
 
 test('what is asked for is used without looking; what is no kubelet is not taken for one', (t) => {
   const root = nodeWith(t, {
-    'proc/7/cmdline': commandLine('/usr/bin/kubelet-helper', '--volume-plugin-dir=/no'),
-    'proc/8/cmdline': commandLine('grep', 'kubelet'), 'proc/9/cmdline': ''
+    7: ['/usr/bin/kubelet-helper', '--volume-plugin-dir=/no'],
+    8: ['grep', 'kubelet'], 'proc/9/cmdline': ''
   })
-  t.deepEqual(findKubelets(root), [])
+  t.deepEqual(findKubelets(root), { kubelets: [], doubted: [] })
   t.is(choosePluginFolder(root, '/asked').path, '/asked')
+})
+
+const kubelet = { argv: ['kubelet', '--volume-plugin-dir=/trap'] }
+const impostors: ReadonlyArray<readonly [what: string, process: ShownProcess, why: RegExp]> = [
+  ['of another user', { ...kubelet, uid: 65534 }, /runs as uid 65534/],
+  ['in a user namespace of its own', { ...kubelet, userNamespace: 2 }, /user namespace/],
+  ['in a mount namespace of its own', { ...kubelet, mountNamespace: 2 }, /mount namespace/],
+  ['in a root folder of its own', { ...kubelet, root: '/var/lib/machines/x' }, /root folder/],
+  ['whose program others can write to', { ...kubelet, programMode: 0o775 }, /others than root can write/],
+  ['whose program is set-id', { ...kubelet, programMode: 0o4755 }, /set-id/],
+  ['whose program is another', { ...kubelet, program: '/usr/bin/sudo', name: 'kubelet' }, /its program is sudo/],
+  ['whose program lies where others can put it', { ...kubelet, program: '/shared/bin/kubelet' }, /shared.*mode 0777/]
+]
+for (const [what, process, why] of impostors) {
+  test(`a process named kubelet ${what} is doubted, says no folder, and does not stand beside one that is believed`, (t) => {
+    const root = nodeWith(t, {})
+    mkdirSync(path.join(root, 'shared'))
+    chmodSync(path.join(root, 'shared'), 0o777)
+    showProcess(root, 7, process)
+    const seen = findKubelets(root)
+    t.deepEqual(seen.kubelets, [])
+    t.deepEqual(seen.doubted.map(({ pid }) => pid), [7])
+    t.regex(seen.doubted[0]?.why ?? '', why)
+    t.regex(
+      t.throws(() => choosePluginFolder(root, undefined))?.message ?? '',
+      /process 7 .*not believed.*--plugin-dir/
+    )
+    showProcess(root, 8, { argv: ['kubelet', '--volume-plugin-dir=/right'], program: '/opt/bin/kubelet' })
+    t.is(choosePluginFolder(root, undefined).path, '/right')
+  })
+}
+
+test('a configuration that is a pipe, too long, or another user\'s is told, and not taken for the default', (t) => {
+  const cases: ReadonlyArray<readonly [make: (file: string) => void, why: RegExp]> = [
+    [(file) => { execFileSync('mkfifo', [file]) }, /k\.yaml is not a regular file/],
+    [(file) => { writeFileSync(file, `#${'x'.repeat(1 << 20)}`) }, /k\.yaml is longer than/],
+    [(file) => { writeFileSync(file, 'volumePluginDir: /trap'); chmodSync(file, 0o666) }, /k\.yaml can be written by/],
+    [(file) => { symlinkSync('/shared/k.yaml', file) }, /shared can be written by others/]
+  ]
+  for (const [make, why] of cases) {
+    const root = nodeWith(t, {
+      7: ['kubelet', '--config=/etc/k.yaml'], 'etc/other': '', 'shared/k.yaml': 'volumePluginDir: /trap'
+    })
+    chmodSync(path.join(root, 'shared'), 0o777)
+    make(path.join(root, 'etc/k.yaml'))
+    const error = t.throws(() => choosePluginFolder(root, undefined), { instanceOf: VolumeError })
+    t.is(error?.code, 'PRECONDITION')
+    t.regex(error?.message ?? '', why)
+    t.regex(error?.message ?? '', /process 7.*--plugin-dir/)
+  }
 })
 
 test('no kubelet and no known place, or two of them, are errors that name the option', (t) => {
