@@ -9,6 +9,7 @@ import { parseAbsolutePath, toVolumeId } from '../base/brands.ts'
 import type { AbsolutePath, VolumeId } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
+import { isBelow } from '../volumes/door-folder.ts'
 import type { Door, PublishRequest, StageRequest } from '../volumes/operations.ts'
 import type {
   AccessMode, NodeExpandVolumeRequest, NodeGetVolumeHealthRequest, NodeGetVolumeStatsRequest, NodePublishVolumeRequest,
@@ -61,10 +62,12 @@ export function decodePath (text: string, field: string): AbsolutePath {
   return parsed
 }
 
-/** kubelet gives no other paths. One that lies elsewhere means that the agent was told another kubelet folder, or that
- * the caller is none. */
+/**
+ * kubelet gives no other paths. One that lies elsewhere means that the agent was told another kubelet folder, or that
+ * the caller is none. Words alone: the engine compares what they lead to (`agent/volumes/door-folder.ts`).
+ */
 export function requireWithin (folders: readonly string[], path: AbsolutePath, field: string): void {
-  if (folders.some((folder) => path.startsWith(folder.endsWith('/') ? folder : `${folder}/`))) return
+  if (folders.some((folder) => isBelow(path, folder))) return
   refuse(
     field,
     `${JSON.stringify(path)} is not in kubelet's folder ${folders.join(', ')}`,

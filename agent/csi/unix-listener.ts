@@ -5,12 +5,14 @@
  * no other user can connect in between, a stale socket is replaced, and kubelet's watcher (which ignores names with a
  * dot) sees one event. Does not know what is spoken over it.
  */
-import { chmodSync, lstatSync, mkdtempSync, renameSync, rmSync, unlinkSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
 import { createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
 import path from 'node:path'
 import { VolumeError, messageOf } from '../base/errors.ts'
 import { unixSocketPathBytesMax } from '../base/limits.ts'
+import { RootFolder } from '../host/root-folder.ts'
 
 export interface UnixListener {
   readonly path: string
@@ -51,29 +53,36 @@ export async function listenUnix (
   onConnection: (socket: Socket) => void
 ): Promise<UnixListener> {
   refuseLongPath(socketPath, field)
-  let hidden: string
-  try {
-    hidden = mkdtempSync(path.join(path.dirname(socketPath), '.v'))
-  } catch (error) {
-    throw new VolumeError('INVALID', `${field}: no socket can be made at ${socketPath}: ${messageOf(error)}`, {
-      field, remedy: 'the folder must exist and be writable', cause: error
-    })
-  }
   const server = createServer(onConnection)
+  let folder: RootFolder | undefined
   try {
-    const bound = path.join(hidden, 's')
-    await bind(server, bound)
-    chmodSync(bound, 0o600)
-    const made = identityOf(bound)
-    renameSync(bound, socketPath)
+    folder = RootFolder.open(path.dirname(socketPath))
+    const made = await appear(server, folder, path.basename(socketPath))
     return listenerOf(server, socketPath, made)
   } catch (error) {
     server.close()
     throw new VolumeError('INVALID', `${field}: no socket can be made at ${socketPath}: ${messageOf(error)}`, {
-      field, cause: error
+      field, cause: error, ...error instanceof VolumeError ? {} : { remedy: 'the folder must exist and be writable' }
     })
   } finally {
-    rmSync(hidden, { recursive: true, force: true })
+    folder?.close()
+  }
+}
+
+/** Bound in a hidden folder and renamed, both below the descriptor of the folder that was judged. */
+async function appear (server: Server, folder: RootFolder, name: string): Promise<string | undefined> {
+  const hidden = `.v${randomBytes(3).toString('hex')}`
+  const inside = folder.makeChild(hidden, 0o700)
+  try {
+    await bind(server, inside.at('s'))
+    chmodSync(inside.at('s'), 0o600)
+    const made = identityOf(inside.at('s'))
+    inside.rename('s', name, folder)
+    return made
+  } finally {
+    if (inside.look('s') !== undefined) inside.removeFile('s')
+    inside.close()
+    folder.removeFolder(hidden)
   }
 }
 

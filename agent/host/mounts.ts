@@ -5,7 +5,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { HostError } from '../base/errors.ts'
+import { HostError, VolumeError } from '../base/errors.ts'
 import type { MountFlags } from '../base/volume-spec.ts'
 import type { HostCallOptions, HostCalls } from './host-calls.ts'
 import { callNames, MNT, MS, type HostOp } from './host-program.ts'
@@ -67,6 +67,11 @@ export function flagBitsOf ({ options }: MountEntry): number {
   return options.reduce((sum, option) => sum | (bits[option] ?? 0), 0)
 }
 
+const refusedLink = (path: string, cause: HostError): VolumeError =>
+  new VolumeError('DENIED', `a symbolic link on the way to "${path}" belongs to another user than root`, {
+    cause, remedy: 'give the folder it leads to'
+  })
+
 export class Mounts {
   readonly #calls: HostCalls
   readonly #namespaces: NodeNamespaces
@@ -99,7 +104,11 @@ export class Mounts {
     return results.get(this.#before.length)
   }
 
-  /** Never asks the file system mounted at the path, only its parents. */
+  /**
+   * Never asks the file system mounted at the path, only its parents. What is done at the path that comes back goes
+   * through no link any more.
+   * @throws VolumeError DENIED when a link on the way is another user's, who could lead us anywhere
+   */
   async inspect (path: string, options?: HostCallOptions): Promise<PathFacts> {
     try {
       const data = await this.#run([{ op: 'inspect', path }], options)
@@ -114,6 +123,7 @@ export class Mounts {
       if (error instanceof HostError && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) {
         return { kind: 'orphan', path }
       }
+      if (error instanceof HostError && error.code === 'EPERM') throw refusedLink(path, error)
       throw error
     }
   }

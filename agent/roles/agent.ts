@@ -104,6 +104,7 @@ async function startEngineWhenFree (options: AgentOptions, places: Places, log: 
         sessionCommand: { file: program.file, args: [...program.args, 'session', '--state-dir', places.stateDir] },
         sessionEnv: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
         kernelNfs: new KernelServer(),
+        csiFolder: options.csiEndpoint === undefined ? undefined : options.kubeletDir,
         events: engineEvents(log),
         mayKeepCpusAwake,
         ...namespaces === undefined ? {} : { namespaces }

@@ -28,17 +28,19 @@ import { toNfsLog } from './session.ts'
 /** Time for dirty data at the end; a server that is away gets no more. */
 const drainMs = 10_000
 
-async function requireFolder (mounts: Mounts, target: string): Promise<void> {
+/** The folder as the kernel spells it: what is mounted there goes through no link. */
+async function requireFolder (mounts: Mounts, target: string): Promise<string> {
   const refuse = (why: string, remedy: string): never => {
     throw new VolumeError('INVALID', `DIR: ${JSON.stringify(target)} ${why}`, { field: 'DIR', remedy })
   }
-  const { kind } = await mounts.inspect(target)
+  const { kind, path: resolved } = await mounts.inspect(target)
   if (kind === 'missing' || kind === 'orphan') refuse('does not exist', 'make it first')
   if (kind !== 'folder') refuse(`is a ${kind}`, 'give an empty folder')
-  if (topMountAt(await readMountinfo(), target) !== undefined) {
+  if (topMountAt(await readMountinfo(), resolved) !== undefined) {
     refuse('is a mount point already', 'unmount it, or give another folder')
   }
-  if (!await mounts.isEmpty(target)) refuse('is not empty', 'give an empty folder')
+  if (!await mounts.isEmpty(resolved)) refuse('is not empty', 'give an empty folder')
+  return resolved
 }
 
 /** Signals that mean "enough". The second one no longer waits for the server. */
@@ -80,14 +82,14 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
       field: '--foreground', remedy: 'leave it out'
     })
   }
-  const target = parseAbsolutePath(path.resolve(directory), 'DIR')
+  const given = parseAbsolutePath(path.resolve(directory), 'DIR')
   const log: Log = (level, _fields, message) => {
     if (level !== 'debug' && message !== undefined) output.err(`volbridge: ${message}\n`)
   }
   const addon = loadAddon()
   keepHeapSmall()
   const mounts = new Mounts(new HostCalls())
-  await requireFolder(mounts, target)
+  const target = await requireFolder(mounts, given)
   const { fd } = openFuseDevice()
   const connection = new FuseConnection({
     device: attachFuseDevice(addon, fd), readStatus: createStatusReader(), log, requestLimits: fuseRequestLimits

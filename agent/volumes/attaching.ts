@@ -21,6 +21,7 @@ import { VolumeError, messageOf } from '../base/errors.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 import { mountsAt, topMountAt, type MountEntry } from '../host/mountinfo.ts'
 import { mountFlagBits, type PathFacts } from '../host/mounts.ts'
+import type { DoorFolder } from './door-folder.ts'
 import type { VolumeEvents } from './events.ts'
 import { UndoStack } from './locks.ts'
 import { isProtected, protect, unprotect } from './mount-point.ts'
@@ -56,6 +57,8 @@ export interface AttachingParts {
   readonly events: VolumeEvents
   readonly bootId: string
   readonly isOurType: (type: string) => boolean
+  /** Where everything lies that comes through CSI's door; without it nobody has said. */
+  readonly csiFolder?: DoorFolder | undefined
 }
 
 /** kubelet makes the folder above with 0750 as well. */
@@ -154,7 +157,7 @@ export class Attaching {
   async detach (request: DetachRequest): Promise<StageKey | undefined> {
     const { host } = this.#parts
     const known = this.#parts.table.bind(request.path)
-    const path = await this.#resolved(request.path, known)
+    const path = await this.#resolved(request, known)
     const stack = mountsAt(await host.mountinfo(), path)
     const top = stack.at(-1)
     const record = known ?? this.#recordOfFound(request, path, top)
@@ -205,15 +208,35 @@ export class Attaching {
     }
   }
 
+  /**
+   * Where it was bound. The name may lead elsewhere by now, for whoever may put a link on the way to it, and then to
+   * somebody else's mount; only where nothing is left of the bind is the name asked again.
+   */
+  async #resolved (request: DetachRequest, record: BindRecord | undefined): Promise<string> {
+    if (record !== undefined && topMountAt(await this.#parts.host.mountinfo(), record.resolved) !== undefined) {
+      return record.resolved
+    }
+    return await this.#resolvedNow(request, record)
+  }
+
   /** A path that is gone, or that the kernel does not resolve in time, is known from when it was bound. */
-  async #resolved (path: AbsolutePath, record: BindRecord | undefined): Promise<string> {
+  async #resolvedNow (request: DetachRequest, record: BindRecord | undefined): Promise<string> {
     try {
-      const facts = await this.#parts.host.inspect(path)
-      return facts.kind === 'orphan' ? record?.resolved ?? path : facts.path
+      const facts = await this.#parts.host.inspect(request.path)
+      if (facts.kind === 'orphan') return record?.resolved ?? request.path
+      await this.#requireWithin(request, facts.path)
+      return facts.path
     } catch (error) {
       if (record === undefined) throw error
       return record.resolved
     }
+  }
+
+  async #requireWithin (
+    { door, path, role }: Pick<DetachRequest, 'door' | 'path' | 'role'>,
+    resolved: string
+  ): Promise<void> {
+    if (door === 'csi') await this.#parts.csiFolder?.require(resolved, path, fieldOf[role])
   }
 
   /** Takes every mount of ours at the path away, from the top, down to the first that is somebody else's. */
@@ -260,7 +283,9 @@ export class Attaching {
       symlink: () => refuse('INVALID', 'is a symbolic link', 'give the folder itself'),
       other: () => refuse('INVALID', 'is not a folder', 'give a folder')
     } as const satisfies Record<PathFacts['kind'], () => PathFacts>
-    return verdicts[facts.kind]()
+    const verdict = verdicts[facts.kind]()
+    await this.#requireWithin(request, facts.path)
+    return verdict
   }
 
   /** Another spec, mode or volume recorded for the path contradicts the request as long as it is served there. */

@@ -16,6 +16,7 @@ import type { NodeNamespaces } from '../host/namespaces.ts'
 import { lockState, type StateLock } from '../host/state-lock.ts'
 import { Attaching, type AttachingParts } from './attaching.ts'
 import { Endings } from './recovery/ending.ts'
+import { DoorFolder } from './door-folder.ts'
 import type { VolumeEvents } from './events.ts'
 import { FuseMounter } from './fuse/fuse-mounter.ts'
 import { Healer } from './recovery/healing.ts'
@@ -48,6 +49,8 @@ export interface EngineOptions {
   /** Where mounts and sessions are made when the agent lives in a container; its folders are the node's, under the same
    * paths. */
   readonly namespaces?: NodeNamespaces
+  /** kubelet's folder, in which all paths of CSI lie; unknown unless given. */
+  readonly csiFolder?: string | undefined
   /** The server's side of `client=kernel`; without it there is no such client. */
   readonly kernelNfs?: KernelNfs
 }
@@ -98,7 +101,10 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     const host = new NodeVolumeHost(mounts)
     const bootId = await readBootId()
     const shared = new SharedMounts({ table, host, mounters: { fuse, kernel }, events, bootId, mountsFolder })
-    const parts: AttachingParts = { table, host, shared, events, bootId, isOurType: (type) => type === fuseType }
+    const parts: AttachingParts = {
+      table, host, shared, events, bootId, isOurType: (type) => type === fuseType,
+      csiFolder: options.csiFolder === undefined ? undefined : new DoorFolder(host, options.csiFolder)
+    }
     const attaching = new Attaching(parts)
     if (options.cgroup !== false) {
       await removeOwnCgroup(groupOfEarlierVersions, namespaces === undefined ? ownFiles : mounts)

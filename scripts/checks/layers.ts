@@ -56,7 +56,7 @@ export const layers = {
   },
   'agent/volumes/kernel': { use: [...mounterBorder, 'agent/host'] },
   'agent/status': { use: [], types: ['proto/csi', 'agent/volumes', 'agent/observe'], outside: ['node:crypto'] },
-  'agent/csi': { use: ['proto/csi', 'agent/volumes'] },
+  'agent/csi': { use: ['proto/csi', 'agent/volumes', 'agent/host/root-folder.ts'] },
   'agent/observe': { use: ['proto/csi'], types: ['agent/volumes', 'agent/session', 'agent/fs', 'agent/rpc'] },
   'agent/cli': {
     use: ['proto/csi', 'agent/host', 'agent/observe', 'agent/status'], types: ['agent/volumes', 'agent/session']

@@ -53,7 +53,8 @@ enum opcode {
   OP_ATTACH = 16, OP_SYNCFS = 17, OP_CHGRP = 18, OP_ABORT = 19, OP_IMMUTABLE = 20, OP_LAST = OP_IMMUTABLE
 };
 
-enum { STRINGS_MAX = 4, KEEP_MAX = 8, PATH_BYTES = 4096, OPS_MAX = 32, PROGRAM_BYTES_MAX = 64 * 1024 };
+/* As many links as the kernel follows (MAXSYMLINKS). */
+enum { STRINGS_MAX = 4, KEEP_MAX = 8, LINKS_MAX = 40, PATH_BYTES = 4096, OPS_MAX = 32, PROGRAM_BYTES_MAX = 64 * 1024 };
 
 struct op {
   uint32_t code, flags, mode, count;
@@ -207,12 +208,26 @@ static int open_above (const char *path, const char **name) {
   return open_folder(length == 0 ? "/" : above);
 }
 
-/* What is at `path`, with what is mounted there; it is no link itself (O_NOFOLLOW, and O_PATH asks no file system). */
+/* Mode bits without asking a remote server: a dead mount must not hold us. */
+static int mode_of (int fd, uint32_t *mode) {
+  struct statx facts;
+  if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE, &facts) != 0) return errno;
+  *mode = facts.stx_mode;
+  return 0;
+}
+
+/* What is at `path`, with what is mounted there. A link is not it (ELOOP), also where O_PATH would take it. */
 static int open_at (const char *path, int flags) {
   const char *name;
+  uint32_t mode;
   int above = open_above(path, &name);
   if (above < 0) return -1;
   int fd = openat(above, name, flags | O_NOFOLLOW | O_CLOEXEC), error = errno;
+  if (fd >= 0 && mode_of(fd, &mode) == 0 && S_ISLNK(mode)) {
+    close(fd);
+    fd = -1;
+    error = ELOOP;
+  }
   close(above);
   errno = error;
   return fd;
@@ -262,12 +277,62 @@ static int run_empty (const char *path) {
   return result;
 }
 
-/* Mode bits without asking a remote server: a dead mount must not hold us. */
-static int mode_of (int fd, uint32_t *mode) {
+/* The text of a link on the way, in front of what is left of the path; the errno when it must not be followed. */
+static int follow (int link, char *rest, const char *left) {
+  char text[PATH_BYTES];
   struct statx facts;
-  if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE, &facts) != 0) return errno;
-  *mode = facts.stx_mode;
+  if (statx(link, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_UID, &facts) != 0) return errno;
+  /* Whoever made it decides where it leads: it is root's, or ours. */
+  if (facts.stx_uid != 0 && facts.stx_uid != geteuid()) return EPERM;
+  ssize_t size = readlinkat(link, "", text, sizeof text);
+  if (size < 0) return errno;
+  size_t length = (size_t)size, tail = strlen(left);
+  if (length + 1 + tail >= PATH_BYTES) return ENAMETOOLONG;
+  memmove(rest + length + 1, left, tail + 1);
+  memcpy(rest, text, length);
+  rest[length] = '/';
   return 0;
+}
+
+/* Takes the first name off `rest`; NULL when none is left. What follows it is at `*left`. */
+static const char *first_name (char *rest, char **left) {
+  while (*rest == '/') rest++;
+  if (*rest == 0) return NULL;
+  char *end = strchrnul(rest, '/');
+  *left = *end == 0 ? end : end + 1;
+  *end = 0;
+  return rest;
+}
+
+/* One step from the folder `at`: what is there, or `at`'s own top for a link that begins there, with its text in `rest`. */
+static int step (int at, char *rest, const char *name, const char *left, int *links) {
+  uint32_t mode;
+  int fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  /* What does not tell its mode is a dead mount, and no link. */
+  if (fd < 0 || mode_of(fd, &mode) != 0 || !S_ISLNK(mode)) return fd;
+  int error = ++*links > LINKS_MAX ? ELOOP : follow(fd, rest, left);
+  close(fd);
+  if (error == 0) return *rest == '/' ? open("/", O_PATH | O_DIRECTORY | O_CLOEXEC) : dup(at);
+  errno = error;
+  return -1;
+}
+
+/* The folder at a path that somebody gave us: links on the way are followed if they are root's. EPERM: one is another user's. */
+static int open_given (const char *path) {
+  char rest[PATH_BYTES], *left = rest;
+  int links = 0, at = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  size_t length = strlen(path);
+  if (length >= sizeof rest) { errno = ENAMETOOLONG; length = 0; close(at); at = -1; }
+  memcpy(rest, path, length);
+  rest[length] = 0;
+  for (const char *name; at >= 0 && (name = first_name(rest, &left)) != NULL;) {
+    int before = links, next = step(at, rest, name, left, &links), error = errno;
+    if (next >= 0 && links == before) memmove(rest, left, strlen(left) + 1);
+    close(at);
+    errno = error;
+    at = next;
+  }
+  return at;
 }
 
 /*
@@ -278,33 +343,28 @@ static int run_inspect (int pipe, int step, const char *path) {
   struct { uint32_t exists, mode, error; char text[PATH_BYTES]; } out;
   memset(&out, 0, 16);
   char link[32];
-  int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-  size_t extra = 0;
-  const char *base = NULL;
-  if (fd >= 0) {
-    out.exists = 1;
-    out.error = (uint32_t)mode_of(fd, &out.mode);
-  } else if (errno == ENOENT) {
-    base = strrchr(path, '/');
-    if (base == NULL || base[1] == 0) return EINVAL;
-    size_t length = (size_t)(base - path);
-    if (length >= sizeof out.text) return ENAMETOOLONG;
-    memcpy(out.text, path, length);
-    out.text[length] = 0;
-    fd = open(length == 0 ? "/" : out.text, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return errno;
-    extra = strlen(base);
-  } else {
-    return errno;
-  }
-  fd_path(link, fd);
+  const char *base = strrchr(path, '/');
+  size_t length = base == NULL ? 0 : (size_t)(base - path);
+  if (base == NULL || (base[1] == 0 && length > 0)) return EINVAL;
+  if (length >= sizeof out.text) return ENAMETOOLONG;
+  memcpy(out.text, path, length);
+  out.text[length] = 0;
+  int above = open_given(out.text);
+  if (above < 0) return errno;
+  int fd = openat(above, base[1] == 0 ? "." : base + 1, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0 && errno != ENOENT) return errno;
+  out.exists = fd >= 0;
+  if (fd >= 0) out.error = (uint32_t)mode_of(fd, &out.mode);
+  fd_path(link, fd >= 0 ? fd : above);
+  size_t extra = fd >= 0 ? 0 : strlen(base);
   ssize_t size = readlink(link, out.text, sizeof out.text - 1);
   if (size < 0) return errno;
   if (size == 1 && extra > 0) size = 0;
   if ((size_t)size + extra >= sizeof out.text) return ENAMETOOLONG;
   if (extra > 0) memcpy(out.text + size, base, extra);
   send_data(pipe, step, &out, 12 + (size_t)size + extra);
-  close(fd);
+  close(above);
+  if (fd >= 0) close(fd);
   return 0;
 }
 
@@ -345,11 +405,7 @@ static struct { int home, target, tree; } held = { -1, -1, -1 };
 
 /* A mount namespace of the child's own, in which nothing that is mounted is seen by others. The target is kept from the old one. */
 static int run_isolate (const char *target) {
-<<<<<<< HEAD
-  held.target = open(target, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-=======
-  held.target = open_at(target, O_PATH | O_DIRECTORY);
->>>>>>> e3d05af (flex-install, doctor: root believes no name and acts on descriptors)
+  held.target = open_at(target, O_PATH);
   held.home = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
   if (held.target < 0 || held.home < 0) return errno;
   if (unshare(CLONE_NEWNS) != 0) return errno;

@@ -1,14 +1,25 @@
 /** Host calls on a real kernel, as far as they need no privilege: results, errors and deadlines. */
 import test from 'ava'
-import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  lchownSync,
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from 'node:fs'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { statfs } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { HostError } from '../../../../agent/base/errors.ts'
+import { HostError, VolumeError } from '../../../../agent/base/errors.ts'
 import { HostCalls } from '../../../../agent/host/host-calls.ts'
 import { Mounts } from '../../../../agent/host/mounts.ts'
+import { missing } from '../../../peers/needs.ts'
 
 const calls = new HostCalls()
 const mounts = new Mounts(calls)
@@ -121,4 +132,39 @@ test('the child gets the mode it was given, whatever the umask', async (t) => {
 
 test('a path with a NUL byte never reaches the kernel', async (t) => {
   await t.throwsAsync(calls.run([{ op: 'rmdir', path: '/a\0b' }]), { message: /NUL/ })
+})
+
+test('what acts at a path goes through no link; looking follows those that are ours and says where they lead', async (t) => {
+  const base = join(folder, 'linked')
+  mkdirSync(join(base, 'real/sub'), { recursive: true })
+  symlinkSync('real', join(base, 'link'))
+  symlinkSync(join(base, 'link/../real/.'), join(base, 'far'))
+  t.is((await mounts.inspect(join(base, 'far/sub'))).path, join(base, 'real/sub'))
+  const through = join(base, 'link/sub')
+  const deeds: ReadonlyArray<() => Promise<unknown>> = [
+    async () => { await mounts.makeFolder(join(base, 'link/new'), 0o700) },
+    async () => { await mounts.removeFolder(through) },
+    async () => { await mounts.chmod(through, 0o777) },
+    async () => { await mounts.chgrp(through, process.getegid?.() ?? 0) },
+    async () => { await mounts.setImmutable(through, true) },
+    async () => await mounts.isEmpty(through),
+    async () => { await mounts.unmount(through) },
+    async () => { await mounts.bind({ source: base, target: through, flags: 0, readOnly: false }) }
+  ]
+  for (const deed of deeds) t.is((await t.throwsAsync(deed(), { instanceOf: HostError }))?.code, 'ELOOP')
+  t.is(statSync(join(base, 'real/sub')).mode & 0o777, 0o755)
+  symlinkSync('round', join(base, 'round'))
+  t.is((await t.throwsAsync(mounts.inspect(join(base, 'round/x')), { instanceOf: HostError }))?.code, 'ELOOP')
+})
+
+const asRoot = missing('root') === undefined ? test : test.skip
+asRoot('a link of another user on the way to a path is refused, one at its end is seen as a link', async (t) => {
+  const base = join(folder, 'foreign')
+  mkdirSync(join(base, 'real/sub'), { recursive: true })
+  symlinkSync('real', join(base, 'link'))
+  lchownSync(join(base, 'link'), 65534, 65534)
+  const error = await t.throwsAsync(mounts.inspect(join(base, 'link/sub')), { instanceOf: VolumeError })
+  t.is(error?.code, 'DENIED')
+  t.regex(error?.message ?? '', /link on the way to ".*link\/sub" belongs to another user than root; give the folder/)
+  t.is((await mounts.inspect(join(base, 'link'))).kind, 'symlink')
 })
