@@ -102,6 +102,16 @@ const doctor = async (): Promise<string> => (await run(binary, ['doctor'], { tim
 const install = async (...args: readonly string[]): Promise<Ran> =>
   await run(binary, ['flex-install', ...args], { timeoutMs: hangMs })
 
+/**
+ * A root folder in which no place of a distribution is known, so that processes alone can say where; theirs is in it.
+ */
+function bareRoot (...shown: readonly string[]): string {
+  const root = mkdtempSync(path.join(folder, 'root-'))
+  for (const name of ['etc', 'usr', ...shown]) mkdirSync(path.join(root, name), { recursive: true })
+  for (const name of shown) chownSync(path.join(root, name), nobody, nobody)
+  return root
+}
+
 check('doctor runs no other process’s program, whatever it calls itself, and says that it is not believed', async (t) => {
   const own = theirs('runner')
   await pretend(own, `--volume-plugin-dir=${own}`)
@@ -114,12 +124,13 @@ check('doctor runs no other process’s program, whatever it calls itself, and s
 
 check('flex-install takes no folder from a process that only says that it is kubelet, and touches nothing of it', async (t) => {
   const own = theirs('trapper')
-  const before = factsOf(own)
+  const root = bareRoot(own)
+  const before = [factsOf(own), factsOf(path.join(root, own))]
   await pretend(own, `--volume-plugin-dir=${own}`)
-  const ran = await install()
+  const ran = await install('--host-root', root)
   t.is(ran.code, 1)
   t.regex(ran.stderr, /no kubelet runs.*is not believed.*--plugin-dir/)
-  t.deepEqual(factsOf(own), before)
+  t.deepEqual([factsOf(own), factsOf(path.join(root, own))], before)
 })
 
 check('processes that sleep under kubelet’s name block no install', async (t) => {
@@ -140,7 +151,7 @@ check('a pipe as kubelet’s configuration hangs neither doctor nor flex-install
   execFileSync('mkfifo', [pipe])
   await pretend(theirs('piper'), `--config=${pipe}`)
   t.not(await doctor(), '')
-  t.regex((await install()).stderr, /not believed/)
+  t.regex((await install('--host-root', bareRoot())).stderr, /not believed/)
   await runReal(`--config=${pipe}`)
   t.regex(await doctor(), /WARN +flex plugin folder .*pipe\.yaml is not a regular file/)
   const ran = await install()
