@@ -66,7 +66,10 @@ export function encodeStatistics (statistics: VolumeStatistics): NodeGetVolumeSt
           ? `data loss: ${health.reason}`
           : `${health.state}: ${health.reason}`,
         ...(health.lost === undefined || health.reason === health.lost ? [] : [`data loss: ${health.lost}`]),
-        ...(statistics.stale ? ['usage is the last known one, the server did not answer in time'] : [])
+        // Why there is none that is newer the health has said, unless it was all well a moment ago.
+        ...(statistics.stale
+          ? [`usage is the last known one${health.state === 'healthy' ? ', the server did not answer in time' : ''}`]
+          : [])
       ].join('; ')
     }
   }

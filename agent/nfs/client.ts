@@ -6,12 +6,12 @@
  */
 import { within } from '../base/deadline.ts'
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
-import { VolumeError } from '../base/errors.ts'
 import type { Backend, FilesystemStatistics, Found } from '../fs/backend.ts'
 import type { RpcClient } from '../rpc/client.ts'
 import type { Clock } from '../rpc/clock.ts'
 import type { Asker } from './asker.ts'
 import { clientCredential } from './credentials.ts'
+import { RootCheck, staleRoot, type RootVerdict } from './root-check.ts'
 
 /** What the transport says of itself, for health and metrics. */
 export interface NfsTransport {
@@ -36,6 +36,8 @@ export interface DatedStatistics {
   /** The server did not answer in time: these are the last known values, `ageMs` old. */
   readonly stale: boolean
   readonly ageMs: number
+  /** What the server answered instead of figures; undefined when it answered nothing, or with figures. */
+  readonly errno?: Errno
 }
 
 export interface NfsClientParts {
@@ -43,8 +45,9 @@ export interface NfsClientParts {
   readonly asker: Asker
   readonly rpc: RpcClient
   readonly clock: Clock
-  /** Walks from the share's root to the volume's root once more. */
+  /** See `RootCheckParts`. */
   readonly walkAgain: () => Promise<Found>
+  readonly mountAgain: () => Promise<Found>
   readonly farewell: () => Promise<void>
 }
 
@@ -54,19 +57,21 @@ export class NfsClient {
   readonly #asker: Asker
   readonly #rpc: RpcClient
   readonly #clock: Clock
-  readonly #walkAgain: () => Promise<Found>
+  readonly #rootCheck: RootCheck
   readonly #farewell: () => Promise<void>
   #statistics: { values: FilesystemStatistics, atMs: number } | undefined
-  #rootTrouble = ''
   #isRechecking = false
   #isClosed = false
 
-  constructor ({ backend, asker, rpc, clock, walkAgain, farewell }: NfsClientParts) {
+  constructor ({ backend, asker, rpc, clock, walkAgain, mountAgain, farewell }: NfsClientParts) {
     this.backend = backend
     this.#asker = asker
     this.#rpc = rpc
     this.#clock = clock
-    this.#walkAgain = walkAgain
+    this.#rootCheck = new RootCheck({
+      root: backend.root, walkAgain, mountAgain,
+      askRoot: async () => await backend.getattr(backend.root.handle, clientCredential)
+    })
     this.#farewell = farewell
     this.transport = {
       get serverAddress () { return rpc.address },
@@ -92,18 +97,17 @@ export class NfsClient {
     )
     const ms = this.#clock.nowMs() - startMs
     if (result === Errno.ESTALE) {
-      return {
-        ok: false, health: 'stale', ms,
-        reason:
-          'the server no longer knows the volume\'s root; restore the export, or delete the pods that use the volume and start them again'
-      }
+      return { ok: false, health: 'stale', ms, reason: staleRoot }
     }
     if (result === undefined || isErrno(result)) {
       const why = result === undefined ? `no answer within ${deadlineMs} ms` : `the server answers ${errnoName(result)}`
       const trouble = this.#rpc.trouble === '' ? '' : ` (${this.#rpc.trouble})`
       return { ok: false, health: 'unreachable', ms, reason: `${why}${trouble}; check the server and the network` }
     }
-    if (this.#rootTrouble !== '') return { ok: false, health: 'stale', ms, reason: this.#rootTrouble }
+    const { trouble } = this.#rootCheck
+    // Seen by the next probe: the folder may have been put back.
+    if (trouble !== '') void this.#rootCheck.look()
+    if (trouble !== '') return { ok: false, health: 'stale', ms, reason: trouble }
     return { ok: true, health: 'healthy', ms, reason: '' }
   }
 
@@ -116,24 +120,25 @@ export class NfsClient {
       return { statistics: result, stale: false, ageMs: 0 }
     }
     if (this.#statistics === undefined) return result ?? Errno.ETIMEDOUT
-    return { statistics: this.#statistics.values, stale: true, ageMs: Math.round(nowMs - this.#statistics.atMs) }
+    const last = {
+      statistics: this.#statistics.values, stale: true, ageMs: Math.round(nowMs - this.#statistics.atMs)
+    }
+    // A soft mount's time-out is an errno too.
+    return result === undefined || result === Errno.ETIMEDOUT ? last : { ...last, errno: result }
   }
 
-  /**
-   * After a reconnect: does the path still lead to the folder that is mounted? Open files go on by their handles either
-   * way, as with the kernel's client; a path that leads elsewhere is reported by `probe`.
-   */
+  /** After a reconnect: does the path still lead to the folder that is mounted? `probe` tells. */
   recheckRoot (): void {
     if (this.#isRechecking || this.#isClosed) return
     this.#isRechecking = true
-    this.#walkAgain().then((found) => {
-      this.#rootTrouble = found.handle === this.backend.root.handle
-        ? ''
-        : 'the path of the volume now leads to another folder; start the pods that use the volume again to see that one'
-    }, (error: unknown) => {
-      // Silence is the transport's trouble, not the folder's.
-      if (error instanceof VolumeError && error.code !== 'UNAVAILABLE') this.#rootTrouble = error.message
-    }).finally(() => { this.#isRechecking = false })
+    void this.#rootCheck.recheck().finally(() => { this.#isRechecking = false })
+  }
+
+  /** Whether a mount made now would show the same. Answers within `deadlineMs`; what cannot be found out is yes. */
+  async checkRoot (deadlineMs: number): Promise<RootVerdict> {
+    const unknown: RootVerdict = { isCurrent: true, reason: this.#rootCheck.trouble }
+    if (this.#isClosed || this.#rpc.isNotResponding) return unknown
+    return await within(deadlineMs, this.#rootCheck.look(), () => unknown)
   }
 
   /** Ends it: everything pending, and everything later, answers `errno`. Tells the server, if it listens. */

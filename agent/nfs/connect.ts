@@ -23,7 +23,7 @@ import { NfsClient } from './client.ts'
 import { clientCredential, CredentialCache } from './credentials.ts'
 import { transportFault } from './faults.ts'
 import { addressesOf, resolveName, type ResolveName } from './locate.ts'
-import { unmountShare } from './mount-protocol.ts'
+import { mountShare, unmountShare } from './mount-protocol.ts'
 import { type ConnectContext, fsinfoAt, mountAt, nfsPortAt, questionOptions } from './mounting.ts'
 import { ServerRoute } from './route.ts'
 import { walkSubfolder } from './subfolder.ts'
@@ -115,12 +115,15 @@ async function connectAddress (context: ConnectContext, address: string): Promis
   const route = new ServerRoute(context, { endpoint, shareRoot })
   const recovery = { recovery: options.recovery, timeoMs: options.timeoMs, retrans: options.retrans }
   let onConnected = (): void => undefined
+  let current = address
   const rpc = new RpcClient({
     route, nconnect: options.nconnect, recovery, resvport: options.resvport, clock,
     connectMs: Math.min(stepMs, Math.max(1000, options.timeoMs)),
     observe: (event) => {
       context.observe(event)
-      if (event.kind === 'connected') onConnected()
+      if (event.kind !== 'connected') return
+      current = addressOf(event.address)
+      onConnected()
     }
   })
   try {
@@ -138,6 +141,8 @@ async function connectAddress (context: ConnectContext, address: string): Promis
     const client = new NfsClient({
       backend, asker, rpc, clock,
       walkAgain: async () => await walkSubfolder(asker, shareRoot, target.subDir),
+      mountAgain: async () =>
+        await walkSubfolder(asker, await shareRootAgain(context, current, mountPort) ?? shareRoot, target.subDir),
       farewell: async () => {
         await unmountShare(target.share, {
           ...questionOptions(context, { address, port: mountPort }), deadlineMs: 1000
@@ -154,6 +159,31 @@ async function connectAddress (context: ConnectContext, address: string): Promis
     })
   }
 }
+
+/**
+ * MNT where it was answered before, or on another port after a restart; undefined when nobody answers.
+ * @throws VolumeError
+ */
+async function shareRootAgain (
+  context: ConnectContext,
+  address: string,
+  mountPort: number
+): Promise<string | undefined> {
+  try {
+    return await mountShare(context.target.share, questionOptions(context, { address, port: mountPort }))
+  } catch (error) {
+    if (!isUnavailable(error)) throw error
+  }
+  try {
+    return (await mountAt(context, address)).handle
+  } catch (error) {
+    if (!isUnavailable(error)) throw error
+    return undefined
+  }
+}
+
+/** `address:port`, with brackets around what has colons itself. */
+const addressOf = (shown: string): string => shown.slice(0, shown.lastIndexOf(':')).replace(/^\[(.*)\]$/, '$1')
 
 async function lookAround (
   asker: Asker,

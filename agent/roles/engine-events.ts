@@ -30,6 +30,7 @@ const lines: { readonly [K in VolumeEvent['kind']]: (event: EventOf<K>) => reado
   'heal-failed': ({ reason, tries }) => [
     tries === 1 ? 'error' : 'warn', `a dead mount could not be mounted anew (try ${tries}): ${reason}`
   ],
+  'root-changed': ({ source, reason }) => ['warn', `${source} is mounted anew for pods that start now: ${reason}`],
   'end-failed': ({ path, reason, tries }) => [
     tries === 1 ? 'error' : 'warn', `${path} is to be taken away and is still there (try ${tries}): ${reason}`
   ],

@@ -130,6 +130,7 @@ export async function openNfsVolume (
       }),
       statistics: async (deadlineMs) => await health.statistics(deadlineMs),
       probe: async (deadlineMs) => await health.probe(deadlineMs),
+      checkRoot: async (deadlineMs) => await health.checkRoot(deadlineMs),
       trim: () => { arena.trim() },
       close: async () => {
         health.stop()

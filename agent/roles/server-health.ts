@@ -6,13 +6,14 @@
  * NFS beyond the client's API.
  */
 import type { SessionHealth, SessionStatistics } from '../session/control.ts'
-import { errnoName, isErrno } from '../base/errno.ts'
+import { Errno, errnoName, isErrno } from '../base/errno.ts'
 import { VolumeError } from '../base/errors.ts'
 import { monotonicMs } from '../base/deadline.ts'
 import type { FilesystemStatistics } from '../fs/backend.ts'
 import type { DatedStatistics, NfsClient, ProbeAnswer } from '../nfs/client.ts'
+import { staleRoot, type RootVerdict } from '../nfs/root-check.ts'
 
-export type AskedServer = Pick<NfsClient, 'probe' | 'statistics' | 'transport'>
+export type AskedServer = Pick<NfsClient, 'probe' | 'statistics' | 'checkRoot' | 'transport'>
 
 export interface Health { readonly health: SessionHealth, readonly reason: string }
 
@@ -93,14 +94,17 @@ export class ServerHealth {
       const askedMs = this.#now()
       const answer = await this.#server.statistics(deadlineMs)
       if (isErrno(answer)) {
-        this.#silentSinceMs = askedMs
+        if (answer === Errno.ETIMEDOUT) this.#silentSinceMs = askedMs
+        this.#noteRefusal(answer)
         throw new VolumeError('UNAVAILABLE', `the server gives no statistics (${errnoName(answer)})`, {
           remedy: 'check the server and the network'
         })
       }
       this.#statistics = { answer, atMs: this.#now() }
-      this.#silentSinceMs = answer.stale ? askedMs : undefined
-      if (answer.stale && this.#last.health === 'healthy') {
+      const isSilence = answer.stale && answer.errno === undefined
+      this.#silentSinceMs = isSilence ? askedMs : undefined
+      this.#noteRefusal(answer.errno)
+      if (isSilence && this.#last.health === 'healthy') {
         this.#last = {
           health: 'unreachable',
           reason:
@@ -114,6 +118,18 @@ export class ServerHealth {
     }
     const { answer, atMs } = this.#statistics
     return { ...encode(answer.statistics), stale: true, ageMs: Math.round(answer.ageMs + this.#now() - atMs) }
+  }
+
+  /** Whether a mount that is made now would show the same; what is wrong is the volume's health from now on. */
+  async checkRoot (deadlineMs: number): Promise<RootVerdict> {
+    const verdict = await this.#server.checkRoot(deadlineMs)
+    if (verdict.reason !== '') this.#last = { health: 'stale', reason: verdict.reason }
+    return verdict
+  }
+
+  /** A server that answers is not silent, and one that does not know the root is not well. */
+  #noteRefusal (errno: Errno | undefined): void {
+    if (errno === Errno.ESTALE) this.#last = { health: 'stale', reason: staleRoot }
   }
 
   #isSilent (): boolean {

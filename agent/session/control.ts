@@ -83,6 +83,8 @@ export interface ControlCalls {
   statistics: { request: { deadlineMs: number }, answer: SessionStatistics }
   /** Asks the server now, past every cache, with a deadline. */
   probe: { request: { deadlineMs: number }, answer: { health: SessionHealth, reason: string, ms: number } }
+  /** Whether a mount made now would show the same folder. Sessions of earlier versions do not know the call. */
+  checkRoot: { request: { deadlineMs: number }, answer: { isCurrent: boolean, reason: string } }
   drain: { request: { deadlineMs: number }, answer: { lostBytes: number, files: readonly string[] } }
   stop: { request: Record<string, never>, answer: Record<string, never> }
 }

@@ -39,6 +39,7 @@ export interface ConfiguredSession {
   >
   statistics (deadlineMs: number): Promise<SessionStatistics>
   probe (deadlineMs: number): Promise<ControlCalls['probe']['answer']>
+  checkRoot (deadlineMs: number): Promise<ControlCalls['checkRoot']['answer']>
   /** Lets go of memory kept for the next request. */
   trim? (): void
   close (): Promise<void> | void
@@ -166,6 +167,7 @@ class Session {
       report: () => this.#report(),
       statistics: async ({ deadlineMs }) => await this.#needConfigured().statistics(deadlineMs),
       probe: async ({ deadlineMs }) => await this.#needConfigured().probe(deadlineMs),
+      checkRoot: async ({ deadlineMs }) => await this.#needConfigured().checkRoot(deadlineMs),
       drain: async ({ deadlineMs }) => {
         const { operations } = this.#needConfigured()
         this.#phase = 'draining'

@@ -29,6 +29,8 @@ export type VolumeEvent =
   /** A dead mount at `path` is covered by a living one. */
   | { readonly kind: 'healed', readonly key: StageKey, readonly path: string }
   | { readonly kind: 'heal-failed', readonly key: StageKey, readonly reason: string, readonly tries: number }
+  /** The folder of a volume was made anew on the server: new pods get a mount of their own. */
+  | { readonly kind: 'root-changed', readonly key: StageKey, readonly source: string, readonly reason: string }
   /** Something that is to be taken away is still there; it is tried again. */
   | {
     readonly kind: 'end-failed'

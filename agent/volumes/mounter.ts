@@ -49,6 +49,11 @@ export interface LiveMount {
   statistics (deadlineMs: number): Promise<RawStatistics>
   report (deadlineMs: number): Promise<MountReport>
   probe (deadlineMs: number): Promise<VolumeHealth>
+  /**
+   * Whether a mount that is made now would show the same folder: it may have been made anew on the server. What cannot
+   * be found out in time is yes. Never rejects.
+   */
+  checkRoot (deadlineMs: number): Promise<{ readonly isCurrent: boolean, readonly reason: string }>
   /** Writes back what is dirty. What is still dirty at the deadline is counted. */
   drain (deadlineMs: number): Promise<{ readonly lostBytes: number }>
 }

@@ -8,7 +8,7 @@ import { VolumeError, messageOf } from '../base/errors.ts'
 import { showSource, type VolumeSpec } from '../base/volume-spec.ts'
 import { topMountAt, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
 import type { Attaching, AttachingParts } from './attaching.ts'
-import { keyFor } from './identity.ts'
+import { keyFor, mountsOfVolume } from './identity.ts'
 import type { Endings } from './recovery/ending.ts'
 import { sameButGroup, stageKeyOf } from './spec/key.ts'
 import { withLoss } from './records/losses.ts'
@@ -20,7 +20,7 @@ import type { MountReport, RawStatistics } from './mounter.ts'
 import type {
   DataLoss, Door, PublishRequest, StageRequest, VolumeHealth, VolumeOperations, VolumeStatistics, VolumeView
 } from './operations.ts'
-import type { BindRecord } from './records/records.ts'
+import type { BindRecord, MountRecord } from './records/records.ts'
 
 type UnstageRequest = Parameters<VolumeOperations['unstage']>[0]
 type UnpublishRequest = Parameters<VolumeOperations['unpublish']>[0]
@@ -60,8 +60,8 @@ export class VolumeService implements VolumeOperations {
   async stage (request: StageRequest): Promise<void> {
     const { volume, staging, door } = request
     await this.#locked(volume, staging, async () => {
-      const spec = this.#stagedAlready(request) ?? request.spec
-      const key = keyFor(this.#parts.table, spec)
+      const { spec, key } = this.#stagedAlready(request) ??
+        { spec: request.spec, key: await keyFor(this.#parts, request.spec) }
       await this.#refuseOtherVolume(volume, spec)
       await this.#attaching.attach({
         role: 'staging', volume, spec, key, path: staging, readOnly: spec.flags.readOnly, door, owner: undefined
@@ -80,7 +80,7 @@ export class VolumeService implements VolumeOperations {
   async publish (request: PublishRequest): Promise<void> {
     const { volume, spec, target, staging, door, owner } = request
     await this.#locked(volume, target, async () => {
-      const key = keyFor(this.#parts.table, spec)
+      const key = await this.#shownAt(request) ?? await keyFor(this.#parts, spec)
       await this.#refuseOtherVolume(volume, spec)
       if (staging !== undefined) this.#requireStaged(request)
       if (request.exclusive === true) await this.#refuseOtherTarget(volume, target)
@@ -88,7 +88,32 @@ export class VolumeService implements VolumeOperations {
         role: 'target', volume, spec, key, path: target, readOnly: request.readOnly || spec.flags.readOnly, door, owner,
         exclusive: request.exclusive
       })
+      if (staging !== undefined) await this.#stageLatest(staging, key)
     })
+  }
+
+  /** A pod keeps the mount it has, however often it is published: the key of what is to be seen at its target. */
+  async #shownAt ({ volume, spec, target }: PublishRequest): Promise<StageKey | undefined> {
+    const { table, host, shared } = this.#parts
+    const bind = table.bind(target)
+    if (bind?.phase !== 'attached' || bind.volume !== volume) return undefined
+    if (!mountsOfVolume(table, spec).some(({ key }) => key === bind.key)) return undefined
+    const device = shared.live(bind.key)?.facts.device
+    const top = topMountAt(await host.mountinfo(), bind.resolved)
+    return top !== undefined && top.device === device ? bind.key : undefined
+  }
+
+  /** Staging holds the mount that new pods get; the one before goes with the last pod that has it. */
+  async #stageLatest (staging: AbsolutePath, key: StageKey): Promise<void> {
+    const { table, shared } = this.#parts
+    const bind = table.bind(staging)
+    const [held, latest] = [bind === undefined ? undefined : table.mount(bind.key), table.mount(key)]
+    if (bind === undefined || held === undefined || latest === undefined || bind.key === key) return
+    if (stageKeyOf(held.spec) !== stageKeyOf(latest.spec)) return
+    if ((held.generation ?? 1) > (latest.generation ?? 1)) return
+    await table.put({ ...bind, key })
+    /* The pod has its volume: what fails here is gone on with. */
+    await shared.releaseIfUnused(held.key).catch(() => undefined)
   }
 
   async unpublish (request: UnpublishRequest): Promise<{ readonly lostBytes: number }> {
@@ -308,16 +333,15 @@ export class VolumeService implements VolumeOperations {
    * the group is no part of what a volume is. Each group has a mount of its own, because new objects belong to it.
    */
   #isOf (bind: BindRecord, spec: VolumeSpec): boolean {
-    if (bind.key === stageKeyOf(spec)) return true
     const held = this.#parts.table.mount(bind.key)
     return held !== undefined && sameButGroup(held.spec, spec)
   }
 
   /** A repeat with another group (after a restart kubelet begins with any pod) finds the volume staged. */
-  #stagedAlready ({ volume, staging, spec }: StageRequest): VolumeSpec | undefined {
+  #stagedAlready ({ volume, staging, spec }: StageRequest): Pick<MountRecord, 'spec' | 'key'> | undefined {
     const bind = this.#parts.table.bind(staging)
     if (bind?.phase !== 'attached' || bind.volume !== volume || !this.#isOf(bind, spec)) return undefined
-    return this.#parts.table.mount(bind.key)?.spec
+    return this.#parts.table.mount(bind.key)
   }
 
   #requireStaged (request: PublishRequest): void {

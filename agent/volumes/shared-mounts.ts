@@ -12,6 +12,7 @@ import { showSource, type ClientKind, type VolumeSpec } from '../base/volume-spe
 import { mountsAt, mountsOfDevice, wholeMountOf } from '../host/mountinfo.ts'
 import { mountFlagBits } from '../host/mounts.ts'
 import type { VolumeEvents } from './events.ts'
+import { nextGeneration } from './identity.ts'
 import { forgetLoss, noteLoss } from './records/losses.ts'
 import { KeyedQueue, SharedWork } from './locks.ts'
 import type { LiveMount, Mounter } from './mounter.ts'
@@ -172,10 +173,11 @@ export class SharedMounts {
     const live = this.live(key)
     if (record !== undefined && live !== undefined && await this.#isInPlace(record, live.facts.device)) return live
     const served = this.#served.get(key)
+    const generation = record === undefined ? nextGeneration(this.#parts.table, spec) : record.generation
     if (record !== undefined) await this.#takeAway(record)
     const startedAt = performance.now()
     try {
-      const started = await this.#start(key, spec, mounter, deadlineMs)
+      const started = await this.#start({ key, spec, generation }, mounter, deadlineMs)
       this.#parts.events({
         kind: 'mount-started', key, source: showSource(spec), ms: Math.round(performance.now() - startedAt)
       })
@@ -242,11 +244,15 @@ export class SharedMounts {
   }
 
   /** 1. intent; 2. folder, session, mount; 3. record. A failure takes everything back and is what the caller sees. */
-  async #start (key: StageKey, spec: VolumeSpec, mounter: Mounter, deadlineMs: number): Promise<LiveMount> {
+  async #start (
+    { key, spec, generation }: Pick<MountRecord, 'key' | 'spec' | 'generation'>,
+    mounter: Mounter,
+    deadlineMs: number
+  ): Promise<LiveMount> {
     const { table, host, bootId, mountsFolder } = this.#parts
     const mountPoint = `${mountsFolder}/${key}`
     let record: MountRecord = {
-      kind: 'mount', key, phase: 'starting', spec, mountPoint, facts: mounter.plan(key), bootId
+      kind: 'mount', key, phase: 'starting', spec, mountPoint, facts: mounter.plan(key), generation, bootId
     }
     await table.put(record)
     const note = async (facts: MountFacts): Promise<void> => {

@@ -43,6 +43,8 @@ export interface GaneshaOptions {
   /** More lines for the EXPORT block, and whole blocks beside it, in ganesha's own language. */
   readonly exportLines?: readonly string[]
   readonly blocks?: readonly string[]
+  /** Part of every file handle. */
+  readonly exportId?: number
   readonly logLevel?: 'WARN' | 'EVENT' | 'DEBUG' | 'FULL_DEBUG'
 }
 
@@ -160,7 +162,7 @@ function configuration (
     'NFSV4 {', line('Graceless', true), line('Only_Numeric_Owners', options.numericOwners),
     line('RecoveryRoot', `"${ganesha.work}/recovery"`), '}',
     'EXPORT {',
-    line('Export_Id', 1), line('Path', `"${ganesha.folder}"`), line('Pseudo', '/export'),
+    line('Export_Id', options.exportId ?? 1), line('Path', `"${ganesha.folder}"`), line('Pseudo', '/export'),
     line('Access_Type', options.accessType ?? 'RW'), line('Squash', options.squash ?? 'No_Root_Squash'),
     line('SecType', 'sys'),
     line('Protocols', options.protocols ?? '3,4'), line('Transports', 'TCP'), line('Manage_Gids', options.manageGids),
@@ -185,6 +187,7 @@ export class Ganesha {
   /** The share of v4 clients. */
   readonly pseudo = '/export'
   readonly #work: string
+  readonly #options: GaneshaOptions
   /** Without v3 there is no MOUNT service. */
   readonly #isV3: boolean
   #child: ChildProcess | undefined
@@ -194,9 +197,15 @@ export class Ganesha {
     process.kill(process.pid, signal)
   }
 
-  private constructor (work: string, folder: string, ports: { nfsPort: number, mountPort: number }, isV3: boolean) {
+  private constructor (
+    work: string,
+    folder: string,
+    ports: { nfsPort: number, mountPort: number },
+    options: GaneshaOptions
+  ) {
     this.#work = work
-    this.#isV3 = isV3
+    this.#options = options
+    this.#isV3 = options.protocols !== '4'
     this.folder = folder
     this.nfsPort = ports.nfsPort
     this.mountPort = ports.mountPort
@@ -214,12 +223,9 @@ export class Ganesha {
       work,
       folder,
       { nfsPort: await freePort(), mountPort: await freePort() },
-      options.protocols !== '4'
+      options
     )
-    writeFileSync(
-      path.join(work, 'ganesha.conf'),
-      configuration({ work, folder, nfsPort: ganesha.nfsPort, mountPort: ganesha.mountPort }, options)
-    )
+    ganesha.#configure(options)
     try {
       await ganesha.#run()
     } catch (error) {
@@ -288,9 +294,18 @@ export class Ganesha {
     await gone
   }
 
+  #configure (options: GaneshaOptions): void {
+    const { folder, nfsPort, mountPort } = this
+    writeFileSync(
+      path.join(this.#work, 'ganesha.conf'),
+      configuration({ work: this.#work, folder, nfsPort, mountPort }, options)
+    )
+  }
+
   /** A new server process on the same ports and folder; the old one is killed first if it lives. */
-  async restart (): Promise<void> {
+  async restart (changes: GaneshaOptions = {}): Promise<void> {
     await this.kill9()
+    this.#configure({ ...this.#options, ...changes })
     await this.#run()
   }
 

@@ -233,6 +233,15 @@ class FuseMount implements LiveMount {
     return { state: health, reason }
   }
 
+  async checkRoot (deadlineMs: number): Promise<{ isCurrent: boolean, reason: string }> {
+    try {
+      return await this.#session.call('checkRoot', { deadlineMs: Math.max(50, deadlineMs - 100) }, deadlineMs)
+    } catch {
+      // Too busy, dying, or of a version that does not know the call: it serves what it serves.
+      return { isCurrent: true, reason: '' }
+    }
+  }
+
   async drain (deadlineMs: number): Promise<{ lostBytes: number }> {
     const { lostBytes } = await this.#session.call('drain', { deadlineMs }, deadlineMs + 300)
     return { lostBytes }

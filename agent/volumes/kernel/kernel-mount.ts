@@ -35,6 +35,9 @@ export interface KernelMountParts {
   readonly undrained: (reason: string) => void
 }
 
+const staleRoot =
+  'the server no longer knows the volume\'s root; restore the export, or delete the pods that use the volume and start them again'
+
 /** What mountinfo calls a mount of the kernel's client. */
 export const kernelTypes: ReadonlySet<string> = new Set(['nfs', 'nfs4'])
 
@@ -128,13 +131,15 @@ export class KernelMount implements LiveMount {
     )
     if (trouble !== '') return { state: 'unreachable', reason: trouble }
     if (this.#isStale) {
-      return {
-        state: 'stale',
-        reason:
-          'the server no longer knows the volume\'s root; restore the export, or delete the pods that use the volume and start them again'
-      }
+      return { state: 'stale', reason: staleRoot }
     }
     return { state: 'healthy', reason: '' }
+  }
+
+  /** Only a root that is gone shows: the kernel does not say by which handle it knows one. */
+  async checkRoot (deadlineMs: number): Promise<{ isCurrent: boolean, reason: string }> {
+    await this.statistics(deadlineMs).catch(() => undefined)
+    return this.#isStale ? { isCurrent: false, reason: staleRoot } : { isCurrent: true, reason: '' }
   }
 
   /** What the server does not take is dropped by the end of the mount; the kernel counts how much that is at most. */

@@ -26,6 +26,9 @@ export interface MountRecord {
   readonly spec: VolumeSpec
   readonly mountPoint: string
   readonly facts: MountFacts
+  /** Of the mounts of one volume, which is served by the last; absent is 1. There are several when its folder was made
+   * anew on the server while pods had it. */
+  readonly generation?: number | undefined
   /** Of the boot in which it was written: under another one nothing of it exists any more. */
   readonly bootId: string
 }

@@ -63,6 +63,7 @@ class Peer {
       }),
       statistics: async (deadlineMs) => { throw new VolumeError('TIMED_OUT', `nothing within ${deadlineMs} ms`) },
       probe: async () => ({ health: 'healthy', reason: '', ms: 1 }),
+      checkRoot: async () => ({ isCurrent: false, reason: 'it was made anew' }),
       close: () => { this.closed++ }
     }
   }
@@ -115,6 +116,7 @@ test('from hello to the end of the mount, every call answers in its phase', asyn
     body: { phase: 'serving', key: 'aa', health: 'healthy', version: '1.2.3', counters: { nfsCalls: 3 } }
   })
   t.like(await peer.call('probe', { deadlineMs: 10 }), { body: { health: 'healthy' } })
+  t.like(await peer.call('checkRoot', { deadlineMs: 10 }), { body: { isCurrent: false, reason: 'it was made anew' } })
   t.like(await peer.call('statistics', { deadlineMs: 10 }), { error: { code: 'TIMED_OUT' } })
   t.like(await peer.call('stop', {}), { error: { code: 'CONFLICT' } })
   t.like(await peer.call('drain', { deadlineMs: 10 }), { body: { lostBytes: 0 } })

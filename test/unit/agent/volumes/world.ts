@@ -66,6 +66,8 @@ export class World {
   fail: { readonly step: string, readonly error: Error } | undefined
   /** The step that many steps from now fails once, whatever it is. */
   failIn: { steps: number, readonly error: Error } | undefined
+  /** Devices whose folder was made anew on the server after they were mounted. */
+  readonly madeAnew = new Set<string>()
   /** Bytes that a drain will not get rid of. */
   undrained = 0
   /** Holds a start until released. */
@@ -304,6 +306,10 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
         latency: {}
       }),
       probe: async () => ({ state: 'healthy', reason: '' }),
+      checkRoot: async () =>
+        world.madeAnew.has(session.device)
+          ? { isCurrent: false, reason: 'made anew' }
+          : { isCurrent: true, reason: '' },
       drain: async () => {
         await this.#step('drain')
         return { lostBytes: world.undrained }
