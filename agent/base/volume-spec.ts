@@ -11,6 +11,15 @@ export type Recovery = 'hard' | 'soft' | 'softerr'
 export type LookupCache = 'all' | 'positive' | 'none'
 /** `4` is the newest minor version that both sides speak. */
 export type NfsVersion = '3' | '4' | '4.0' | '4.1' | '4.2'
+/** A version that one mount of the kernel's client can ask for. */
+export type KernelNfsVersion = Exclude<NfsVersion, '4'>
+
+/** A server that the kernel's client has mounted, as /proc/self/mountinfo knows it. */
+export interface MountedServer {
+  readonly version: KernelNfsVersion
+  readonly address: string
+  readonly port: number | undefined
+}
 export type Consistency = 'standard' | 'solowriter'
 export type ClientKind = 'fuse' | 'kernel'
 

@@ -13,7 +13,7 @@ import { unixSocketPathBytesMax } from '../base/limits.ts'
 import type { CpuLatencyChoice } from '../host/cpu-latency.ts'
 import { startDetached } from '../host/processes.ts'
 import type { StartedProcess } from '../host/processes.ts'
-import { RpcClient } from '../../proto/csi/client.ts'
+import { CsiClient } from '../../proto/csi/client.ts'
 import { loadServices } from '../../proto/csi/load.ts'
 import { makePlaces } from './places.ts'
 import type { Places } from './places.ts'
@@ -163,8 +163,8 @@ async function ensureAgent (options: OpenOptions): Promise<void> {
 }
 
 /** A client of the running agent. @throws VolumeError UNAVAILABLE when there is none. */
-export async function findAgent (places: Places): Promise<RpcClient> {
-  if (await isListening(places.agentSocket)) return new RpcClient(loadServices(), places.agentSocket)
+export async function findAgent (places: Places): Promise<CsiClient> {
+  if (await isListening(places.agentSocket)) return new CsiClient(loadServices(), places.agentSocket)
   throw new VolumeError('UNAVAILABLE', `no agent is running (nobody listens at ${places.agentSocket})`, {
     remedy: 'start one with `volbridge agent`; `volbridge mount` and Flex do so by themselves'
   })
@@ -172,7 +172,7 @@ export async function findAgent (places: Places): Promise<RpcClient> {
 
 /** A client of the node's agent, started if there is none. @throws VolumeError with the reason why there can't be
  * one. */
-export async function openAgent (options: OpenOptions): Promise<RpcClient> {
+export async function openAgent (options: OpenOptions): Promise<CsiClient> {
   try {
     await ensureAgent(options)
   } catch (error) {
@@ -181,5 +181,5 @@ export async function openAgent (options: OpenOptions): Promise<RpcClient> {
       cause: error
     })
   }
-  return new RpcClient(loadServices(), options.places.agentSocket)
+  return new CsiClient(loadServices(), options.places.agentSocket)
 }

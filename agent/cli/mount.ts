@@ -10,7 +10,7 @@ import path from 'node:path'
 import { within } from '../base/deadline.ts'
 import { VolumeError } from '../base/errors.ts'
 import { CallError, doorHeader } from '../../proto/csi/client.ts'
-import type { RpcClient } from '../../proto/csi/client.ts'
+import type { CsiClient } from '../../proto/csi/client.ts'
 import type { Attributes } from './source.ts'
 
 const mountMs = 115_000
@@ -39,7 +39,7 @@ export function requireMountRights (client: string | undefined): void {
 
 export const volumeIdOf = (target: string): string => `hand-${createHash('sha256').update(target).digest('hex')}`
 
-export async function mountByHand (agent: RpcClient, attributes: Attributes, directory: string): Promise<void> {
+export async function mountByHand (agent: CsiClient, attributes: Attributes, directory: string): Promise<void> {
   const targetPath = path.resolve(directory)
   const request = {
     volumeId: volumeIdOf(targetPath),
@@ -70,7 +70,7 @@ async function realPathOf (spelled: string): Promise<string> {
 }
 
 /** Answers how many bytes could not be saved. */
-export async function unmountByHand (agent: RpcClient, directory: string, force: boolean): Promise<number> {
+export async function unmountByHand (agent: CsiClient, directory: string, force: boolean): Promise<number> {
   const unmount = async (targetPath: string): Promise<number> =>
     Number((await agent.call('Agent', 'Unmount', { targetPath, force }, { deadlineMs: unmountMs, metadata })).lostBytes)
   const spelled = path.resolve(directory)

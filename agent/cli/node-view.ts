@@ -6,7 +6,7 @@
 import { readlinkSync } from 'node:fs'
 import { messageOf } from '../base/errors.ts'
 import { readMountinfoSync, type Mountinfo } from '../host/mountinfo.ts'
-import { RpcClient } from '../../proto/csi/client.ts'
+import { CsiClient } from '../../proto/csi/client.ts'
 import { loadServices } from '../../proto/csi/load.ts'
 import type { ResponseOf } from '../../proto/csi/types.ts'
 
@@ -28,7 +28,7 @@ const readyMs = 3000
 
 /** The agent's answer, or why there is none. */
 export async function askReady (agentSocket: string): Promise<ResponseOf<'Agent', 'Ready'> | string> {
-  const agent = new RpcClient(loadServices(), agentSocket)
+  const agent = new CsiClient(loadServices(), agentSocket)
   try {
     return await agent.call('Agent', 'Ready', {}, { deadlineMs: readyMs })
   } catch (error) {

@@ -20,7 +20,7 @@ import {
 } from './decode.ts'
 import type { ParseSpec } from './decode.ts'
 import { storageHealth, volumeHealth } from './health.ts'
-import { CsiRefusal } from './status.ts'
+import { CsiRefusal } from './grpc-status.ts'
 import type { Implementation } from './unary.ts'
 
 export interface NodeOptions {

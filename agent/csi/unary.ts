@@ -12,7 +12,7 @@ import type { Door } from '../volumes/operations.ts'
 import { doorHeader, unmeasuredHeader } from '../../proto/csi/client.ts'
 import type { MethodName, RequestOf, ResponseOf, ServiceName } from '../../proto/csi/types.ts'
 import { encodeInSlices } from './large-answer.ts'
-import { statusOf, toServiceError } from './status.ts'
+import { statusOf, toServiceError } from './grpc-status.ts'
 
 const doors: ReadonlyMap<string, Door> = new Map([['csi', 'csi'], ['flex', 'flex'], ['hand', 'hand']])
 

@@ -97,12 +97,12 @@ export interface ReadlinkAnswer {
   readonly attributes: Attributes | undefined
 }
 
-export interface RenameAnswer {
+export interface Renamed {
   readonly from: Change
   readonly to: Change
 }
 
-export interface LinkAnswer {
+export interface Linked {
   readonly attributes: Attributes | undefined
   readonly directory: Change
 }
@@ -279,13 +279,13 @@ export interface Backend {
     to: RemoteHandle,
     toName: FileName,
     credential: Credential
-  ): Promise<RenameAnswer | Errno>
+  ): Promise<Renamed | Errno>
   link (
     handle: RemoteHandle,
     directory: RemoteHandle,
     name: FileName,
     credential: Credential
-  ): Promise<LinkAnswer | Errno>
+  ): Promise<Linked | Errno>
   readdir (
     directory: RemoteHandle,
     position: ListPosition,

@@ -3,7 +3,7 @@
  */
 import type { AccessCache } from './beliefs/access.ts'
 import type { AttributeCache } from './beliefs/attributes.ts'
-import type { Clock } from './clock.ts'
+import type { Clock } from '../base/clock.ts'
 import type { NameCache } from './beliefs/entries.ts'
 import type { BackendGate } from './gate.ts'
 import type { HandleTable } from './objects/handles.ts'

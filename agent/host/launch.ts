@@ -10,7 +10,7 @@ import { HostError } from '../base/errors.ts'
 import { hostCallMs } from '../base/limits.ts'
 import { loadAddon, type LaunchAddon } from './addon.ts'
 import { sameNamespaces, type NodeNamespaces } from './namespaces.ts'
-import { endedAtOnce, startTicksOf, type StartRequest, type StartedProcess } from './processes.ts'
+import { endedAtOnce, startTicksOf, type LaunchRequest, type StartedProcess } from './processes.ts'
 
 /** How soon the end of a session is noticed; its closed socket tells sooner. */
 const lookMs = 250
@@ -35,7 +35,7 @@ export interface LaunchedProcess extends StartedProcess {
 /** As `startDetached`, in `namespaces`. The file is what has that path there. @throws HostError when it cannot be
  * started. */
 export async function launch (
-  request: StartRequest & { readonly preparations?: readonly Preparation[] },
+  request: LaunchRequest & { readonly preparations?: readonly Preparation[] },
   namespaces: NodeNamespaces = sameNamespaces(),
   addon: LaunchAddon = loadAddon()
 ): Promise<LaunchedProcess> {

@@ -13,7 +13,7 @@ export interface ProcessId {
   readonly startTicks: string
 }
 
-export interface StartRequest {
+export interface LaunchRequest {
   readonly file: string
   readonly args: readonly string[]
   readonly env: Readonly<Record<string, string>>
@@ -34,7 +34,7 @@ export interface StartedProcess {
  * kubelet waiting.
  * @throws HostError when it cannot be started.
  */
-export async function startDetached (request: StartRequest): Promise<StartedProcess> {
+export async function startDetached (request: LaunchRequest): Promise<StartedProcess> {
   const child = spawn(request.file, request.args, {
     cwd: '/',
     detached: true,

@@ -11,7 +11,7 @@ import type * as fs from '../fs/backend.ts'
 import type { badCookie } from '../fs/backend.ts'
 import type { MadeOk } from '../../proto/nfs3/made.ts'
 import { procedures } from '../../proto/nfs3/procedures.ts'
-import type { Nfs3Failure, Nfs3Result } from '../../proto/nfs3/status.ts'
+import type { Nfs3Failure, Nfs3Result } from '../../proto/nfs3/nfsstat.ts'
 import { isNfs3Time, type WccData } from '../../proto/nfs3/types.ts'
 import type { Procedure } from '../../proto/rpc/procedure.ts'
 import type { CallTrace } from '../rpc/call.ts'
@@ -230,7 +230,7 @@ export class Nfs3Backend implements fs.Backend {
     to: fs.RemoteHandle,
     toName: FileName,
     credential: fs.Credential
-  ): Promise<fs.RenameAnswer | Errno> {
+  ): Promise<fs.Renamed | Errno> {
     if (this.#isTooLong(fromName) || this.#isTooLong(toName)) return Errno.ENAMETOOLONG
     const trace: CallTrace = { retransmitted: false }
     const result = await this.#asker.ask(
@@ -251,7 +251,7 @@ export class Nfs3Backend implements fs.Backend {
     directory: fs.RemoteHandle,
     name: FileName,
     credential: fs.Credential
-  ): Promise<fs.LinkAnswer | Errno> {
+  ): Promise<fs.Linked | Errno> {
     if (this.#isTooLong(name)) return Errno.ENAMETOOLONG
     const trace: CallTrace = { retransmitted: false }
     const result = await this.#asker.ask(procedures.LINK, { file: handle, dir: directory, name }, credential, trace)

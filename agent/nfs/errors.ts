@@ -7,7 +7,7 @@ import { Errno } from '../base/errno.ts'
 import { TransportError, WireError } from '../base/errors.ts'
 import type { Recovery } from '../base/volume-spec.ts'
 import { RejectedError } from '../rpc/call.ts'
-import type { Nfs3Failure } from '../../proto/nfs3/status.ts'
+import type { Nfs3Failure } from '../../proto/nfs3/nfsstat.ts'
 import type { RejectionKind } from '../../proto/rpc/reply.ts'
 
 export const errnoOf = {

@@ -5,13 +5,10 @@
  * not mount.
  */
 import { isIPv6 } from 'node:net'
-import type { NfsOptions, NfsVersion } from '../base/volume-spec.ts'
-
-/** A version that one mount can ask for. */
-export type KernelVersion = Exclude<NfsVersion, '4'>
+import type { KernelNfsVersion, NfsOptions } from '../base/volume-spec.ts'
 
 export interface KernelServerFacts {
-  readonly version: KernelVersion
+  readonly version: KernelNfsVersion
   readonly address: string
   readonly port: number
   /** Version 3 only. */

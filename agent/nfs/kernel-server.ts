@@ -10,9 +10,9 @@ import { isIPv6 } from 'node:net'
 import { hostname } from 'node:os'
 import { randomInt } from 'node:crypto'
 import { messageOf, VolumeError } from '../base/errors.ts'
-import type { NfsTarget } from '../base/volume-spec.ts'
+import type { KernelNfsVersion, MountedServer, NfsTarget } from '../base/volume-spec.ts'
 import { RejectedError } from '../rpc/call.ts'
-import { systemClock } from '../rpc/clock.ts'
+import { systemClock } from '../base/clock.ts'
 import type { Endpoint } from '../rpc/connection.ts'
 import { callOnce } from '../rpc/one-shot.ts'
 import { encodeAuthNone } from '../../proto/rpc/auth.ts'
@@ -20,7 +20,7 @@ import { decodeVoid, encodeVoid, rowsOf } from '../../proto/rpc/procedure.ts'
 import { NFS_PROGRAM, procedures } from '../../proto/nfs3/procedures.ts'
 import { CredentialCache } from './credentials.ts'
 import { transportFault } from './faults.ts'
-import { kernelOptions, type KernelVersion } from './kernel-options.ts'
+import { kernelOptions } from './kernel-options.ts'
 import { addressesOf, resolveName, type ResolveName } from './locate.ts'
 import { type ConnectContext, fsinfoAt, mountAt, nfsPortAt } from './mounting.ts'
 
@@ -30,16 +30,9 @@ const stepMsDefault = 10_000
 const NULL4 = rowsOf(NFS_PROGRAM, 4)('NULL', 0, encodeVoid, decodeVoid, { repeatable: true })
 
 /** How mount(2) is called. */
-export interface KernelMount {
+export interface KernelMountCall {
   readonly source: string
   readonly data: string
-}
-
-/** A mounted server, as /proc/self/mountinfo knows it. */
-export interface MountedServer {
-  readonly version: KernelVersion
-  readonly address: string
-  readonly port: number | undefined
 }
 
 export class KernelServer {
@@ -59,7 +52,7 @@ export class KernelServer {
    * address.
    * @throws VolumeError; UNSUPPORTED when the server does not speak the version.
    */
-  async prepare (target: NfsTarget, version: KernelVersion): Promise<KernelMount> {
+  async prepare (target: NfsTarget, version: KernelNfsVersion): Promise<KernelMountCall> {
     let failure: VolumeError | undefined
     for (const server of target.servers) {
       try {
@@ -84,8 +77,8 @@ export class KernelServer {
 
   async #prepareAt (
     target: NfsTarget,
-    at: { server: string, address: string, version: KernelVersion }
-  ): Promise<KernelMount> {
+    at: { server: string, address: string, version: KernelNfsVersion }
+  ): Promise<KernelMountCall> {
     const { server, address, version } = at
     const source = `${isIPv6(server) ? `[${server}]` : server}:${target.share}`
     if (version === '3') {
@@ -114,7 +107,7 @@ export class KernelServer {
     return { port, mountPort }
   }
 
-  async #askVersion4 (endpoint: Endpoint, version: KernelVersion): Promise<void> {
+  async #askVersion4 (endpoint: Endpoint, version: KernelNfsVersion): Promise<void> {
     try {
       await callOnce(NULL4, undefined, {
         endpoint, credential: encodeAuthNone(), deadlineMs: this.#stepMs, resvport: false

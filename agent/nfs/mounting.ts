@@ -5,7 +5,7 @@
  */
 import { VolumeError } from '../base/errors.ts'
 import type { NfsTarget } from '../base/volume-spec.ts'
-import type { Clock } from '../rpc/clock.ts'
+import type { Clock } from '../base/clock.ts'
 import type { Endpoint } from '../rpc/connection.ts'
 import type { RpcObserver } from '../rpc/events.ts'
 import { callOnce, type OneShotOptions } from '../rpc/one-shot.ts'

@@ -18,7 +18,7 @@ import { formatStatus } from '../cli/status.ts'
 import { parseVolumeSpec } from '../volumes/spec/spec.ts'
 import { ownProgram } from './program.ts'
 import { version } from './version.ts'
-import type { RpcClient } from '../../proto/csi/client.ts'
+import type { CsiClient } from '../../proto/csi/client.ts'
 
 const output: Output = {
   out: (text) => { process.stdout.write(text) },
@@ -32,7 +32,7 @@ const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 const probeMs = 5000
 
 /** An agent that hangs answers late: that is not alive. */
-async function probe (agent: RpcClient, { ready: mustBeReady }: StatusOptions): Promise<number> {
+async function probe (agent: CsiClient, { ready: mustBeReady }: StatusOptions): Promise<number> {
   const { ready, reason, httpError } = await agent.call('Agent', 'Ready', {}, { deadlineMs: probeMs })
   if (httpError !== '') output.err(`volbridge: HTTP is not served: ${httpError}\n`)
   if (ready || !mustBeReady) return 0

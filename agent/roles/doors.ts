@@ -77,7 +77,7 @@ export function parseCsiEndpoint (text: string): string {
 
 /** A name goes into a file name and must be what the CSIDriver object says (CSI: a domain name of at most 63
  * characters). */
-export function parseDriverName (text: string): string {
+export function parseCsiDriverName (text: string): string {
   if (/^[a-zA-Z0-9]([-.a-zA-Z0-9]{0,61}[a-zA-Z0-9])?$/.test(text)) return text
   throw new VolumeError('INVALID', `--driver-name: ${JSON.stringify(text.slice(0, 100))} is not a driver name`, {
     field: '--driver-name', remedy: 'use letters, digits, "-" and ".", at most 63'
@@ -142,7 +142,9 @@ export class Doors {
       registered: () => csiSocket === undefined ? undefined : this.#registration?.state.phase === 'registered'
     })
     const observer = this.#counted(observeCalls(log, metrics))
-    const identity = identityService({ driverName: parseDriverName(driverName), version, isReady: () => this.#isOpen })
+    const identity = identityService({
+      driverName: parseCsiDriverName(driverName), version, isReady: () => this.#isOpen
+    })
     const node = nodeService({ volumes, parseSpec, nodeId, kubeletFolders: namesOf(kubeletDir), health: csiHealth })
     this.#recorder = new Recorder({
       list: async () => await volumes.list(), onHealth: (change) => { logHealth(log, change) }

@@ -6,7 +6,7 @@
  */
 import { VolumeError, messageOf } from '../base/errors.ts'
 import type { Places } from '../cli/places.ts'
-import { CallError, RpcClient } from '../../proto/csi/client.ts'
+import { CallError, CsiClient } from '../../proto/csi/client.ts'
 import { loadServices } from '../../proto/csi/load.ts'
 
 export interface Contender {
@@ -52,7 +52,7 @@ export function isSuccessor (newcomer: Contender, incumbent: Contender): boolean
 /** Whether the agent there has agreed to end; false when it was gone before it answered. @throws VolumeError CONFLICT
  * when it goes on, with both versions. */
 export async function askToHandOver (places: Places, self: Contender): Promise<boolean> {
-  const client = new RpcClient(loadServices(), places.agentSocket)
+  const client = new CsiClient(loadServices(), places.agentSocket)
   try {
     const { accepted, version, pid } = await client.call('Agent', 'HandOver', self, { deadlineMs: askMs })
     if (accepted) return true

@@ -9,7 +9,7 @@ import { within } from '../base/deadline.ts'
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
 import { VolumeError } from '../base/errors.ts'
 import { ioBytesMax } from '../base/limits.ts'
-import { systemClock } from '../fs/clock.ts'
+import { backgroundClock } from '../base/clock.ts'
 import { Filesystem } from '../fs/filesystem.ts'
 import { MemoryArena } from '../fs/written/memory-arena.ts'
 import { MemoryState } from '../fs/objects/memory-state.ts'
@@ -80,7 +80,7 @@ function filesystemOf (
     state: new MemoryState(),
     arena,
     invalidator,
-    clock: systemClock,
+    clock: backgroundClock,
     onShared: warnOfSharing(log),
     options: {
       acregminMs, acregmaxMs, acdirminMs, acdirmaxMs, noac, lookupCache, cto,

@@ -8,7 +8,7 @@ import { connect, type Socket } from 'node:net'
 import { messageOf, TransportError, WireError } from '../base/errors.ts'
 import { recordBytesMax } from '../base/limits.ts'
 import { RecordFramer, type RecordSink } from '../../proto/rpc/record.ts'
-import type { Clock } from './clock.ts'
+import type { Clock } from '../base/clock.ts'
 import type { DisconnectReason, RpcCounters } from './events.ts'
 import type { RecordPool } from './record-pool.ts'
 

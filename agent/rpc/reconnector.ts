@@ -5,7 +5,7 @@
  * for a connection when it needs one.
  */
 import { messageOf, TransportError } from '../base/errors.ts'
-import type { Clock } from './clock.ts'
+import type { Clock } from '../base/clock.ts'
 import { Connection, type ConnectionParts, type Endpoint, showEndpoint } from './connection.ts'
 import type { DisconnectReason, RpcObserver } from './events.ts'
 

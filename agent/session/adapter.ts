@@ -18,7 +18,7 @@ import type { Call, Service } from './call.ts'
 import type { Services } from './dispatcher.ts'
 import type { Log } from './log.ts'
 import { changesOf, soloWriterSetattr } from './changes.ts'
-import { Listing } from './listing.ts'
+import { ListingReply } from './listing.ts'
 import type { OperationStatistics } from './statistics.ts'
 
 /** The answer of `result` through `convert`, at once when it is there at once. */
@@ -99,10 +99,10 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
     accepted ({ entry }) { remember(entry) },
     vanished ({ opened }) { neverOpened(opened.handle) }
   }
-  const listing = (plus: boolean): Service<ReadIn, Listing> => ({
+  const listing = (plus: boolean): Service<ReadIn, ListingReply> => ({
     serve ({ fh, offsetBytes, sizeBytes }) {
-      const list = new Listing(sizeBytes, plus)
-      const finished = (answer: undefined | Errno): Listing | Errno => list.finish(answer)
+      const list = new ListingReply(sizeBytes, plus)
+      const finished = (answer: undefined | Errno): ListingReply | Errno => list.finish(answer)
       const result = operations.readdir(fh, offsetBytes, plus, list.sink)
       return isPromise(result) ? result.then(finished) : finished(result)
     },

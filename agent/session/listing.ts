@@ -14,7 +14,7 @@ import { FuseWriter } from '../../proto/fuse/writer.ts'
 /** Kernels ask for a page up to 1 MiB at once; more than this only costs latency. */
 const listingBytesMax = 128 * 1024
 
-export class Listing implements BulkOut {
+export class ListingReply implements BulkOut {
   readonly entries: Entry[] = []
   readonly sink: ListingSink
   readonly #out: FuseWriter

@@ -42,7 +42,7 @@ export interface CallOptions {
  * a node can mount. */
 const answerBytesMax = 64 * 1024 * 1024
 
-export class RpcClient {
+export class CsiClient {
   readonly #client: Client
   readonly #services: Services
 

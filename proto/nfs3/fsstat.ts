@@ -7,7 +7,7 @@
  */
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
-import { decodeResult, type Nfs3Result } from './status.ts'
+import { decodeResult, type Nfs3Result } from './nfsstat.ts'
 import { decodeOptionalAttributes, encodeHandle, type Nfs3Attributes, type Nfs3Handle } from './types.ts'
 
 export interface FsstatArgs { readonly fsroot: Nfs3Handle }

@@ -7,7 +7,7 @@
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 import { decodeVoid } from '../rpc/procedure.ts'
-import { decodeResult, type Nfs3Result } from './status.ts'
+import { decodeResult, type Nfs3Result } from './nfsstat.ts'
 import { decodeAttributes, encodeHandle, type Nfs3Attributes, type Nfs3Handle } from './types.ts'
 
 export interface GetattrArgs { readonly object: Nfs3Handle }

@@ -4,7 +4,7 @@
  *   resfail => dir_wcc:wcc_data
  */
 import type { XdrReader } from '../xdr/reader.ts'
-import { decodeResult, type Nfs3Result } from './status.ts'
+import { decodeResult, type Nfs3Result } from './nfsstat.ts'
 import {
   decodeOptionalAttributes, decodeOptionalHandle, decodeWccData, type Nfs3Attributes, type Nfs3Handle, type WccData
 } from './types.ts'

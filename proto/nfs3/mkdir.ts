@@ -7,7 +7,7 @@ import type { FileName } from '../../agent/base/brands.ts'
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 import { decodeMade, type MadeOk } from './made.ts'
-import type { Nfs3Result } from './status.ts'
+import type { Nfs3Result } from './nfsstat.ts'
 import {
   encodeHandle,
   encodeName,

@@ -8,7 +8,7 @@ import { WireError } from '../../agent/base/errors.ts'
 import { ioBytesMax } from '../../agent/base/limits.ts'
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
-import { decodeResult, type Nfs3Result } from './status.ts'
+import { decodeResult, type Nfs3Result } from './nfsstat.ts'
 import { decodeOptionalAttributes, encodeHandle, type Nfs3Attributes, type Nfs3Handle } from './types.ts'
 
 export interface ReadArgs { readonly file: Nfs3Handle, readonly offsetBytes: number, readonly countBytes: number }

@@ -9,7 +9,7 @@ import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
 import { decodeDirectoryList, type DirectoryList } from './directory-list.ts'
 import type { ReaddirEntry } from './readdir.ts'
-import { decodeResult, type Nfs3Result } from './status.ts'
+import { decodeResult, type Nfs3Result } from './nfsstat.ts'
 import {
   decodeName, decodeOptionalAttributes, decodeOptionalHandle, encodeHandle, type Nfs3Attributes, type Nfs3Handle
 } from './types.ts'

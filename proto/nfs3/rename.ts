@@ -7,7 +7,7 @@
 import type { FileName } from '../../agent/base/brands.ts'
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
-import { decodeResult, type Nfs3Result } from './status.ts'
+import { decodeResult, type Nfs3Result } from './nfsstat.ts'
 import { decodeWccData, encodeHandle, encodeName, type Nfs3Handle, type WccData } from './types.ts'
 
 export interface RenameArgs {

@@ -6,7 +6,7 @@
  */
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
-import { decodeResult, type Nfs3Result } from './status.ts'
+import { decodeResult, type Nfs3Result } from './nfsstat.ts'
 import {
   decodeWccData, encodeHandle, encodeSetAttributes, encodeTime, type Nfs3Handle, type Nfs3Time, type SetAttributes,
   type WccData

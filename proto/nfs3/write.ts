@@ -8,7 +8,7 @@ import { WireError } from '../../agent/base/errors.ts'
 import { ioBytesMax } from '../../agent/base/limits.ts'
 import type { XdrReader } from '../xdr/reader.ts'
 import type { XdrWriter } from '../xdr/writer.ts'
-import { decodeResult, type Nfs3Result } from './status.ts'
+import { decodeResult, type Nfs3Result } from './nfsstat.ts'
 import { decodeWccData, encodeHandle, type Nfs3Handle, type WccData } from './types.ts'
 
 /** stable_how: UNSTABLE, DATA_SYNC, FILE_SYNC. */

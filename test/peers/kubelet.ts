@@ -10,7 +10,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, lstatSync, mkdirSync, readFileSync, readdirSync, rmSync, rmdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { RpcClient } from '../../proto/csi/client.ts'
+import { CsiClient } from '../../proto/csi/client.ts'
 import { loadServices } from '../../proto/csi/load.ts'
 import type { Services } from '../../proto/csi/load.ts'
 import type {
@@ -202,7 +202,7 @@ export class Kubelet {
     request: Partial<RequestOf<'Node', M>>,
     deadlineMs = 120_000
   ): Promise<ResponseOf<'Node', M>> {
-    const client = new RpcClient(this.#services, socket)
+    const client = new CsiClient(this.#services, socket)
     try {
       return await client.call('Node', method, request, { deadlineMs })
     } finally {
@@ -309,7 +309,7 @@ export class Kubelet {
   }
 
   async #register (socket: string, refuse: (info: PluginInfo) => string | undefined): Promise<string | undefined> {
-    const client = new RpcClient(this.#services, socket)
+    const client = new CsiClient(this.#services, socket)
     try {
       const info = await client.call('Registration', 'GetInfo', {}, { deadlineMs: 1000 })
       const reason = info.type !== 'CSIPlugin' || info.supportedVersions.length === 0 ? 'invalid plugin' : refuse(info)

@@ -1,7 +1,7 @@
 /**
  * A clock that stands still until told. Owns pending timers; does not know what they are for.
  */
-import type { Clock } from '../../agent/fs/clock.ts'
+import type { Clock } from '../../agent/base/clock.ts'
 
 export class ManualClock implements Clock {
   #now = 1_000

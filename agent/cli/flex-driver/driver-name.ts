@@ -24,7 +24,7 @@ const part = '[A-Za-z0-9](?:[-._A-Za-z0-9]{0,61}[A-Za-z0-9])?'
 const form = new RegExp(`^(${part})/(${part})$`)
 
 /** @throws VolumeError INVALID naming the option. */
-export function parseDriverName (text: string): DriverName {
+export function parseFlexDriverName (text: string): DriverName {
   const [, vendor, driver] = form.exec(text) ?? []
   if (vendor === undefined || driver === undefined) {
     // A driver without a vendor is possible for kubelet, but its folder could not be told from any other by its name.

@@ -12,7 +12,7 @@ import { VolumeError, messageOf } from '../../base/errors.ts'
 import { RootFolder, withRootFolder } from '../../host/root-folder.ts'
 import { byDescriptor } from '../../host/trust.ts'
 import { isOurs, placeDriver, removeDriver, removeLeftOvers, type Deed, type Way } from './driver-files.ts'
-import { kernelDriverOf, parseDriverName, type DriverName } from './driver-name.ts'
+import { kernelDriverOf, parseFlexDriverName, type DriverName } from './driver-name.ts'
 import { requireFloor } from './floor.ts'
 import { onHost } from './host-root.ts'
 import { choosePluginFolder, type PluginFolder } from './plugin-folder.ts'
@@ -109,7 +109,7 @@ interface Plan {
 }
 
 function planOf ({ pluginDir, hostRoot, driver }: DriverOptions): Plan {
-  const drivers = [...new Map(driver.map((text) => [text, parseDriverName(text)])).values()]
+  const drivers = [...new Map(driver.map((text) => [text, parseFlexDriverName(text)])).values()]
   requireHostRoot(hostRoot)
   return { folder: choosePluginFolder(hostRoot, pluginDir), drivers }
 }
@@ -162,7 +162,9 @@ export function installDrivers (source: string, options: DriverOptions): Install
 function removeAll ({ folder, drivers }: Plan, plugins: RootFolder | undefined): readonly InstalledDriver[] {
   const beside = drivers.map(({ name }) => kernelDriverOf(name)).filter((name) =>
     drivers.every((driver) => driver.name !== name)
-  ).map(parseDriverName).filter((driver) => plugins !== undefined && told(folder.path, () => isOurs(plugins, driver)))
+  ).map(parseFlexDriverName).filter((driver) =>
+    plugins !== undefined && told(folder.path, () => isOurs(plugins, driver))
+  )
   return [...drivers, ...beside].map((driver) =>
     told(folder.path, (): InstalledDriver => {
       const removed = plugins !== undefined && removeDriver(plugins, driver)

@@ -6,7 +6,7 @@ import { Errno, isErrno } from '../../base/errno.ts'
 import type { MaybePromise } from '../../base/maybe-promise.ts'
 import type { AttributeCache } from './attributes.ts'
 import { Access, type Credential } from '../backend.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock } from '../../base/clock.ts'
 import type { BackendGate } from '../gate.ts'
 import { isSameObject, type CachedAccess, type Inode } from '../objects/inode.ts'
 

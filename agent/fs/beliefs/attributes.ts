@@ -10,7 +10,7 @@
  */
 import type { Attributes, Change, Credential, DataState } from '../backend.ts'
 import type { BackendGate } from '../gate.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock } from '../../base/clock.ts'
 import { Errno, isErrno } from '../../base/errno.ts'
 import type { OwnChanges } from '../objects/cached-attributes.ts'
 import { isSameObject, type Inode } from '../objects/inode.ts'

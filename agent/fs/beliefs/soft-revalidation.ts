@@ -9,7 +9,7 @@
  */
 import type { Errno } from '../../base/errno.ts'
 import type { Backend } from '../backend.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock } from '../../base/clock.ts'
 
 export class SoftRevalidation {
   readonly #clock: Clock

@@ -11,7 +11,7 @@
 import { isErrno } from '../../base/errno.ts'
 import type { AttributeCache } from '../beliefs/attributes.ts'
 import type { Attributes, Credential, ReadAnswer } from '../backend.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock } from '../../base/clock.ts'
 import type { BackendGate } from '../gate.ts'
 import type { EarlyRead } from '../objects/handles.ts'
 import { isSameObject, type Inode } from '../objects/inode.ts'

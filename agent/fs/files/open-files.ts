@@ -9,7 +9,7 @@ import type { MaybePromise } from '../../base/maybe-promise.ts'
 import { Access, type Credential, type OpenState } from '../backend.ts'
 import type { Core } from '../core.ts'
 import type { Creations } from '../names/creations.ts'
-import { Listing } from '../names/directories.ts'
+import { FolderListing } from '../names/directories.ts'
 import { EarlyReads, mayJudge } from './early-reads.ts'
 import { errorsSeenAtOpen, noteTold, takeError } from '../written/file-errors.ts'
 import { directoryFlags, type EarlyRead, type OpenHandle } from '../objects/handles.ts'
@@ -209,7 +209,7 @@ export class OpenFiles {
     const handle = this.#core.handles.get(id)
     if (handle === undefined) return Errno.EBADF
     if (handle.inode.kind !== 'directory') return Errno.ENOTDIR
-    handle.listing ??= new Listing(this.#core, this.#lookups, handle)
+    handle.listing ??= new FolderListing(this.#core, this.#lookups, handle)
     return handle.listing.read(offset, plus, sink)
   }
 

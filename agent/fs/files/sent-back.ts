@@ -3,7 +3,7 @@
  * the kernel walks the path again and asks for every name (fs/namei.c, do_filp_open), which may end at another file;
  * the second one it hands to the program. Does not know why somebody is sent back.
  */
-import type { Clock } from '../clock.ts'
+import type { Clock } from '../../base/clock.ts'
 
 /** Threads in this state at one moment are those between an answer and their next request: a handful. */
 const callersMax = 1_024

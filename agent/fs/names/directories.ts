@@ -33,7 +33,7 @@ const restartsMax = 3
 /** Pages without any entry that are not the last. */
 const emptyPagesMax = 3
 
-export class Listing implements OpenFolder {
+export class FolderListing implements OpenFolder {
   readonly #core: Core
   readonly #lookups: Lookups
   readonly #handle: OpenHandle

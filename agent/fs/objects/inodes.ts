@@ -3,7 +3,7 @@
  * references, and when an inode may be forgotten. Does not know what an inode is made of beyond that (inode.ts).
  */
 import type { Attributes, RemoteHandle } from '../backend.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock } from '../../base/clock.ts'
 import { rootNodeid, type Nodeid } from '../operations.ts'
 import { CachedAttributes } from './cached-attributes.ts'
 import { IdleInodes } from './idle-inodes.ts'

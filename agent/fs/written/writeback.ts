@@ -6,7 +6,7 @@
 import type { Arena } from './arena.ts'
 import type { OpenState } from '../backend.ts'
 import { BlockPacker } from './blocks.ts'
-import type { Clock } from '../clock.ts'
+import type { Clock } from '../../base/clock.ts'
 import { DirtyFile, type OwnRange, type WritebackParts } from './dirty-file.ts'
 import { showPath, type Inode } from '../objects/inode.ts'
 import type { Unsaved } from '../operations.ts'

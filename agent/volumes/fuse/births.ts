@@ -8,7 +8,7 @@ import { birthSteps, judgeBirth, removeGroup, type BirthReport, type GroupName }
 import { ownFiles, type CgroupFiles } from '../../host/cgroups.ts'
 import { launch, type PreparationFailure } from '../../host/launch.ts'
 import type { NodeNamespaces } from '../../host/namespaces.ts'
-import type { StartedProcess, StartRequest } from '../../host/processes.ts'
+import type { StartedProcess, LaunchRequest } from '../../host/processes.ts'
 
 export interface BirthPlace {
   /** Name of the cgroup in which each session has one of its own, or undefined to leave them in ours. */
@@ -43,7 +43,7 @@ export class Births {
 
   /** `socketPath` tells this session from all others. @throws HostError when the program cannot be started. */
   async launch (
-    program: StartRequest,
+    program: LaunchRequest,
     socketPath: string
   ): Promise<{ child: StartedProcess, birth: BirthCertificate }> {
     const group = this.#groupOf(socketPath)

@@ -4,13 +4,12 @@
  */
 import { showName } from '../../base/brands.ts'
 import { VolumeError, type HostError, type VolumeErrorCode } from '../../base/errors.ts'
-import type { VolumeSpec } from '../../base/volume-spec.ts'
+import type { KernelNfsVersion, VolumeSpec } from '../../base/volume-spec.ts'
 import { toVolumeError } from '../failures.ts'
-import type { KernelVersion } from './kernel-mount.ts'
 
 export interface KernelAttempt {
   readonly spec: VolumeSpec
-  readonly version: KernelVersion
+  readonly version: KernelNfsVersion
   /** The mount itself succeeded; the folder of `subDir` could not be entered. */
   readonly isAboutFolder: boolean
 }
@@ -123,7 +122,7 @@ export function toKernelError (error: HostError, attempt: KernelAttempt | undefi
  * Whether another version may do what a newer one could not: one that is not spoken, and, for version 3, a path or port
  * that version 4 does not have (its name space starts at a root of its own).
  */
-export function isOlderWorthTrying (failure: VolumeError, next: KernelVersion): boolean {
+export function isOlderWorthTrying (failure: VolumeError, next: KernelNfsVersion): boolean {
   if (failure.field === 'subDir' || failure.field === 'client') return false
   if (failure.code === 'UNSUPPORTED') return true
   return next === '3' && (failure.code === 'NOT_FOUND' || failure.code === 'UNAVAILABLE' || failure.code === 'DENIED')

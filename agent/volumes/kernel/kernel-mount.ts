@@ -5,22 +5,13 @@
  */
 import { within } from '../../base/deadline.ts'
 import { HostError, VolumeError, messageOf } from '../../base/errors.ts'
-import type { NfsVersion, VolumeSpec } from '../../base/volume-spec.ts'
+import type { KernelNfsVersion, MountedServer, VolumeSpec } from '../../base/volume-spec.ts'
 import { mountsOfDevice, type MountEntry } from '../../host/mountinfo.ts'
 import type { Mounts } from '../../host/mounts.ts'
 import { unsentBytes } from '../../host/mountstats.ts'
 import type { LiveMount, MountReport, RawStatistics } from '../mounter.ts'
 import type { VolumeHealth } from '../operations.ts'
 import type { MountFacts } from '../records/records.ts'
-
-export type KernelVersion = Exclude<NfsVersion, '4'>
-
-/** As mountinfo tells it. */
-export interface MountedServer {
-  readonly version: KernelVersion
-  readonly address: string
-  readonly port: number | undefined
-}
 
 export interface KernelMountParts {
   readonly facts: MountFacts
@@ -41,7 +32,7 @@ const staleRoot =
 /** What mountinfo calls a mount of the kernel's client. */
 export const kernelTypes: ReadonlySet<string> = new Set(['nfs', 'nfs4'])
 
-const knownVersions: readonly KernelVersion[] = ['3', '4.0', '4.1', '4.2']
+const knownVersions: readonly KernelNfsVersion[] = ['3', '4.0', '4.1', '4.2']
 
 /** The options of the file system, which the kernel shows as it uses them. */
 export function serverOfMount (entry: MountEntry): MountedServer {

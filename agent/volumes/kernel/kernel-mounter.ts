@@ -9,11 +9,11 @@
 import { showName, type StageKey } from '../../base/brands.ts'
 import { monotonicMs, pause } from '../../base/deadline.ts'
 import { HostError, VolumeError, messageOf } from '../../base/errors.ts'
-import type { NfsTarget, NfsVersion } from '../../base/volume-spec.ts'
+import type { KernelNfsVersion, MountedServer, NfsTarget, NfsVersion } from '../../base/volume-spec.ts'
 import { mountsAt, mountsOfDevice, topMountAt, type MountEntry } from '../../host/mountinfo.ts'
 import { mountFlagBits, type Mounts } from '../../host/mounts.ts'
 import type { VolumeEvents } from '../events.ts'
-import { KernelMount, kernelTypes, serverOfMount, type KernelVersion, type MountedServer } from './kernel-mount.ts'
+import { KernelMount, kernelTypes, serverOfMount } from './kernel-mount.ts'
 import { isOlderWorthTrying, toKernelError } from './kernel-errors.ts'
 import type { LiveMount, Mounter, StartRequest } from '../mounter.ts'
 import type { MountFacts, MountRecord } from '../records/records.ts'
@@ -21,7 +21,7 @@ import type { MountFacts, MountRecord } from '../records/records.ts'
 /** The server's side, as `agent/nfs` has it. */
 export interface KernelNfs {
   /** Finds the server and asks it. @throws VolumeError */
-  prepare (target: NfsTarget, version: KernelVersion): Promise<{ readonly source: string, readonly data: string }>
+  prepare (target: NfsTarget, version: KernelNfsVersion): Promise<{ readonly source: string, readonly data: string }>
   /** Empty, or why there is no answer. */
   probe (server: MountedServer, deadlineMs: number): Promise<string>
 }
@@ -46,7 +46,7 @@ const retryPauseMs = 2000
 const stackMax = 8
 
 /** What nfs(5) tries, in this order. */
-const attemptsOf: Readonly<Record<NfsVersion | 'any', readonly KernelVersion[]>> = {
+const attemptsOf: Readonly<Record<NfsVersion | 'any', readonly KernelNfsVersion[]>> = {
   any: ['4.2', '4.1', '4.0', '3'],
   4: ['4.2', '4.1', '4.0'],
   4.2: ['4.2'],
@@ -119,7 +119,7 @@ export class KernelMounter implements Mounter {
     throw failure ?? new VolumeError('INTERNAL', 'no NFS version was tried')
   }
 
-  async #mountAs ({ spec, mountPoint }: StartRequest, version: KernelVersion, endMs: number): Promise<void> {
+  async #mountAs ({ spec, mountPoint }: StartRequest, version: KernelNfsVersion, endMs: number): Promise<void> {
     const { mounts, nfs } = this.#parts
     const { source, data } = await nfs.prepare(spec.target, version)
     const mount = { source, target: mountPoint, type: mountType, data, flags: mountFlagBits(spec.flags) }

@@ -9,7 +9,7 @@ import path from 'node:path'
 import process from 'node:process'
 import { parseArgs } from 'node:util'
 import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
-import { RpcClient } from '../../../proto/csi/client.ts'
+import { CsiClient } from '../../../proto/csi/client.ts'
 import { loadServices } from '../../../proto/csi/load.ts'
 import { Ganesha } from '../../peers/ganesha.ts'
 import { Kubelet, type CsiVolume } from '../../peers/kubelet.ts'
@@ -89,7 +89,7 @@ async function measureStatistics (): Promise<void> {
   const samples: number[] = []
   for (let n = 0; n < rounds * 10; n++) samples.push(await timed(ask))
   add('statistics, a connection each', 'p50 ≤ 5, p99 ≤ 1000', samples)
-  const client = new RpcClient(loadServices(), node.csiSocket)
+  const client = new CsiClient(loadServices(), node.csiSocket)
   const onOne: number[] = []
   for (let n = 0; n < rounds * 10; n++) {
     onOne.push(

@@ -14,7 +14,7 @@ import { peekJournal } from '../../../agent/volumes/records/journal.ts'
 import { stageKeyOf } from '../../../agent/volumes/spec/key.ts'
 import type { BindRecord, JournalRecord } from '../../../agent/volumes/records/records.ts'
 import { parseVolumeSpec } from '../../../agent/volumes/spec/spec.ts'
-import { CallError, RpcClient } from '../../../proto/csi/client.ts'
+import { CallError, CsiClient } from '../../../proto/csi/client.ts'
 import { loadServices } from '../../../proto/csi/load.ts'
 import type { StringMap, VolumeCapability } from '../../../proto/csi/types.ts'
 import { randomOf, shrink } from '../../model/exercise.ts'
@@ -262,7 +262,7 @@ class World {
 
   /** What the agent tells is what the reference says. */
   async #checkStatus (): Promise<void> {
-    const client = new RpcClient(this.#services, this.#node.agentSocket)
+    const client = new CsiClient(this.#services, this.#node.agentSocket)
     try {
       const { volumes: told } = await client.call('Agent', 'Status', {}, { deadlineMs: 60_000 })
       const paths = told.filter(({ volumeId }) => volumeId !== 'beside').flatMap((view) =>

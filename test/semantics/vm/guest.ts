@@ -7,7 +7,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import path from 'node:path'
-import { RpcClient } from '../../../proto/csi/client.ts'
+import { CsiClient } from '../../../proto/csi/client.ts'
 import { loadServices } from '../../../proto/csi/load.ts'
 import type {
   MethodName,
@@ -89,7 +89,7 @@ export class Guest {
     request: Partial<RequestOf<S, M>>,
     deadlineMs = callMs
   ): Promise<ResponseOf<S, M>> {
-    const client = new RpcClient(loadServices(), socket)
+    const client = new CsiClient(loadServices(), socket)
     try {
       return await client.call(service, method, request, { deadlineMs })
     } finally {

@@ -1,6 +1,6 @@
 import test from 'ava'
 import { decodePublish } from '../../../agent/csi/decode.ts'
-import { statusOf } from '../../../agent/csi/status.ts'
+import { statusOf } from '../../../agent/csi/grpc-status.ts'
 import { parseVolumeSpec } from '../../../agent/volumes/spec/spec.ts'
 import { encodeReply } from '../../../flex/answer.ts'
 import type { NodeDoor } from '../../../flex/node-door.ts'

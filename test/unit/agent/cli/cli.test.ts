@@ -13,7 +13,7 @@ import { mountByHand } from '../../../../agent/cli/mount.ts'
 import { choosePlaces, makePlaces } from '../../../../agent/cli/places.ts'
 import { parseMountArguments, parseSource } from '../../../../agent/cli/source.ts'
 import { formatStatus } from '../../../../agent/cli/status.ts'
-import { CallError, type RpcClient } from '../../../../proto/csi/client.ts'
+import { CallError, type CsiClient } from '../../../../proto/csi/client.ts'
 import type { StatusResponse } from '../../../../proto/csi/types.ts'
 
 interface Run { code: number, out: string, err: string, asked: unknown[] }
@@ -71,7 +71,7 @@ test('mounting over another share names the folder and what to do, not a volume 
   const conflict = new CallError('NodePublishVolume', 6, 'volume_id: "hand-1" is in use with other attributes', {
     agentAnswered: true
   })
-  const agent = { call: async () => await Promise.reject(conflict) } as unknown as RpcClient
+  const agent = { call: async () => await Promise.reject(conflict) } as unknown as CsiClient
   const error = await t.throwsAsync(mountByHand(agent, { server: 'a', share: '/b' }, '/mnt/x'), {
     instanceOf: VolumeError
   })

@@ -14,7 +14,7 @@ import { nodeService } from '../../../../agent/csi/node.ts'
 import { RpcServer } from '../../../../agent/csi/server.ts'
 import type { CallFacts, CallOutcome } from '../../../../agent/csi/unary.ts'
 import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
-import { CallError, RpcClient } from '../../../../proto/csi/client.ts'
+import { CallError, CsiClient } from '../../../../proto/csi/client.ts'
 import { loadServices } from '../../../../proto/csi/load.ts'
 import type { NodePublishVolumeRequest } from '../../../../proto/csi/types.ts'
 import { ScriptedVolumes, statisticsOf, viewOf } from './scripted-volumes.ts'
@@ -23,7 +23,7 @@ const services = loadServices()
 
 interface Fixture {
   volumes: ScriptedVolumes
-  client: RpcClient
+  client: CsiClient
   socketPath: string
   folder: string
   calls: (CallFacts & CallOutcome)[]
@@ -53,7 +53,7 @@ async function withServer (
     })
   })
   await server.listen()
-  const client = new RpcClient(services, socketPath)
+  const client = new CsiClient(services, socketPath)
   try {
     await run({ volumes, client, socketPath, folder, calls, server })
   } finally {
@@ -198,7 +198,7 @@ test('a server that is closed lets its calls end and be answered, and takes no n
     await running
     let isClosed = false
     const closing = server.close({ graceMs: 30_000 }).then(() => { isClosed = true })
-    const late = new RpcClient(services, socketPath)
+    const late = new CsiClient(services, socketPath)
     t.is((await codeOf(late.call('Identity', 'Probe', {}, { deadlineMs }))).code, status.UNAVAILABLE)
     late.close()
     t.false(isClosed)
@@ -359,7 +359,7 @@ test('a stale socket is replaced, and a successor\'s socket is not removed by th
     await successor.listen()
     t.false(server.isInPlace)
     await server.close({ graceMs: 100 })
-    const client = new RpcClient(services, socketPath)
+    const client = new CsiClient(services, socketPath)
     t.like(await client.call('Node', 'NodeGetInfo', {}, { deadlineMs }), { nodeId: 'node-b' })
     client.close()
     await successor.close({ graceMs: 100 })
@@ -413,7 +413,7 @@ test('bytes that are no HTTP/2 end that connection and no other', async (t) => {
 
 test('a lost connection is told apart from the engine\'s own UNAVAILABLE', async (t) => {
   const folder = mkdtempSync(path.join(os.tmpdir(), 'vb-csi-'))
-  const client = new RpcClient(services, path.join(folder, 'nobody.sock'))
+  const client = new CsiClient(services, path.join(folder, 'nobody.sock'))
   const error = await codeOf(client.call('Node', 'NodeGetInfo', {}, { deadlineMs: 2000 }))
   t.is(error.code, status.UNAVAILABLE)
   t.false(error.agentAnswered)
@@ -428,7 +428,7 @@ test('the last answer of a process that ends is whole', async (t) => {
     '--no-warnings', path.join(import.meta.dirname, 'ending-server.ts'), socketPath
   ], { stdio: ['ignore', 'pipe', 'inherit'] })
   const ended = once(child, 'exit')
-  const client = new RpcClient(services, socketPath)
+  const client = new CsiClient(services, socketPath)
   try {
     await once(child.stdout, 'data')
     t.like(await client.call('Agent', 'HandOver', { version: '1.2.4', stays: true }, { deadlineMs }), {

@@ -88,12 +88,14 @@ test('a program begins after its preparations; one that is refused is told by it
     { path: '/proc/self/oom_score_adj', text: '7' }
   ]
   const out = join(folder, 'out')
-  const program = { file: '/bin/sh', args: ['-c', `test -d ${made} && cat /proc/self/oom_score_adj > ${out}`] }
-  const { unprepared, ended } = await launch({ ...program, env: { PATH: '/usr/bin:/bin' }, fds: [], preparations })
-  t.deepEqual(unprepared, [{ path: join(folder, 'nowhere'), text: 'x', code: 'ENOENT' }])
-  // The wait for a program's end keeps nobody alive.
+  const program = {
+    file: '/bin/sh', args: ['-c', `test -d ${made} && cat /proc/self/oom_score_adj > ${out}; sleep 0.3`]
+  }
+  // The wait for a program's end keeps nobody alive. It lives long enough to be seen living, on a busy machine too.
   const alive = setInterval(() => undefined, 1000)
   t.teardown(() => { clearInterval(alive) })
+  const { unprepared, ended } = await launch({ ...program, env: { PATH: '/usr/bin:/bin' }, fds: [], preparations })
+  t.deepEqual(unprepared, [{ path: join(folder, 'nowhere'), text: 'x', code: 'ENOENT' }])
   t.is(await ended, 'exited with code 0')
   t.is(readFileSync(out, 'utf8'), '7\n')
 })

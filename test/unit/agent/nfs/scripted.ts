@@ -8,7 +8,7 @@ import { Asker } from '../../../../agent/nfs/asker.ts'
 import { Nfs3Backend } from '../../../../agent/nfs/backend.ts'
 import { CredentialCache } from '../../../../agent/nfs/credentials.ts'
 import type { BulkResult, Caller, CallTrace } from '../../../../agent/rpc/call.ts'
-import type { Clock } from '../../../../agent/rpc/clock.ts'
+import type { Clock } from '../../../../agent/base/clock.ts'
 import type { Nfs3Attributes } from '../../../../proto/nfs3/types.ts'
 import type { Procedure } from '../../../../proto/rpc/procedure.ts'
 

@@ -5,7 +5,7 @@ import { capabilitiesOf } from '../../../../agent/nfs/capabilities.ts'
 import { CredentialCache } from '../../../../agent/nfs/credentials.ts'
 import { errnoOf, errnoOfFault } from '../../../../agent/nfs/errors.ts'
 import { TransportError } from '../../../../agent/base/errors.ts'
-import { nfs3Failures } from '../../../../proto/nfs3/status.ts'
+import { nfs3Failures } from '../../../../proto/nfs3/nfsstat.ts'
 import { attributes } from './scripted.ts'
 
 test('every status has an errno, and those named alike mean the same', (t) => {

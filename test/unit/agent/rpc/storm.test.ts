@@ -5,7 +5,7 @@
  */
 import test, { type ExecutionContext } from 'ava'
 import { TransportError } from '../../../../agent/base/errors.ts'
-import type { Clock } from '../../../../agent/rpc/clock.ts'
+import type { Clock } from '../../../../agent/base/clock.ts'
 import type { Connection } from '../../../../agent/rpc/connection.ts'
 import { newCounters } from '../../../../agent/rpc/events.ts'
 import { Reconnector } from '../../../../agent/rpc/reconnector.ts'

@@ -5,7 +5,7 @@ import path from 'node:path'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { VolumeError } from '../../../../../agent/base/errors.ts'
-import { parseDriverName } from '../../../../../agent/cli/flex-driver/driver-name.ts'
+import { parseFlexDriverName } from '../../../../../agent/cli/flex-driver/driver-name.ts'
 import { contains, libraryProblems } from '../../../../../agent/cli/flex-driver/floor.ts'
 import { onHost } from '../../../../../agent/cli/flex-driver/host-root.ts'
 import { flagOf, topLevelString } from '../../../../../agent/cli/flex-driver/kubelet-arguments.ts'
@@ -207,11 +207,11 @@ test('links of a node are followed inside its root, and a loop of them is an err
 })
 
 test('a driver is named vendor/driver, and nothing of its name can leave the folder', (t) => {
-  t.deepEqual(parseDriverName('volbridge.io/volbridge'), {
+  t.deepEqual(parseFlexDriverName('volbridge.io/volbridge'), {
     name: 'volbridge.io/volbridge', folder: 'volbridge.io~volbridge', file: 'volbridge'
   })
   for (const bad of ['', 'volbridge', '/x', 'a/', 'a/b/c', '../x', 'a/..', 'a~b/c', '.a/b', 'a b/c', 'a/b\n']) {
-    t.throws(() => parseDriverName(bad), { instanceOf: VolumeError, message: /^--driver: / }, bad)
+    t.throws(() => parseFlexDriverName(bad), { instanceOf: VolumeError, message: /^--driver: / }, bad)
   }
 })
 

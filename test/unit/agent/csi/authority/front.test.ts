@@ -11,7 +11,7 @@ import { nodeService } from '../../../../../agent/csi/node.ts'
 import { Registration } from '../../../../../agent/csi/registration.ts'
 import { RpcServer } from '../../../../../agent/csi/server.ts'
 import { parseVolumeSpec } from '../../../../../agent/volumes/spec/spec.ts'
-import { RpcClient } from '../../../../../proto/csi/client.ts'
+import { CsiClient } from '../../../../../proto/csi/client.ts'
 import type { CallError } from '../../../../../proto/csi/client.ts'
 import { loadServices } from '../../../../../proto/csi/load.ts'
 import { ScriptedVolumes } from '../scripted-volumes.ts'
@@ -50,7 +50,7 @@ async function withServer (run: (fixture: Fixture) => Promise<void>): Promise<vo
 }
 
 async function stillServes (t: ExecutionContext, socketPath: string): Promise<void> {
-  const client = new RpcClient(services, socketPath)
+  const client = new CsiClient(services, socketPath)
   t.like(await client.call('Node', 'NodeGetInfo', {}, { deadlineMs }), { nodeId: 'node-a' })
   client.close()
 }
@@ -133,7 +133,7 @@ test('a hundred calls at once on one connection, with padding, priority and cont
 
 test('large requests and small ones go through side by side', async (t) => {
   await withServer(async ({ socketPath }) => {
-    const client = new RpcClient(services, socketPath)
+    const client = new CsiClient(services, socketPath)
     const big = { volumeId: 'v', volumePath: `/${'p/'.repeat(1_000_000)}` }
     const answers = await Promise.all([
       ...[1, 2, 3].map(() =>

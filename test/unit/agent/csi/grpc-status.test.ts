@@ -1,7 +1,7 @@
 import { status } from '@grpc/grpc-js'
 import test from 'ava'
 import { HostError, TransportError, VolumeError, volumeErrorCodes } from '../../../../agent/base/errors.ts'
-import { grpcCodeOf, statusOf, toServiceError } from '../../../../agent/csi/status.ts'
+import { grpcCodeOf, statusOf, toServiceError } from '../../../../agent/csi/grpc-status.ts'
 
 // What kubelet takes as "not final, the mount may exist": k8s pkg/volume/csi/csi_client.go, isFinalError.
 const notFinal = new Set([
