@@ -72,6 +72,9 @@ export interface MountFlags {
   readonly dirsync: boolean
 }
 
+/** A user as the server sees it. */
+export interface Identity { readonly uid: number, readonly gid: number }
+
 /** Where an NFS file system is and how to speak to it. */
 export interface NfsTarget {
   /** Addresses or names of one server, tried in order. IPv6 without brackets. */
@@ -81,6 +84,8 @@ export interface NfsTarget {
   /** Components below the share; never `.` or `..`. */
   readonly subDir: readonly FileName[]
   readonly options: NfsOptions
+  /** The user that the server sees for every call; absent: whoever asks. Own client only. */
+  readonly identity?: Identity | undefined
 }
 
 export interface NfsVolumeSpec {

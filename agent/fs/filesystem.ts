@@ -94,6 +94,15 @@ export class Filesystem implements FilesystemOperations {
     }
   }
 
+  /** What an operator should know about this file system though it works. */
+  notes (): readonly string[] {
+    return this.#core.search.isStrict
+      ? [
+        'the server keeps users out of folders whose mode lets everybody in (an ACL): each step of a path is judged, which costs time'
+      ]
+      : []
+  }
+
   counters (): Record<string, number> {
     return this.#core.solo === undefined ? {} : { soloWriterEnded: this.#core.solo.ended }
   }

@@ -140,9 +140,9 @@ async function connectAddress (context: ConnectContext, address: string): Promis
     const backend = new Nfs3Backend({ asker, root, capabilities: capabilitiesOf(info, pathconf, options) })
     const client = new NfsClient({
       backend, asker, rpc, clock,
-      walkAgain: async () => await walkSubfolder(asker, shareRoot, target.subDir),
+      walkAgain: async () => await walkSubfolder(asker, shareRoot, target),
       mountAgain: async () =>
-        await walkSubfolder(asker, await shareRootAgain(context, current, mountPort) ?? shareRoot, target.subDir),
+        await walkSubfolder(asker, await shareRootAgain(context, current, mountPort) ?? shareRoot, target),
       farewell: async () => {
         await unmountShare(target.share, {
           ...questionOptions(context, { address, port: mountPort }), deadlineMs: 1000
@@ -190,7 +190,7 @@ async function lookAround (
   shareRoot: string,
   target: NfsTarget
 ): Promise<{ root: Awaited<ReturnType<typeof walkSubfolder>>, pathconf: Parameters<typeof capabilitiesOf>[1] }> {
-  const root = await walkSubfolder(asker, shareRoot, target.subDir)
+  const root = await walkSubfolder(asker, shareRoot, target)
   const pathconf = await asker.ask(procedures.PATHCONF, { object: root.handle }, clientCredential)
   if (isErrno(pathconf) && pathconf !== Errno.EOPNOTSUPP) {
     throw new VolumeError('UNAVAILABLE', 'server: PATHCONF was not answered', {

@@ -2,6 +2,7 @@
  * Callers as AUTH_SYS.
  * Owns the encoded credential of every user seen lately. Does not know where users come from.
  */
+import type { NfsTarget } from '../base/volume-spec.ts'
 import type { Credential } from '../fs/backend.ts'
 import { encodeAuthSys } from '../../proto/rpc/auth.ts'
 
@@ -11,6 +12,13 @@ const keptMax = 1024
 /** The client's own identity: it mounts, asks for limits and probes. Servers that squash root answer these as nobody,
  * which suffices. */
 export const clientCredential: Credential = { uid: 0, gid: 0, groups: [], key: 'client' }
+
+/** Who walks to the volume's root: the client itself, unless the volume has a user of its own. */
+export function volumeCredential ({ identity }: Pick<NfsTarget, 'identity'>): Credential {
+  if (identity === undefined) return clientCredential
+  const { uid, gid } = identity
+  return { uid, gid, groups: [], key: `identity ${uid}:${gid}` }
+}
 
 export class CredentialCache {
   readonly #machineName: string

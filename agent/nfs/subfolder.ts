@@ -4,20 +4,26 @@
  * Owns the walk. Each component must be a directory of its own right: a symbolic link is refused wherever it points, so
  * the volume never leaves the share.
  */
-import { type FileName, showName } from '../base/brands.ts'
+import { showName } from '../base/brands.ts'
 import { errnoName, isErrno } from '../base/errno.ts'
 import { VolumeError } from '../base/errors.ts'
+import type { NfsTarget } from '../base/volume-spec.ts'
 import type { Found } from '../fs/backend.ts'
 import { procedures } from '../../proto/nfs3/procedures.ts'
 import type { Nfs3Attributes } from '../../proto/nfs3/types.ts'
 import type { Asker } from './asker.ts'
 import { toAttributes, toRemoteHandle } from './attributes.ts'
-import { clientCredential } from './credentials.ts'
+import { clientCredential, volumeCredential } from './credentials.ts'
 import type { errnoOf } from './errors.ts'
 
 /** The folder at the end of the walk. @throws VolumeError NOT_FOUND, DENIED, INVALID or UNAVAILABLE with field
  * `subDir`. */
-export async function walkSubfolder (asker: Asker, shareRoot: string, names: readonly FileName[]): Promise<Found> {
+export async function walkSubfolder (
+  asker: Asker,
+  shareRoot: string,
+  target: Pick<NfsTarget, 'subDir' | 'identity'>
+): Promise<Found> {
+  const credential = volumeCredential(target)
   let handle = shareRoot
   let attributes = await attributesOf(asker, handle, 'share', 'the exported path')
   const walked: string[] = []
@@ -26,10 +32,10 @@ export async function walkSubfolder (asker: Asker, shareRoot: string, names: rea
       field: 'share', remedy: 'export a directory'
     })
   }
-  for (const name of names) {
+  for (const name of target.subDir) {
     walked.push(showName(name))
     const path = walked.join('/')
-    const found = await asker.ask(procedures.LOOKUP, { dir: handle, name }, clientCredential)
+    const found = await asker.ask(procedures.LOOKUP, { dir: handle, name }, credential)
     if (isErrno(found)) throw unanswered('subDir', path, errnoName(found))
     if (!found.ok) throw refusal('subDir', path, found.status)
     handle = found.value.object

@@ -103,7 +103,7 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
       source: showSource(spec), target, type: fuseType, flags: mountFlagBits(spec.flags),
       data: fuseMountData({ fd, maxReadBytes: volume.maxReadBytes, kernelChecks: false })
     }, { keep: [fd] })
-    await connection.serve(volume.operations, volume.isSoloWriter)
+    await connection.serve(volume.operations, volume)
     const device = topMountAt(await readMountinfo(), target)?.device
     if (device !== undefined) await setReadAhead(device, volume.readAheadBytes / kibibyteBytes)
     output.err(

@@ -8,7 +8,7 @@
  */
 import { within } from '../base/deadline.ts'
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
-import type { Attributes, Backend } from '../fs/backend.ts'
+import type { Attributes, Backend, Credential } from '../fs/backend.ts'
 import { rootNodeid, type FilesystemOperations } from '../fs/operations.ts'
 import { clientCredential } from '../nfs/credentials.ts'
 
@@ -17,14 +17,18 @@ const SET_GID = 0o2000
 /** Set-group-id; read, write and search for the group. */
 const groupBits = SET_GID | 0o070
 
-type Root = Pick<FilesystemOperations, 'setattr'> & { readonly backend: Pick<Backend, 'root' | 'getattr'> }
+type Root = Pick<FilesystemOperations, 'setattr'> & {
+  readonly backend: Pick<Backend, 'root' | 'getattr'>
+  /** Who asks the server for it. */
+  readonly credential: Credential
+}
 
 async function attributesOf ({ root, getattr }: Pick<Backend, 'root' | 'getattr'>): Promise<Attributes | Errno> {
   return await within(askMs, getattr(root.handle, clientCredential), () => Errno.ETIMEDOUT)
 }
 
 /** Answers what an operator should know, or nothing. */
-export async function claimRoot ({ setattr, backend }: Root, group: number): Promise<string | undefined> {
+export async function claimRoot ({ setattr, backend, credential }: Root, group: number): Promise<string | undefined> {
   const found = await attributesOf({ root: backend.root, getattr: async (...args) => await backend.getattr(...args) })
   if (isErrno(found)) return said(group, `it could not be read (${errnoName(found)})`)
   if (found.gid === group && (found.mode & groupBits) === groupBits) return undefined
@@ -33,7 +37,7 @@ export async function claimRoot ({ setattr, backend }: Root, group: number): Pro
   if (found.gid !== group && (found.mode & SET_GID) !== 0) {
     return said(group, `it belongs to group ${found.gid} with set-group-id, and is left to it`)
   }
-  const caller = { uid: 0, gid: 0, pid: 0, credential: clientCredential }
+  const caller = { uid: credential.uid, gid: credential.gid, pid: 0, credential }
   const changes = { gid: group, mode: (found.mode & 0o7777) | groupBits }
   const answer = await within(
     askMs,

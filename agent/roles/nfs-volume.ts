@@ -16,7 +16,7 @@ import { MemoryState } from '../fs/objects/memory-state.ts'
 import type { Invalidator } from '../fs/operations.ts'
 import type { NfsClient } from '../nfs/client.ts'
 import { connectNfs } from '../nfs/connect.ts'
-import { clientCredential } from '../nfs/credentials.ts'
+import { clientCredential, volumeCredential } from '../nfs/credentials.ts'
 import { measureRoundTrip, readAheadFor } from '../nfs/read-ahead.ts'
 import type { NfsLog } from '../nfs/transport-log.ts'
 import type { SessionConfiguration } from '../session/control.ts'
@@ -104,11 +104,20 @@ export async function openNfsVolume (
     const readAheadBytes = readAheadFor(await measureRoundTrip(client))
     const arena = new MemoryArena(configuration.dirtyBytesMax)
     const operations = filesystemOf(configuration, client, parts, arena)
-    const { mountGroup, flags } = configuration.spec
+    const { mountGroup, flags, target } = configuration.spec
+    const { identity } = target
     const note = mountGroup === undefined || flags.readOnly
       ? undefined
-      : await claimRoot({ setattr: operations.setattr.bind(operations), backend: client.backend }, mountGroup)
+      : await claimRoot({
+        setattr: operations.setattr.bind(operations), backend: client.backend, credential: volumeCredential(target)
+      }, mountGroup)
     if (note !== undefined) parts.log.warn({ op: 'mount-group' }, note)
+    const notes = [
+      ...note === undefined ? [] : [note],
+      ...identity === undefined
+        ? []
+        : [`identity: every call goes to the server as uid ${identity.uid}, gid ${identity.gid}`]
+    ]
     const health = new ServerHealth(client)
     health.watch()
     const { transport } = client
@@ -117,6 +126,7 @@ export async function openNfsVolume (
       rootMode,
       serverAddress: transport.serverAddress,
       isSoloWriter: configuration.spec.consistency === 'solowriter',
+      identity,
       maxReadBytes: Math.min(client.backend.capabilities.readBytesMax, ioBytesMax),
       readAheadBytes,
       report: () => ({
@@ -126,7 +136,7 @@ export async function openNfsVolume (
         sinceLastReplyMs: Math.round(transport.sinceLastReplyMs()),
         counters: { ...transport.counters(), ...operations.counters() },
         gauges: { ...transport.gauges(), ...operations.gauges() },
-        notes: note === undefined ? [] : [note]
+        notes: [...notes, ...operations.notes()]
       }),
       statistics: async (deadlineMs) => await health.statistics(deadlineMs),
       probe: async (deadlineMs) => await health.probe(deadlineMs),

@@ -7,6 +7,7 @@
 import { Errno } from '../base/errno.ts'
 import { HostError } from '../base/errors.ts'
 import { monotonicMs } from '../base/deadline.ts'
+import type { Identity } from '../base/volume-spec.ts'
 import { fuseBackgroundMax, ioBytesMax } from '../base/limits.ts'
 import type { FilesystemOperations, Invalidator } from '../fs/operations.ts'
 import { showEnd } from '../host/fuse-device.ts'
@@ -100,7 +101,10 @@ export class FuseConnection {
    * Serves `operations` from now on; the file system must be mounted. Resolves when the kernel's INIT was answered.
    * @throws HostError when the connection ends before that.
    */
-  async serve (operations: FilesystemOperations, isSoloWriter = false): Promise<Negotiated> {
+  async serve (
+    operations: FilesystemOperations,
+    { isSoloWriter = false, identity }: { isSoloWriter?: boolean, identity?: Identity | undefined } = {}
+  ): Promise<Negotiated> {
     const {
       device,
       log,
@@ -118,7 +122,7 @@ export class FuseConnection {
       device,
       services: createServices({ operations, statistics, log, isSoloWriter }),
       operations,
-      credentials: new Credentials(readStatus, now),
+      credentials: new Credentials(readStatus, now, identity),
       interrupts: this.#interrupts,
       requestLimit: this.#requestLimit,
       statistics,

@@ -5,6 +5,7 @@
  * read through an injected function. A caller the session cannot see (pid 0, or gone) gets no groups: guessing would
  * give away files.
  */
+import type { Identity } from '../base/volume-spec.ts'
 import type { Credential } from '../fs/backend.ts'
 
 /** Text of /proc/<tid>/status, or undefined when there is no such task. */
@@ -31,17 +32,21 @@ export function parseGroups (status: string): readonly number[] {
 
 export class Credentials {
   readonly #readStatus: ReadStatus
+  /** Who everybody is to the server, where the volume says so. */
+  readonly #everybody: Credential | undefined
   readonly #now: () => number
   readonly #tasks = new Map<number, Task>()
   readonly #interned = new Map<string, Credential>()
 
-  constructor (readStatus: ReadStatus, now: () => number) {
+  constructor (readStatus: ReadStatus, now: () => number, identity?: Identity) {
     this.#readStatus = readStatus
     this.#now = now
+    this.#everybody = identity === undefined ? undefined : this.#intern(identity.uid, identity.gid, [])
   }
 
   /** The caller's rights as of now. The same user and groups give the same object. */
   of (uid: number, gid: number, pid: number): Credential {
+    if (this.#everybody !== undefined) return this.#everybody
     if (pid === 0) return this.#intern(uid, gid, [])
     const known = this.#tasks.get(pid)
     const now = this.#now()

@@ -7,6 +7,7 @@
  */
 import { toStageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
+import type { Identity } from '../base/volume-spec.ts'
 import type { FilesystemOperations, Invalidator } from '../fs/operations.ts'
 import type { Socket } from 'node:net'
 import type { FuseDevice } from '../host/fuse-device.ts'
@@ -33,6 +34,8 @@ export interface ConfiguredSession {
   readonly readAheadBytes: number
   /** The kernel may keep written pages (consistency=solowriter). */
   readonly isSoloWriter: boolean
+  /** Who everybody is to the server, where the volume says so. */
+  readonly identity?: Identity | undefined
   report (): Pick<
     SessionReport,
     'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges' | 'notes'
@@ -212,8 +215,8 @@ class Session {
 
   #serving: Promise<{ minor: number }> | undefined
   async #serve (): Promise<{ minor: number }> {
-    const { operations, isSoloWriter } = this.#needConfigured()
-    this.#serving ??= this.#connection.serve(operations, isSoloWriter).then(({ minor }) => {
+    const configured = this.#needConfigured()
+    this.#serving ??= this.#connection.serve(configured.operations, configured).then(({ minor }) => {
       this.#phase = 'serving'
       clearTimeout(this.#orphanTimer)
       return { minor }

@@ -8,13 +8,13 @@
  *
  * | the caller may | FIFO | socket |
  * |---|---|---|
- * | read and write | as it is | as it is |
- * | write only | as it is, so it can be read too: nothing in the kernel says no | as it is |
- * | read only | as it is, without an owner: writing is EACCES | `ownerless` |
+ * | read and write, or write | as it is | as it is |
+ * | read | as it is | `ownerless` |
  * | neither | `closed` | `ownerless` |
  *
- * Who reads and who writes a FIFO must meet in one inode, so the owner is left out of single answers there. A guise is
- * an inode of its own for the kernel and disturbs nobody else.
+ * A guise is an inode of its own for the kernel and disturbs nobody else. Who reads and who writes a FIFO must meet in
+ * one inode, so there one right brings the other. Refused: to leave the owner out of single answers about that inode; a
+ * writer that opens it at the same moment was shut out with the reader.
  */
 import { Errno, isErrno } from '../../base/errno.ts'
 import type { AccessCache } from './access.ts'
@@ -48,22 +48,15 @@ export class SpecialFiles {
     const granted = await this.#grantedTo(inode, credential)
     if (isErrno(granted)) return granted
     const guise = guiseFor(inode, granted.bits)
-    const nodeid = guise === undefined ? inode.nodeid : this.#inodes.numberInGuise(inode, guise)
-    const attributes = shownIn(guise, inode, granted.bits, entry.attributes)
-    return { ...entry, nodeid, attributes, attributesTtlMs: 0, entryTtlMs: 0 }
+    if (guise === undefined) return { ...entry, entryTtlMs: 0 }
+    const nodeid = this.#inodes.numberInGuise(inode, guise)
+    return { ...entry, nodeid, attributes: shownIn(guise, entry.attributes), attributesTtlMs: 0, entryTtlMs: 0 }
   }
 
   /** The attributes behind a number that the kernel has. */
-  async attributesFor (
-    inode: Inode,
-    nodeid: Nodeid,
-    attributes: Attributes,
-    credential: Credential
-  ): Promise<Attributes | Errno> {
+  attributesFor (nodeid: Nodeid, attributes: Attributes): Attributes {
     const guise = this.#inodes.guiseOf(nodeid)
-    if (guise !== undefined) return shownIn(guise, inode, 0, attributes)
-    const granted = await this.#grantedTo(inode, credential)
-    return isErrno(granted) ? granted : shownIn(undefined, inode, granted.bits, attributes)
+    return guise === undefined ? attributes : shownIn(guise, attributes)
   }
 
   async #grantedTo (inode: Inode, credential: Credential): Promise<{ readonly bits: number } | Errno> {
@@ -83,9 +76,7 @@ function guiseFor ({ kind }: Inode, granted: number): Guise | undefined {
   return granted === 0 ? 'closed' : undefined
 }
 
-function shownIn (guise: Guise | undefined, { kind }: Inode, granted: number, attributes: Attributes): Attributes {
-  // To the kernel a file, so that its open comes here and is refused (files/open-files.ts).
-  if (guise === 'closed') return { ...attributes, kind: 'file', sizeBytes: 0 }
-  const isWritable = (granted & writeBits) === writeBits
-  return guise === 'ownerless' || (kind === 'fifo' && !isWritable) ? { ...attributes, uid: nobodyAtAll } : attributes
+/** `closed` is a file to the kernel, so that its open comes here and is refused (files/open-files.ts). */
+function shownIn (guise: Guise, attributes: Attributes): Attributes {
+  return guise === 'closed' ? { ...attributes, kind: 'file', sizeBytes: 0 } : { ...attributes, uid: nobodyAtAll }
 }

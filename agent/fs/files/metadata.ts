@@ -99,12 +99,11 @@ export class Metadata {
     return await this.change(inode, same, credential)
   }
 
-  /** A FIFO or a socket, as this caller is to see it under this number. */
+  /** A FIFO or a socket under one of its numbers. */
   async #special (inode: Inode, nodeid: Nodeid, credential: Credential): Promise<NodeAttributes | Errno> {
     const shown = await this.#shown(inode, credential)
     if (isErrno(shown)) return shown
-    const attributes = await this.#core.special.attributesFor(inode, nodeid, shown.attributes, credential)
-    return isErrno(attributes) ? attributes : { nodeid, attributes, attributesTtlMs: 0 }
+    return { ...shown, nodeid, attributes: this.#core.special.attributesFor(nodeid, shown.attributes) }
   }
 
   /** SETATTR, after the bytes written before it: a late WRITE would undo a size, a time or a cleared set-id bit. */

@@ -124,10 +124,10 @@ export class Creations {
    * that right without asking us (kernel fs/namei.c, safe_hardlink_source), so it is judged here. Who may override it
    * owns or is root, as the kernel has found out before.
    */
-  async #mayPin (inode: Inode, { uid, credential }: Caller): Promise<undefined | Errno> {
+  async #mayPin (inode: Inode, { credential }: Caller): Promise<undefined | Errno> {
     const { access, options } = this.#core
-    if (!options.protectedHardlinks || options.kernelChecks || uid === 0) return undefined
-    if (uid === inode.cached.attributes?.uid) return undefined
+    if (!options.protectedHardlinks || options.kernelChecks || credential.uid === 0) return undefined
+    if (credential.uid === inode.cached.attributes?.uid) return undefined
     const refused = await access.judge(inode, Access.read | Access.modify | Access.extend, credential)
     return refused === Errno.EACCES ? Errno.EPERM : refused
   }

@@ -10,6 +10,7 @@ import { fileNameBytesMax } from '../../base/limits.ts'
 import type {
   ClientKind,
   Consistency,
+  Identity,
   NfsOptions,
   NfsVersion,
   NfsVolumeSpec,
@@ -30,7 +31,8 @@ export interface SpecExtras {
 }
 
 const attributeNames = [
-  'type', 'server', 'share', 'subDir', 'client', 'consistency', 'mountOptions', 'mountPermissions', 'onDelete'
+  'type', 'server', 'share', 'subDir', 'client', 'consistency', 'identity', 'mountOptions', 'mountPermissions',
+  'onDelete'
 ] as const
 type AttributeName = typeof attributeNames[number]
 type Attributes = Readonly<Partial<Record<AttributeName, string>>>
@@ -61,13 +63,15 @@ export function parseVolumeSpec (
   const { client, clientReason } = chooseClient(known.client ?? 'auto', version)
   checkClient(client, version, settings)
   const consistency = parseConsistency(known.consistency ?? 'standard', client, settings)
+  const identity = known.identity === undefined ? undefined : parseIdentity(known.identity, client)
   const spec: NfsVolumeSpec = {
     type: 'nfs',
     target: Object.freeze({
       servers: parseServers(required(known, 'server', 'the name or address of the NFS server')),
       share: parseShare(required(known, 'share', 'the exported path')),
       subDir: parseSubDir(known.subDir ?? ''),
-      options: toNfsOptions(settings, { client, version: client === 'fuse' ? '3' : version, consistency })
+      options: toNfsOptions(settings, { client, version: client === 'fuse' ? '3' : version, consistency }),
+      ...identity === undefined ? undefined : { identity }
     }),
     client,
     clientReason,
@@ -211,6 +215,30 @@ function parseConsistency (text: string, client: ClientKind, settings: OptionSet
     )
   }
   return text
+}
+
+/** The largest id: (uid_t) -1 means "no user" to every system. */
+const idMax = 0xffff_fffe
+
+function parseIdentity (text: string, client: ClientKind): Identity {
+  const [, uid, gid] = /^(\d{1,10}):(\d{1,10})$/.exec(text) ?? []
+  if (uid === undefined || gid === undefined || Number(uid) > idMax || Number(gid) > idMax) {
+    return refuse(
+      'identity',
+      text,
+      'is not UID:GID',
+      `write two numbers up to ${idMax} with a colon between them, like 1000:1000`
+    )
+  }
+  if (client === 'kernel') {
+    refuse(
+      'identity',
+      text,
+      'exists with client=fuse only: the kernel\'s client sends each caller as who it is',
+      'use client=fuse, or leave identity out'
+    )
+  }
+  return Object.freeze({ uid: Number(uid), gid: Number(gid) })
 }
 
 function parsePermissions (text: string): number | undefined {

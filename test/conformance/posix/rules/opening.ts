@@ -261,6 +261,10 @@ export const openRules = [
     owner open p WRONLY|NONBLOCK -> w
     owner write $w hello = ok 5
     owner read $r 10 = ok hello
+    owner chmod p 0600
     other open p WRONLY|NONBLOCK = EACCES
+    other open p RDONLY|NONBLOCK = EACCES
+    other lstat p : uid=2001
+    other chmod p 0666 = EPERM
   `)
 ]

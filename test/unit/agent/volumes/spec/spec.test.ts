@@ -137,6 +137,13 @@ const refusals: ReadonlyArray<readonly [Record<string, string>, string[], string
   ],
   [{ consistency: 'strict' }, [], 'consistency', /"strict" is not known/],
   [{ consistency: 'solowriter', client: 'kernel' }, [], 'consistency', /client=fuse only/],
+  [{ identity: 'alice' }, [], 'identity', /"alice" is not UID:GID/],
+  [{ identity: '' }, [], 'identity', /"" is not UID:GID/],
+  [{ identity: '1000' }, [], 'identity', /is not UID:GID/],
+  [{ identity: '1000:100:10' }, [], 'identity', /is not UID:GID/],
+  [{ identity: '-1:0' }, [], 'identity', /is not UID:GID/],
+  [{ identity: '4294967295:0' }, [], 'identity', /is not UID:GID/],
+  [{ identity: '1000:1000', client: 'kernel' }, [], 'identity', /client=fuse only/],
   [{ mountPermissions: '0999' }, [], 'mountPermissions', /"0999" is not an octal mode; write it like 0770/],
   [{ mountPermissions: '77777' }, [], 'mountPermissions', /not an octal mode/],
   [{ onDelete: 'purge' }, [], 'onDelete', /"purge" is not known/],
@@ -220,4 +227,11 @@ test('the nearest word is suggested, and none when nothing is near', (t) => {
   t.is(suggest('shrae', ['server', 'share']), 'did you mean "share"?')
   t.is(suggest('qqqq', ['a', 'b']), 'known are: a, b')
   t.is(suggest('x'.repeat(10_000), ['a']), 'known are: a')
+})
+
+test('an identity is two numbers, and part of what a mount is only when it is given', (t) => {
+  t.deepEqual(parse({ identity: ' 1000:100 ' }).target.identity, { uid: 1000, gid: 100 })
+  t.deepEqual(parse({ identity: '0:0' }).target.identity, { uid: 0, gid: 0 })
+  t.false('identity' in parse({}).target)
+  t.not(stageKeyOf(parse({ identity: '1000:100' })), stageKeyOf(parse({})))
 })
