@@ -9,6 +9,7 @@ import { agentLifeTests } from './agent-life.ts'
 import { csiTests } from './csi.ts'
 import { endTests, faultTests } from './faults.ts'
 import { flexTests } from './flex.ts'
+import { podTests, removalTests } from './removal.ts'
 import { Stage } from './world.ts'
 
 const needs: readonly Need[] = ['root', 'fuse', 'ganesha', 'runc', 'kubernetes', 'containerd']
@@ -27,7 +28,9 @@ if (missing(...needs) === undefined) {
 
 const declare = testNeeding(...needs)
 csiTests(declare, stage)
+podTests(declare, stage)
 agentLifeTests(declare, stage)
 faultTests(declare, stage)
 flexTests(declare, stage)
 endTests(declare, stage)
+removalTests(declare, stage)

@@ -124,7 +124,7 @@ export class World {
 
   /** `kubectl apply -k` of a folder of deploy/, with this world's port for the agent: the machine may have another
    * agent on the usual one. */
-  async deploy (name: 'csi' | 'flex'): Promise<void> {
+  async deploy (name: 'csi' | 'csi-status' | 'flex'): Promise<void> {
     const text = await this.kube(['kustomize', path.join(root, 'deploy', name)])
     await this.kube(['apply', '-f', '-'], { input: text.replaceAll('9810', String(this.agentPort)) })
   }
