@@ -35,6 +35,8 @@ export interface FilesystemOptions {
    * link(2) needs what sysctl fs.protected_hardlinks wants (kernel fs/namei.c, may_linkat): the kernel leaves it to us.
    */
   readonly protectedHardlinks: boolean
+  /** Set-id programs give nobody rights, whatever has become of the mount's own flag (beliefs/set-id.ts). */
+  readonly nosuid: boolean
   /** How long written bytes wait for more before they are sent, when nobody asks for them. */
   readonly writeDelayMs: number
   /** How long bytes that the server has only in memory wait for a COMMIT, when nobody asks for one. */
@@ -58,6 +60,7 @@ export const defaultOptions: FilesystemOptions = {
   dirtyFileBytesMax,
   dirtySessionBytesMax,
   softRevalMs: undefined,
+  nosuid: false,
   mountGroup: undefined,
   kernelChecks: false,
   protectedHardlinks: true,

@@ -88,7 +88,8 @@ function filesystemOf (
       dirtySessionBytesMax: dirtyBytesMax,
       softRevalMs: softReval ? softRevalMs : undefined,
       protectedHardlinks: protectsHardlinks(),
-      mountGroup: spec.mountGroup
+      mountGroup: spec.mountGroup,
+      nosuid: spec.flags.nosuid
     }
   })
 }

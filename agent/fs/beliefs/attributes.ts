@@ -17,6 +17,7 @@ import { isSameObject, type Inode } from '../objects/inode.ts'
 import { canAllSearch } from '../objects/mode-bits.ts'
 import type { NodeAttributes } from '../operations.ts'
 import { defaultOptions, type FilesystemOptions } from '../options.ts'
+import { shownMode } from './set-id.ts'
 
 /** A very long stream of changes in flight is judged in portions, so that nothing grows with it. */
 const judgedAfter = 256
@@ -205,10 +206,11 @@ export class AttributeCache {
     const file = inode.file
     const sizeBytes = Math.max(known.sizeBytes, file === undefined ? 0 : file.endBytes)
     const nlink = inode.isRemoved ? 0 : inode.silly === undefined ? known.nlink : Math.max(0, known.nlink - 1)
-    const isChanged = sizeBytes !== known.sizeBytes || nlink !== known.nlink
+    const mode = this.#options.nosuid ? shownMode(inode, known) : known.mode
+    const isChanged = sizeBytes !== known.sizeBytes || nlink !== known.nlink || mode !== known.mode
     return {
       nodeid: inode.nodeid,
-      attributes: isChanged ? { ...known, sizeBytes, nlink } : known,
+      attributes: isChanged ? { ...known, sizeBytes, nlink, mode } : known,
       attributesTtlMs: this.areBehind(inode) ? 0 : this.remainingMs(inode)
     }
   }

@@ -10,6 +10,7 @@ import { Access, type Credential, type OpenState } from '../backend.ts'
 import type { Core } from '../core.ts'
 import type { Creations } from '../names/creations.ts'
 import { FolderListing } from '../names/directories.ts'
+import { beginRun, endRun, gainsRights } from '../beliefs/set-id.ts'
 import { EarlyReads, mayJudge } from './early-reads.ts'
 import { errorsSeenAtOpen, noteTold, takeError } from '../written/file-errors.ts'
 import { directoryFlags, type EarlyRead, type OpenHandle } from '../objects/handles.ts'
@@ -190,6 +191,7 @@ export class OpenFiles {
     if (handle.early !== undefined) this.#early.drop(handle.early)
     const { inode } = handle
     inode.opens -= 1
+    if (handle.flags.execute) endRun(inode)
     const isQuick = inode.file === undefined || inode.file.isEmpty
     if (isQuick && (inode.silly === undefined || inode.opens > 0)) {
       inodes.release(inode)
@@ -287,6 +289,11 @@ export class OpenFiles {
       : backend.open(inode.handle, credential, { read: flags.read || flags.execute, write: flags.write })
     const open: OpenState | Errno = opening instanceof Promise ? await opening : opening
     if (isErrno(open)) return open
+    if (flags.execute && options.nosuid && gainsRights(inode, credential)) {
+      await backend.close(open)
+      return Errno.EACCES
+    }
+    if (flags.execute) beginRun(inode)
     const cached = inode.cached
     const token = cached.own === undefined ? cached.attributes?.change : undefined
     const keepCache = token !== undefined && cached.pagesToken === token

@@ -74,6 +74,14 @@ export interface UnsavedBytes {
 /** How a FIFO or socket is shown to who may not use it, under a number of its own (beliefs/special-files.ts). */
 export type Guise = 'closed' | 'ownerless'
 
+/** How a file was when the first of the programs that are run from it was let in. */
+export interface Running {
+  count: number
+  setIdBits: number
+  readonly uid: number
+  readonly gid: number
+}
+
 export class Inode {
   /** The number that is given to the kernel now. */
   nodeid: Nodeid
@@ -113,6 +121,10 @@ export class Inode {
   names: UseOrder<FileName, Nodeid> | undefined
   /** beliefs/entries.ts: `names` has every name of this folder; one that is not there does not exist. */
   hasAllNames = false
+  /** beliefs/set-id.ts: set while programs are run from it, or are about to be. */
+  running: Running | undefined
+  /** Its set-id bits as the kernel was shown them last. */
+  shownSetId = 0
   /** names/lookup-ahead.ts */
   ahead: Ahead | undefined
   /** names/directories.ts: the listing that began last */
