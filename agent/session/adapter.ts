@@ -80,6 +80,7 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
   }
   const read: Service<ReadIn, FileData> = {
     serve: ({ fh, offsetBytes, sizeBytes }) => operations.read(fh, offsetBytes, sizeBytes),
+    mayOutliveThread: true,
     accepted (data) {
       statistics.readBytes += data.bytes
       data.release()
@@ -140,6 +141,7 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
         call.handle = fh
         return operations.write(fh, offsetBytes, data, fromPageCache)
       },
+      mayOutliveThread: true,
       failed: failureTold
     },
     FLUSH: {

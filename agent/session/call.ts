@@ -11,6 +11,8 @@ import type { Interruptible } from './interrupts.ts'
 
 export interface Service<Q, A> {
   serve (request: Q, call: Call): MaybePromise<A | Errno>
+  /** The thread that asks may end before the answer is there, and its process still wants it. */
+  readonly mayOutliveThread?: boolean
   /** The kernel took the answer: references in it count from now on. */
   accepted? (answer: A): void
   /** The kernel took a failure. */
@@ -26,6 +28,7 @@ export class Call implements Caller, Interruptible {
   readonly startedMs: number
   /** The open file that it is about, where a failure is news of that file. */
   handle: HandleId | undefined
+  process: number | undefined
   isGivenUp = false
   isInterrupted = false
   readonly #credentials: Credentials

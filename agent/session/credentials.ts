@@ -30,12 +30,16 @@ export function parseGroups (status: string): readonly number[] {
   return line.split(/\s+/).filter((word) => /^\d+$/.test(word)).map(Number)
 }
 
+/** The thread group, which is the process, in the same text. */
+export function parseProcess (status: string): number { return Number(/^Tgid:\s*(\d+)$/m.exec(status)?.[1] ?? 0) }
+
 export class Credentials {
   readonly #readStatus: ReadStatus
   /** Who everybody is to the server, where the volume says so. */
   readonly #everybody: Credential | undefined
   readonly #now: () => number
   readonly #tasks = new Map<number, Task>()
+  readonly #processes = new Map<number, { readonly process: number, readonly untilMs: number }>()
   readonly #interned = new Map<string, Credential>()
 
   constructor (readStatus: ReadStatus, now: () => number, identity?: Identity) {
@@ -51,11 +55,28 @@ export class Credentials {
     const known = this.#tasks.get(pid)
     const now = this.#now()
     if (known !== undefined && known.untilMs > now && known.uid === uid && known.gid === gid) return known.credential
-    const status = this.#readStatus(pid)
+    const status = this.#statusOf(pid, now)
     const credential = this.#intern(uid, gid, status === undefined ? [] : parseGroups(status))
     if (this.#tasks.size >= tasksMax) this.#tasks.clear()
     this.#tasks.set(pid, { uid, gid, untilMs: now + groupsValidMs, credential })
     return credential
+  }
+
+  /** The process of a thread, or 0 when it cannot be seen any more. */
+  processOf (tid: number): number {
+    const now = this.#now()
+    const known = this.#processes.get(tid)
+    if (known !== undefined && known.untilMs > now) return known.process
+    this.#statusOf(tid, now)
+    return this.#processes.get(tid)?.process ?? 0
+  }
+
+  #statusOf (tid: number, now: number): string | undefined {
+    const status = this.#readStatus(tid)
+    if (this.#processes.size >= tasksMax) this.#processes.clear()
+    if (status === undefined) this.#processes.delete(tid)
+    else this.#processes.set(tid, { process: parseProcess(status), untilMs: now + groupsValidMs })
+    return status
   }
 
   #intern (uid: number, gid: number, groups: readonly number[]): Credential {

@@ -154,6 +154,7 @@ export class Dispatcher {
       this.#answer(call, plan, result, true)
       return
     }
+    if (plan.service.mayOutliveThread === true && header.pid !== 0) call.process = credentials.processOf(header.pid)
     this.#inFlight.set(header.unique, call)
     this.#parts.underWay[0] = this.#inFlight.size
     result.then((answer) => { this.#settle(call, plan, answer) }, (error: unknown) => {

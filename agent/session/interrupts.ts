@@ -17,19 +17,35 @@ const SIGKILL_BIT = 0x100
  * next. */
 export const lookEveryMs = 500
 
-/** Is the task gone, or about to be? A pid of 0 is a caller we cannot see: it is let be. */
-export function isDying (tid: number, readStatus: ReadStatus): boolean {
+/**
+ * Is the caller gone, or about to be? A pid of 0 is a caller we cannot see: it is let be. A thread that waits in the
+ * kernel cannot be gone; one that is had asked without waiting (io_submit), and its process waits: what becomes of that
+ * decides. `process` undefined is a request that nobody asks for without waiting, 0 a process that we could not see.
+ */
+export function isDying (tid: number, readStatus: ReadStatus, process?: number): boolean {
   if (tid === 0) return false
   const status = readStatus(tid)
-  if (status === undefined) return true
-  if (/^State:\s*[ZX]/m.test(status)) return true
-  return [...status.matchAll(/^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$/gm)]
+  if (status !== undefined && !isOver(status)) return isKilled(status)
+  return process === undefined || (process !== 0 && isProcessDying(readStatus(process)))
+}
+
+const isOver = (status: string): boolean => /^State:\s*[ZX]/m.test(status)
+
+const isKilled = (status: string): boolean =>
+  [...status.matchAll(/^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)$/gm)]
     .some(([, mask = '']) => (parseInt(mask.slice(-8), 16) & SIGKILL_BIT) !== 0)
+
+/** A process goes on when its first thread has ended and others have not: that one stays a zombie until they have. */
+function isProcessDying (leader: string | undefined): boolean {
+  if (leader === undefined || isKilled(leader)) return true
+  return isOver(leader) && Number(/^Threads:\s*(\d+)$/m.exec(leader)?.[1] ?? 1) <= 1
 }
 
 /** A request that may be given up. */
 export interface Interruptible {
   readonly pid: number
+  /** The process that goes on waiting when the thread has ended; see `isDying`. */
+  readonly process?: number | undefined
   /** Answers EINTR to the kernel; the work itself goes on and its result is dropped. */
   giveUp (): void
 }
@@ -49,7 +65,7 @@ export class Interrupts {
 
   /** Gives the request up if its caller is dying. */
   consider (request: Interruptible): void {
-    if (isDying(request.pid, this.#readStatus)) request.giveUp()
+    if (isDying(request.pid, this.#readStatus, request.process)) request.giveUp()
   }
 
   close (): void {

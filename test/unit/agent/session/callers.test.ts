@@ -61,6 +61,37 @@ test('pending signals other than SIGKILL do not make a caller dying', (t) => {
   t.false(isDying(0, () => undefined))
 })
 
+test('a thread that has ended had asked without waiting: what becomes of its process decides', (t) => {
+  const none = '0000000000000000'
+  const text = (state: string, threads = 1, shared = none): string =>
+    `State:\t${state}\nTgid:\t50\nThreads:\t${threads}\nSigPnd:\t${none}\nShdPnd:\t${shared}\n`
+  const withLeader = (leader: string | undefined) => (tid: number) => tid === 50 ? leader : undefined
+  t.false(isDying(51, withLeader(text('S (sleeping)')), 50))
+  t.false(isDying(51, withLeader(text('Z (zombie)', 2)), 50), 'the first thread ended, others go on')
+  t.false(isDying(50, withLeader(text('Z (zombie)', 2)), 50), 'the first thread had asked')
+  t.true(isDying(51, withLeader(text('Z (zombie)', 2, '0000000000000100')), 50), 'killed, and waiting for its I/O')
+  t.true(isDying(51, withLeader(text('Z (zombie)')), 50))
+  t.true(isDying(51, withLeader(undefined), 50))
+  t.false(isDying(51, () => undefined, 0), 'we never saw its process')
+  t.true(isDying(51, () => undefined), 'what is always waited for')
+})
+
+test('the process of a thread is known for a second from the text that its groups come from', (t) => {
+  let now = 0
+  const asked: number[] = []
+  const credentials = new Credentials((tid) => {
+    asked.push(tid)
+    return tid === 9 ? undefined : `${status('7')}Tgid:\t40\n`
+  }, () => now)
+  credentials.of(1, 2, 41)
+  t.is(credentials.processOf(41), 40)
+  t.deepEqual(asked, [41])
+  now = 1500
+  t.is(credentials.processOf(41), 40)
+  t.deepEqual(asked, [41, 41])
+  t.is(credentials.processOf(9), 0)
+})
+
 test('a process that was killed is seen to be dying, one that sleeps is not', async (t) => {
   const child = spawn('sleep', ['100'])
   await once(child, 'spawn')

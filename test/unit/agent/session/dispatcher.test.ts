@@ -16,6 +16,8 @@ interface Bench {
   readonly connection: FuseConnection
   readonly logged: string[]
   status: string | undefined
+  /** Threads and processes that have ended. */
+  readonly gone: Set<number>
 }
 
 async function serving (options: MemoryOptions = {}): Promise<Bench> {
@@ -25,12 +27,12 @@ async function serving (options: MemoryOptions = {}): Promise<Bench> {
   const logged: string[] = []
   const connection = new FuseConnection({
     device,
-    readStatus: () => bench.status,
+    readStatus: (tid) => bench.gone.has(tid) ? undefined : bench.status,
     log: (level, fields, message) => {
       logged.push(`${level} ${fields.op} ${message ?? ''} ${String(fields['error'] ?? '')}`)
     }
   })
-  const bench: Bench = { device, memory, connection, logged, status: aliveStatus }
+  const bench: Bench = { device, memory, connection, logged, status: aliveStatus, gone: new Set() }
   const ready = connection.serve(memory)
   device.push(request('INIT', { unique: 2, body: initBody }))
   await ready
@@ -167,6 +169,25 @@ test('a signal to a living caller does not end the request', async (t) => {
   await turn()
   t.is(replyOf(t, bench, 4).errno, 0)
   t.is(bench.connection.gauges()['fuseInterrupted'], 0)
+})
+
+test('a read whose thread has ended goes on for its process, and ends with that', async (t) => {
+  const bench = await serving()
+  bench.status = `Tgid:\t50\n${aliveStatus}`
+  const go = bench.memory.gate('read')
+  for (const unique of [4, 6]) {
+    bench.device.push(request('READ', { unique, pid: 77, nodeid: 2, body: readBody(1, 0, 4096) }))
+  }
+  bench.gone.add(77)
+  bench.device.push(request('INTERRUPT', { unique: 5, body: u64(4) }))
+  t.deepEqual(bench.device.answered, [])
+  bench.gone.add(50)
+  bench.device.push(request('INTERRUPT', { unique: 7, body: u64(6) }))
+  await turn()
+  t.is(replyOf(t, bench, 6).errno, Errno.EINTR)
+  go()
+  await turn()
+  t.not(replyOf(t, bench, 4).errno, Errno.EINTR)
 })
 
 test('a killed caller gets EINTR, the late result is dropped without a reference', async (t) => {
