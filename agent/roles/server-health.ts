@@ -2,7 +2,8 @@
  * What is known about a volume's server: probed while nothing is heard, never guessed.
  *
  * Owns when to ask and what the last answer means. Asks at most one question at a time: a `hard` mount never gives a
- * call up, so a question to a silent server stays pending, and a second one would only queue behind it. Does not know
+ * call up, so a question to a silent server stays pending, and a second one would only queue behind it. A `soft` one
+ * does, and is asked again. Does not know
  * NFS beyond the client's API.
  */
 import type { SessionHealth, SessionStatistics } from '../session/control.ts'
@@ -38,7 +39,7 @@ export class ServerHealth {
   readonly #server: AskedServer
   readonly #now: () => number
   #last: Health = { health: 'healthy', reason: '' }
-  /** When the last question went unanswered; until something is heard again no other is asked. */
+  /** When the last question went unanswered; until something is heard again no other is asked beside it. */
   #silentSinceMs: number | undefined
   #statistics: { readonly answer: DatedStatistics, readonly atMs: number } | undefined
   #timer: NodeJS.Timeout | undefined
@@ -80,7 +81,7 @@ export class ServerHealth {
   }
 
   async probe (deadlineMs: number): Promise<{ health: SessionHealth, reason: string, ms: number }> {
-    if (this.#isSilent()) return { ...this.#last, ms: 0 }
+    if (this.#isWaiting()) return { ...this.#last, ms: 0 }
     const askedMs = this.#now()
     const { health, reason, ms }: ProbeAnswer = await this.#server.probe(deadlineMs)
     this.#last = { health, reason }
@@ -90,7 +91,7 @@ export class ServerHealth {
 
   /** @throws VolumeError UNAVAILABLE when the server has never told. */
   async statistics (deadlineMs: number): Promise<SessionStatistics> {
-    if (!this.#isSilent()) {
+    if (!this.#isWaiting()) {
       const askedMs = this.#now()
       const answer = await this.#server.statistics(deadlineMs)
       if (isErrno(answer)) {
@@ -130,6 +131,11 @@ export class ServerHealth {
   /** A server that answers is not silent, and one that does not know the root is not well. */
   #noteRefusal (errno: Errno | undefined): void {
     if (errno === Errno.ESTALE) this.#last = { health: 'stale', reason: staleRoot }
+  }
+
+  /** A `soft` mount gives its questions up: then the end of the silence is noticed only by asking again. */
+  #isWaiting (): boolean {
+    return this.#isSilent() && (this.#server.transport.gauges()['pending'] ?? 0) > 0
   }
 
   #isSilent (): boolean {

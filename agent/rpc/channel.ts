@@ -61,7 +61,8 @@ export class Channel implements Caller {
    * silence. */
   #receivedBytes = 0
   #receivedMs: number | undefined
-  #outageSinceMs: number | undefined
+  /** A call waits, or waited, for longer than it should, and nothing was answered here since. */
+  #outage: { readonly sinceMs: number, readonly noticedMs: number } | undefined
   #lastReplyMs: number | undefined
   #address = ''
 
@@ -76,7 +77,14 @@ export class Channel implements Caller {
   get isConnected (): boolean { return this.#connection !== undefined }
   get pending (): number { return this.#inFlight.size + this.#queue.size }
   get lastReplyMs (): number | undefined { return this.#lastReplyMs }
-  get isNotResponding (): boolean { return this.#outageSinceMs !== undefined }
+  /**
+   * Whether the server does not respond, when it was last heard of at `heardMs` on any channel. While calls wait here
+   * only an answer here says otherwise; when none do (`soft` gives them up), nothing would come that could.
+   */
+  isNotResponding (heardMs: number): boolean {
+    return this.#outage !== undefined && (this.pending > 0 || this.#outage.noticedMs >= heardMs)
+  }
+
   /** Why there is no connection, if there is none. */
   get trouble (): string { return this.#reconnector.trouble }
 
@@ -325,9 +333,9 @@ export class Channel implements Caller {
     const nowMs = this.#parts.clock.nowMs()
     this.#silentSinceMs = this.#lastReplyMs = nowMs
     this.#silentRounds = 0
-    if (this.#outageSinceMs === undefined) return
-    this.#observe({ kind: 'responding', address: this.#address, outageMs: Math.round(nowMs - this.#outageSinceMs) })
-    this.#outageSinceMs = undefined
+    if (this.#outage === undefined) return
+    this.#observe({ kind: 'responding', address: this.#address, outageMs: Math.round(nowMs - this.#outage.sinceMs) })
+    this.#outage = undefined
   }
 
   /** Asked again at once, with the same xid: damage on the way is repaired by that. A server that speaks so is not. */
@@ -362,8 +370,8 @@ export class Channel implements Caller {
   #majorTimeout (call: PendingCall, nowMs: number): void {
     const givenUp = this.#options.recovery.recovery !== 'hard'
     this.#parts.counters.majorTimeouts++
-    if (this.#outageSinceMs === undefined) {
-      this.#outageSinceMs = call.issuedAtMs
+    if (this.#outage === undefined) {
+      this.#outage = { sinceMs: call.issuedAtMs, noticedMs: nowMs }
       const waitedMs = Math.round(nowMs - call.issuedAtMs)
       this.#observe({ kind: 'not-responding', address: this.#address, procedure: call.procedure, waitedMs, givenUp })
     }

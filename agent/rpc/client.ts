@@ -92,7 +92,11 @@ export class RpcClient implements Caller {
   get counters (): Readonly<RpcCounters> { return this.#counters }
   get pending (): number { return this.#channels.reduce((sum, channel) => sum + channel.pending, 0) }
   get connections (): number { return this.#channels.filter((channel) => channel.isConnected).length }
-  get isNotResponding (): boolean { return this.#channels.some((channel) => channel.isNotResponding) }
+  get isNotResponding (): boolean {
+    const heardMs = this.#lastReplyMs
+    return this.#channels.some((channel) => channel.isNotResponding(heardMs))
+  }
+
   /** Address and port in use, or used last; empty before the first connection. */
   get address (): string { return this.#channels.find((channel) => channel.address !== '')?.address ?? '' }
   /** Why the server cannot be reached, as far as known. */
@@ -100,8 +104,12 @@ export class RpcClient implements Caller {
 
   /** -1 before the first reply. */
   sinceLastReplyMs (): number {
-    const last = this.#channels.reduce((latest, channel) => Math.max(latest, channel.lastReplyMs ?? -1), -1)
+    const last = this.#lastReplyMs
     return last < 0 ? -1 : this.#clock.nowMs() - last
+  }
+
+  get #lastReplyMs (): number {
+    return this.#channels.reduce((latest, channel) => Math.max(latest, channel.lastReplyMs ?? -1), -1)
   }
 
   call<A, R> (procedure: Procedure<A, R>, args: A, credential: Buffer, trace?: CallTrace): Promise<R> {

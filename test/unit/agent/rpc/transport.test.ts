@@ -377,6 +377,24 @@ test('file data stays off the first connection when there are several', async (t
   await server.stop()
 })
 
+test('an outage of one of several connections that nobody waits on any more is over when the server is heard of', async (t) => {
+  let isSilent = true
+  const server = await ScriptedServer.start((call) => {
+    if (call.procedure === 1 && !isSilent) echo(call)
+  })
+  const { client } = clientOf(server, { nconnect: 2, recovery: { recovery: 'soft', timeoMs: 100, retrans: 0 } })
+  await t.throwsAsync(client.callBulk(FETCH, 100, nobody), { code: 'TIMED_OUT' })
+  t.true(client.isNotResponding)
+  await t.throwsAsync(client.call(WORD, 1, nobody), { code: 'TIMED_OUT' })
+  t.true(client.isNotResponding)
+  isSilent = false
+  let answer: number | undefined
+  while (answer === undefined) answer = await client.call(WORD, 2, nobody).catch(() => undefined)
+  t.false(client.isNotResponding)
+  client.close()
+  await server.stop()
+})
+
 test('a refusal by the server is an answer, not a reason to repeat', async (t) => {
   const server = await ScriptedServer.start((call) => {
     call.socket.write(replyRecord(call.xid, Buffer.alloc(0), [1, 1, 5]))
