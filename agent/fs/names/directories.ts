@@ -155,11 +155,7 @@ export class FolderListing implements OpenFolder {
     const next = this.#next
     if (next === undefined || hasGiven) return undefined
     const page = await next.page
-    if (isErrno(page)) {
-      if (this.#next === next) this.#next = undefined
-      return page
-    }
-    return this.#turnTo(page)
+    return isErrno(page) ? page : this.#turnTo(page)
   }
 
   #prefetch (first: number): void {
@@ -167,7 +163,12 @@ export class FolderListing implements OpenFolder {
     const next = { first, page }
     this.#next = next
     this.#readyNext = undefined
-    void page.then((ready) => { if (this.#next === next && !isErrno(ready)) this.#readyNext = ready })
+    void page.then((ready) => {
+      if (this.#next !== next) return
+      // Whoever waits for it hears of a failure; whoever comes later asks anew, for it may be over by then.
+      if (isErrno(ready)) this.#next = undefined
+      else this.#readyNext = ready
+    })
   }
 
   /** The page that begins at `first`. What lies before and was never listed here is listed now, to find out where that

@@ -3,6 +3,7 @@ import test from 'ava'
 import { Errno } from '../../../../../agent/base/errno.ts'
 import { badCookie } from '../../../../../agent/fs/backend.ts'
 import { good, root, World } from '../../../../peers/filesystem-user.ts'
+import { turns } from '../../../../peers/manual-clock.ts'
 
 const filled = (count: number, options: ConstructorParameters<typeof World>[0] = {}): World => {
   const world = new World(options)
@@ -56,6 +57,23 @@ test('an entry without handle or attributes is listed by name alone', async (t) 
   const listed = await world.list('/', { plus: true })
   t.deepEqual(namesOf(listed), ['f0', 'f1', 'f2'])
   t.true(listed.every(({ entry }) => entry === undefined))
+})
+
+test('a next page that failed before anybody needed it is asked for anew', async (t) => {
+  const world = filled(120)
+  const handle = good(await world.fs.opendir(1, root)).handle
+  world.server.intercept('readdir', (proceed) => proceed())
+  world.server.intercept('readdir', () => Errno.EIO)
+  let offset = 0
+  await world.fs.readdir(handle, 0, false, ({ nextOffset }) => {
+    if (nextOffset > 20) return false
+    offset = nextOffset
+    return true
+  })
+  await turns()
+  t.is(world.server.count('readdir'), 2)
+  const rest = await world.listHandle(handle, { from: offset })
+  t.is(rest.length + 20, 122)
 })
 
 test('the next page is asked for before it is needed', async (t) => {
