@@ -67,6 +67,8 @@ export interface UnsavedBytes {
   settle (): Promise<void>
   /** Runs a change of size between all writes before it and all after it. */
   aroundTruncate<T> (sizeBytes: number, change: () => Promise<T | Errno>): Promise<T | Errno>
+  /** The object has another number: the records of its bytes say so. */
+  renumbered (): void
   /** Drops everything: the file is gone. */
   discard (): void
 }

@@ -76,6 +76,7 @@ export class InodeTable {
     inode.formerNodeids = [...inode.formerNodeids, former]
     this.#byNodeid.set(inode.nodeid, inode)
     this.#record(inode)
+    inode.file?.renumbered()
     const silly = this.#state.silly.get(former)
     if (silly !== undefined) {
       this.#state.silly.set(inode.nodeid, { ...silly, nodeid: inode.nodeid })

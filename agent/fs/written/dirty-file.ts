@@ -67,7 +67,7 @@ export class DirtyFile implements UnsavedBytes {
   constructor (inode: Inode, parts: WritebackParts) {
     this.#inode = inode
     this.#parts = parts
-    this.#extents = new ExtentMap({ nodeid: inode.nodeid, state: parts.state, packer: parts.packer })
+    this.#extents = new ExtentMap({ owner: inode, state: parts.state, packer: parts.packer })
     this.#isSynchronous = !parts.backend.capabilities.unstableWrites
   }
 
@@ -153,6 +153,8 @@ export class DirtyFile implements UnsavedBytes {
       this.#afterChange()
     }
   }
+
+  renumbered (): void { this.#extents.renumbered() }
 
   /** Drops everything: the file is gone. */
   discard (): void {

@@ -17,7 +17,8 @@ export type Phase = 'dirty' | 'writing' | 'unstable'
  * survivor to collect. */
 export class Extent implements DirtyRecord {
   readonly key: number
-  readonly nodeid: Nodeid
+  /** Whose bytes they are; its number may change. */
+  readonly owner: { readonly nodeid: Nodeid }
   start: number
   end: number
   readonly slab: Slab
@@ -38,7 +39,7 @@ export class Extent implements DirtyRecord {
 
   constructor (facts: {
     key: number
-    nodeid: Nodeid
+    owner: { readonly nodeid: Nodeid }
     start: number
     end: number
     slab: Slab
@@ -47,7 +48,7 @@ export class Extent implements DirtyRecord {
     epoch: number
   }) {
     this.key = facts.key
-    this.nodeid = facts.nodeid
+    this.owner = facts.owner
     this.start = facts.start
     this.end = facts.end
     this.slab = facts.slab
@@ -56,6 +57,7 @@ export class Extent implements DirtyRecord {
     this.epoch = facts.epoch
   }
 
+  get nodeid (): Nodeid { return this.owner.nodeid }
   get offsetBytes (): number { return this.start }
   get lengthBytes (): number { return this.end - this.start }
   get block (): number { return this.slab.block.id }
@@ -74,7 +76,7 @@ export class Extent implements DirtyRecord {
 }
 
 export class ExtentMap {
-  readonly #nodeid: Nodeid
+  readonly #owner: { readonly nodeid: Nodeid }
   readonly #state: State
   readonly #packer: BlockPacker
   readonly #list: Extent[] = []
@@ -83,8 +85,8 @@ export class ExtentMap {
   #unstableBytes = 0
   #dueCount = 0
 
-  constructor (parts: { nodeid: Nodeid, state: State, packer: BlockPacker }) {
-    this.#nodeid = parts.nodeid
+  constructor (parts: { owner: { readonly nodeid: Nodeid }, state: State, packer: BlockPacker }) {
+    this.#owner = parts.owner
     this.#state = parts.state
     this.#packer = parts.packer
   }
@@ -130,7 +132,7 @@ export class ExtentMap {
       return previous
     }
     const extent = new Extent({
-      key: this.#state.next('dirty'), nodeid: this.#nodeid, start, end, slab: piece.slab, slabOffset: piece.offsetBytes,
+      key: this.#state.next('dirty'), owner: this.#owner, start, end, slab: piece.slab, slabOffset: piece.offsetBytes,
       open, epoch
     })
     this.#list.splice(index, 0, extent)
@@ -163,6 +165,11 @@ export class ExtentMap {
       }
       extent = this.#list[index]
     }
+  }
+
+  /** The owner has another number. */
+  renumbered (): void {
+    for (const extent of this.#list) this.#record(extent)
   }
 
   /** Makes two ranges of one, at `at`. */

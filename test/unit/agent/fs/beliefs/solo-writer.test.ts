@@ -6,6 +6,7 @@ import { Errno } from '../../../../../agent/base/errno.ts'
 import { rootNodeid } from '../../../../../agent/fs/operations.ts'
 import { MemoryServer } from '../../../../peers/memory-backend.ts'
 import { good, readOnly, readWrite, root, World } from '../../../../peers/filesystem-user.ts'
+import { turns } from '../../../../peers/manual-clock.ts'
 
 const kib = 1024
 const solo = {
@@ -177,6 +178,21 @@ test('who may write and not read gets a descriptor past the page cache', async (
   const nodeid = await world.nodeid('/a')
   t.true(good(await world.fs.open(nodeid, { ...readWrite, read: false }, user)).bypassesCache)
   t.not(good(await world.fs.open(nodeid, { ...readWrite, read: false }, root)).bypassesCache, true)
+})
+
+test('the records of unsaved bytes name the object by the number that it has', async (t) => {
+  const world = new World(solo)
+  world.server.put('/a', 'one')
+  const file = await world.open('/a')
+  await world.write(file, 0, 'hello')
+  const before = await world.nodeid('/a')
+  world.server.put('/a', 'foreign')
+  world.clock.advance(61_000)
+  await turns()
+  await world.write(file, 3, 'more')
+  const after = await world.nodeid('/a')
+  t.not(after, before)
+  t.deepEqual([...new Set([...world.state.dirty.entries()].map(([, { nodeid }]) => nodeid))], [after])
 })
 
 test('old numbers go when the kernel forgets them, and the object with the last', async (t) => {
