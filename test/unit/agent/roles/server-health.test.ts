@@ -22,7 +22,8 @@ function asked (
       return statistics()
     },
     transport: {
-      serverAddress: 'nas:2049', sinceLastReplyMs: () => heardAgoMs, counters: () => ({}), gauges: () => ({ pending: heardAgoMs > 0 ? 1 : 0 })
+      serverAddress: 'nas:2049', sinceLastReplyMs: () => heardAgoMs, counters: () => ({}),
+      gauges: () => ({ pending: heardAgoMs > 0 ? 1 : 0 })
     }
   }
   return { health: new ServerHealth(server, () => 1000), calls: () => calls }
