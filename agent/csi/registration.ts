@@ -9,10 +9,10 @@
  * try again until the socket is a new one. While the file exists we stay registered, so a restart leaves it in place
  * and the successor renames its own over it.
  */
-import { mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { pause } from '../base/deadline.ts'
 import { messageOf } from '../base/errors.ts'
+import { makeRootFolder } from '../host/root-folder.ts'
 import type { Services } from '../../proto/csi/load.ts'
 import { RpcServer } from './server.ts'
 import type { CallObserver } from './unary.ts'
@@ -40,15 +40,6 @@ export interface RegistrationOptions {
 /** CSI's own version, not ours: kubelet wants a major below 2 and a newer one than any plugin of the same name, hence
  * one fixed file. */
 const supportedVersions = ['1.0.0']
-
-/** kubelet makes it too; we may be the first. Not recursive: a kubelet folder that isn't there is a wrong option. */
-function makeFolder (folder: string): void {
-  try {
-    mkdirSync(folder, { mode: 0o750 })
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-  }
-}
 
 export class Registration {
   readonly #options: RegistrationOptions
@@ -90,7 +81,9 @@ export class Registration {
       const server = this.#server()
       this.#refused = new AbortController()
       try {
-        makeFolder(path.dirname(this.#socketPath))
+        // kubelet makes it too; we may be the first. Not recursive: a kubelet folder that isn't there is a wrong
+        // option.
+        makeRootFolder(path.dirname(this.#socketPath), 0o750)
         await server.listen()
         if (this.#state.phase !== 'refused') this.#become({ phase: 'waiting', error: '' })
         while (server.isInPlace && !this.#refused.signal.aborted && !this.#stopped.signal.aborted) {

@@ -233,6 +233,23 @@ export function withRootFolder<T> (folder: RootFolder, work: (folder: RootFolder
 }
 
 /**
+ * One folder where nobody but root can lead us elsewhere. One that is there already is fine: it is judged when it is
+ * used. @throws VolumeError DENIED when others than root can write to a folder on the way; the system's errors
+ */
+export function makeRootFolder (path: string, mode: number): void {
+  const walk = new Walk(path, {})
+  try {
+    const name = walk.run()
+    if (name === undefined) return
+    spelled(walk.folder, () => { mkdirSync(`${byDescriptor(walk.folder)}/${name}`, { mode }) })
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error
+  } finally {
+    walk.close()
+  }
+}
+
+/**
  * The text of a file that root has written, or undefined when it is not there. Pipes, devices and what is longer than
  * `bytesMax` are refused: a file's owner must not make the reader wait or grow.
  * @throws VolumeError DENIED, INVALID

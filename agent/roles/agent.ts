@@ -4,7 +4,6 @@
  * Owns the order of start and end. Ending never touches mounts or sessions: pods go on, and the next agent finds them
  * again.
  */
-import { mkdirSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { isListening } from '../cli/agent-process.ts'
 import type { AgentOptions } from '../cli/arguments.ts'
@@ -19,6 +18,7 @@ import { idleFacts, judgeCpuLatency, type CpuLatencyVerdict } from '../host/cpu-
 import { IdleMemory } from '../host/idle-memory.ts'
 import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { nodeNamespaces } from '../host/namespaces.ts'
+import { makeRootFolder } from '../host/root-folder.ts'
 import type { Judge } from '../observe/http/authorization.ts'
 import { tokenFileJudge } from '../observe/http/token-file.ts'
 import { apiOfPod, tokenReviewJudge } from '../observe/http/token-review.ts'
@@ -62,9 +62,8 @@ function requireRoot (): void {
 function makeSocketFolders (endpoint: string): void {
   for (const folder of csiSocketFolders(endpoint)) {
     try {
-      mkdirSync(folder, { mode: 0o750 })
+      makeRootFolder(folder, 0o750)
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST') continue
       throw new VolumeError('INVALID', `--csi-endpoint: the folder ${folder} can't be made: ${messageOf(error)}`, {
         field: '--csi-endpoint', remedy: 'make it, or choose another', cause: error
       })

@@ -146,6 +146,24 @@ static void fd_path (char *out, int fd) {
   *at = 0;
 }
 
+/* Mode bits without asking a remote server: a dead mount must not hold us. */
+static int mode_of (int fd, uint32_t *mode) {
+  struct statx facts;
+  if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE, &facts) != 0) return errno;
+  *mode = facts.stx_mode;
+  return 0;
+}
+
+/* As openat2(2) with RESOLVE_NO_SYMLINKS says it of one component: ELOOP for a link, ENOTDIR for what is no folder. */
+static int open_step (int base, const char *name) {
+  uint32_t mode;
+  int fd = openat(base, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0 || mode_of(fd, &mode) != 0 || S_ISDIR(mode)) return fd;
+  close(fd);
+  errno = S_ISLNK(mode) ? ELOOP : ENOTDIR;
+  return -1;
+}
+
 /* One component after the other: before Linux 5.6, which has no openat2. Neither ".." nor a link gets through. */
 static int open_steps (int base, const char *sub) {
   char name[256];
@@ -160,7 +178,7 @@ static int open_steps (int base, const char *sub) {
       memcpy(name, sub, length);
       name[length] = 0;
       if (length == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) errno = EINVAL;
-      else next = openat(fd, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC);
+      else next = open_step(fd, name);
     }
     int error = errno;
     close(fd);
@@ -206,14 +224,6 @@ static int open_above (const char *path, const char **name) {
   above[length] = 0;
   *name = base + 1;
   return open_folder(length == 0 ? "/" : above);
-}
-
-/* Mode bits without asking a remote server: a dead mount must not hold us. */
-static int mode_of (int fd, uint32_t *mode) {
-  struct statx facts;
-  if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_TYPE | STATX_MODE, &facts) != 0) return errno;
-  *mode = facts.stx_mode;
-  return 0;
 }
 
 /* What is at `path`, with what is mounted there. A link is not it (ELOOP), also where O_PATH would take it. */

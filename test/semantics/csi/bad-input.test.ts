@@ -55,6 +55,8 @@ if (missing(...needs) === undefined) {
     const node = new TestNode()
     await node.startAgent(['--csi-health'])
     const outside = node.makeFolder('elsewhere')
+    mkdirSync(path.join(outside, 'mount'))
+    symlinkSync(outside, path.join(node.kubelet, 'way-out'))
     Object.assign(t.context, { node, ganesha, kubelet: new Kubelet(node.kubelet), outside })
   })
   test.after.always(async (t) => {
@@ -304,6 +306,21 @@ declare<Context>('a target that is a file, a symbolic link or under a file, and 
     t.true(details.startsWith(field), details)
   }
   t.true(existsSync(path.join(pods, 'f/file')))
+  await nothingHappened(t)
+})
+
+declare<Context>('a path that leads out of kubelet’s folder through a link in it is refused by field, and nothing is removed there', async (t) => {
+  const { node, outside } = t.context
+  for (const [method, changes, field] of [
+    ['NodeStageVolume', { stagingTargetPath: `${node.kubelet}/way-out/mount` }, 'staging_target_path'],
+    ['NodeUnstageVolume', { stagingTargetPath: `${node.kubelet}/way-out/mount` }, 'staging_target_path'],
+    ['NodeUnpublishVolume', { targetPath: `${node.kubelet}/way-out/mount` }, 'target_path']
+  ] as const) {
+    const { code, details } = await refused(t, method, changes)
+    t.is(status[code], 'INVALID_ARGUMENT', `${method}: ${details}`)
+    t.true(details.startsWith(field) && details.includes(`leads to "${outside}/mount"`), details)
+  }
+  t.true(existsSync(path.join(outside, 'mount')))
   await nothingHappened(t)
 })
 
