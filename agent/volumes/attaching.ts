@@ -21,15 +21,11 @@ import { VolumeError, messageOf } from '../base/errors.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 import { mountsAt, topMountAt, type MountEntry } from '../host/mountinfo.ts'
 import { mountFlagBits, type PathFacts } from '../host/mounts.ts'
-import type { DoorFolder } from './door-folder.ts'
-import type { VolumeEvents } from './events.ts'
 import { UndoStack } from './locks.ts'
 import { isProtected, protect, unprotect } from './mount-point.ts'
 import type { Door } from './operations.ts'
 import type { BindRecord, BindRole } from './records/records.ts'
-import type { SharedMounts } from './shared-mounts.ts'
-import type { VolumeTable } from './records/table.ts'
-import type { VolumeHost } from './volume-host.ts'
+import type { EngineParts } from './parts.ts'
 
 export interface AttachRequest {
   readonly role: BindRole
@@ -50,17 +46,6 @@ export interface DetachRequest {
   readonly door: Door
 }
 
-export interface AttachingParts {
-  readonly table: VolumeTable
-  readonly host: VolumeHost
-  readonly shared: SharedMounts
-  readonly events: VolumeEvents
-  readonly bootId: string
-  readonly isOurType: (type: string) => boolean
-  /** Where everything lies that comes through CSI's door; without it nobody has said. */
-  readonly csiFolder?: DoorFolder | undefined
-}
-
 /** kubelet makes the folder above with 0750 as well. */
 const targetMode = 0o750
 /** More mounts of ours than this at one path are no accident but a loop. */
@@ -68,9 +53,9 @@ const stackMax = 32
 const fieldOf = { staging: 'staging_target_path', target: 'target_path' } as const satisfies Record<BindRole, string>
 
 export class Attaching {
-  readonly #parts: AttachingParts
+  readonly #parts: EngineParts
 
-  constructor (parts: AttachingParts) {
+  constructor (parts: EngineParts) {
     this.#parts = parts
   }
 

@@ -14,7 +14,8 @@ import { parallelWork } from '../host/memory.ts'
 import { Mounts } from '../host/mounts.ts'
 import type { NodeNamespaces } from '../host/namespaces.ts'
 import { lockState, type StateLock } from '../host/state-lock.ts'
-import { Attaching, type AttachingParts } from './attaching.ts'
+import { Attaching } from './attaching.ts'
+import type { EngineParts } from './parts.ts'
 import { Endings } from './recovery/ending.ts'
 import { DoorFolder } from './door-folder.ts'
 import type { VolumeEvents } from './events.ts'
@@ -25,6 +26,7 @@ import { NameLocks } from './locks.ts'
 import { KernelMounter, type KernelNfs } from './kernel/kernel-mounter.ts'
 import type { RecoveryStep } from './recovery/recovery.ts'
 import { recover } from './recovery/recovering.ts'
+import { Reporting } from './reporting.ts'
 import { VolumeService } from './service.ts'
 import { SessionLogs } from './fuse/session-logs.ts'
 import { Sessions } from './fuse/sessions.ts'
@@ -101,7 +103,7 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     const host = new NodeVolumeHost(mounts)
     const bootId = await readBootId()
     const shared = new SharedMounts({ table, host, mounters: { fuse, kernel }, events, bootId, mountsFolder })
-    const parts: AttachingParts = {
+    const parts: EngineParts = {
       table, host, shared, events, bootId, isOurType: (type) => type === fuseType,
       csiFolder: options.csiFolder === undefined ? undefined : new DoorFolder(host, options.csiFolder)
     }
@@ -119,8 +121,9 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     shared.whenUnfinished(() => { endings.goOn() })
     /* What recovery could not end. */
     endings.goOn()
-    const service = new VolumeService(parts, { attaching, endings, locks, heals: healer })
-    shared.whenEnded((key) => { for (const each of [healer, endings, service]) each.forget(key) })
+    const reporting = new Reporting(parts, { endings, heals: healer })
+    const service = new VolumeService(parts, { attaching, endings, locks, reporting })
+    shared.whenEnded((key) => { for (const each of [healer, endings, reporting]) each.forget(key) })
     logs.watch()
     const close = (): void => {
       for (const each of [healer, endings]) each.stop()

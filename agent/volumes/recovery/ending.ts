@@ -8,7 +8,8 @@
  */
 import { messageOf } from '../../base/errors.ts'
 import type { AbsolutePath, StageKey } from '../../base/brands.ts'
-import type { Attaching, AttachingParts, DetachRequest } from '../attaching.ts'
+import type { Attaching, DetachRequest } from '../attaching.ts'
+import type { EngineParts } from '../parts.ts'
 import type { NameLocks } from '../locks.ts'
 import type { BindRecord, MountRecord } from '../records/records.ts'
 
@@ -17,7 +18,7 @@ const waitMinMs = 1000
 const waitMaxMs = 60_000
 
 export class Endings {
-  readonly #parts: AttachingParts
+  readonly #parts: EngineParts
   readonly #attaching: Attaching
   readonly #locks: NameLocks
   /** Why the last try to end something of a key failed. Forgotten with the mount. */
@@ -27,7 +28,7 @@ export class Endings {
   #isRunning = false
   #isStopped = false
 
-  constructor (parts: AttachingParts, attaching: Attaching, locks: NameLocks) {
+  constructor (parts: EngineParts, attaching: Attaching, locks: NameLocks) {
     this.#parts = parts
     this.#attaching = attaching
     this.#locks = locks

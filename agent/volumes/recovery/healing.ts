@@ -14,7 +14,8 @@ import { monotonicMs } from '../../base/deadline.ts'
 import { messageOf } from '../../base/errors.ts'
 import { mountsAt, mountsOfDevice, topMountAt, type MountEntry, type Mountinfo } from '../../host/mountinfo.ts'
 import { mountFlagBits } from '../../host/mounts.ts'
-import type { Attaching, AttachingParts } from '../attaching.ts'
+import type { Attaching } from '../attaching.ts'
+import type { EngineParts } from '../parts.ts'
 import type { NameLocks } from '../locks.ts'
 import type { LiveMount } from '../mounter.ts'
 import type { BindRecord } from '../records/records.ts'
@@ -58,7 +59,7 @@ const stackMax = 8
 const well: HealFacts = { count: 0, failures: 0, problem: '', unhealed: [] }
 
 export class Healer {
-  readonly #parts: AttachingParts
+  readonly #parts: EngineParts
   readonly #attaching: Attaching
   readonly #locks: NameLocks
   readonly #patients = new Map<StageKey, Patient>()
@@ -66,7 +67,7 @@ export class Healer {
   #timer: NodeJS.Timeout | undefined
   #isStopped = false
 
-  constructor (parts: AttachingParts, attaching: Attaching, locks: NameLocks) {
+  constructor (parts: EngineParts, attaching: Attaching, locks: NameLocks) {
     this.#parts = parts
     this.#attaching = attaching
     this.#locks = locks

@@ -5,7 +5,8 @@
 import type { AbsolutePath, StageKey } from '../../base/brands.ts'
 import { VolumeError, messageOf } from '../../base/errors.ts'
 import { mountsAt } from '../../host/mountinfo.ts'
-import type { Attaching, AttachingParts } from '../attaching.ts'
+import type { Attaching } from '../attaching.ts'
+import type { EngineParts } from '../parts.ts'
 import type { Journal } from '../records/journal.ts'
 import { isProtected, unprotect } from '../mount-point.ts'
 import type { LiveMount } from '../mounter.ts'
@@ -15,7 +16,7 @@ import { planRecovery, type RecoveryStep } from './recovery.ts'
 /** More mounts of ours than this on top of each other were not made by us. */
 const stackMax = 32
 
-export interface RecoveringParts extends AttachingParts {
+export interface RecoveringParts extends EngineParts {
   readonly journal: Journal
   readonly mountsFolder: string
 }

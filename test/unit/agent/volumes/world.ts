@@ -23,6 +23,7 @@ import {
 } from '../../../../agent/volumes/records/records.ts'
 import { recover } from '../../../../agent/volumes/recovery/recovering.ts'
 import type { RecoveryStep } from '../../../../agent/volumes/recovery/recovery.ts'
+import { Reporting } from '../../../../agent/volumes/reporting.ts'
 import { VolumeService } from '../../../../agent/volumes/service.ts'
 import { SharedMounts } from '../../../../agent/volumes/shared-mounts.ts'
 import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
@@ -164,10 +165,11 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
     this.healer = new Healer(this.#parts, this.#attaching, this.#locks)
     this.endings = new Endings(this.#parts, this.#attaching, this.#locks)
     this.shared.whenUnfinished(() => { this.endings.goOn() })
+    const reporting = new Reporting(this.#parts, { endings: this.endings, heals: this.healer })
     this.service = new VolumeService(this.#parts, {
-      attaching: this.#attaching, endings: this.endings, locks: this.#locks, heals: this.healer
+      attaching: this.#attaching, endings: this.endings, locks: this.#locks, reporting
     })
-    this.shared.whenEnded((key) => { for (const each of [this.healer, this.endings, this.service]) each.forget(key) })
+    this.shared.whenEnded((key) => { for (const each of [this.healer, this.endings, reporting]) each.forget(key) })
   }
 
   get crashed (): boolean { return this.#dead }
