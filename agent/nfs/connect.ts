@@ -40,6 +40,8 @@ export interface ConnectDependencies {
   /** Each question of the mount (a name, a port, MNT, FSINFO). */
   readonly stepMs?: number
   readonly portmapPort?: number
+  /** No call is ever made as root: uid and gid 0 are nobody's, our own calls included. */
+  readonly squashRoot?: boolean
 }
 
 const stepMsDefault = 10_000
@@ -56,14 +58,15 @@ export async function connectNfs (target: NfsTarget, dependencies: ConnectDepend
     resolve = resolveName,
     signal,
     stepMs = stepMsDefault,
-    portmapPort
+    portmapPort,
+    squashRoot = false
   } = dependencies
   const context: ConnectContext = {
     target,
     clock,
     locator: { resolve, deadlineMs: stepMs, portmapPort },
     stepMs,
-    credentials: new CredentialCache(machineName, randomInt(2 ** 32)),
+    credentials: new CredentialCache(machineName, randomInt(2 ** 32), { squashRoot }),
     observe: log === undefined ? () => undefined : observerOf(log)
   }
   const endMs = clock.nowMs() + target.options.retryMs

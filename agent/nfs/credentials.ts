@@ -1,6 +1,7 @@
 /**
  * Callers as AUTH_SYS.
- * Owns the encoded credential of every user seen lately. Does not know where users come from.
+ * Owns the encoded credential of every user seen lately, and what root becomes where it must not be root on the server.
+ * Does not know where users come from.
  */
 import type { NfsTarget } from '../base/volume-spec.ts'
 import type { Credential } from '../fs/backend.ts'
@@ -23,9 +24,11 @@ export function volumeCredential ({ identity }: Pick<NfsTarget, 'identity'>): Cr
 export class CredentialCache {
   readonly #machineName: string
   readonly #stamp: number
+  readonly #squashesRoot: boolean
   readonly #encoded = new Map<string, Buffer>()
 
-  constructor (machineName: string, stamp: number) {
+  constructor (machineName: string, stamp: number, { squashRoot = false }: { readonly squashRoot?: boolean } = {}) {
+    this.#squashesRoot = squashRoot
     this.#machineName = Buffer.from(machineName, 'utf8').toString('latin1')
     this.#stamp = stamp
   }
@@ -34,9 +37,18 @@ export class CredentialCache {
     const known = this.#encoded.get(credential.key)
     if (known !== undefined) return known
     if (this.#encoded.size >= keptMax) this.#encoded.clear()
-    const { uid, gid, groups } = credential
+    const { uid, gid, groups } = this.#squashesRoot ? squashed(credential) : credential
     const made = encodeAuthSys({ machineName: this.#machineName, uid, gid, groups, stamp: this.#stamp })
     this.#encoded.set(credential.key, made)
     return made
   }
+}
+
+/** exports(5): the uid and gid that root_squash makes of 0, unless an export says otherwise. */
+const nobody = 65_534
+const squashedId = (id: number): number => id === 0 ? nobody : id
+
+/** As a server that squashes root takes it: user, group and every further group that is root's are nobody's. */
+function squashed ({ uid, gid, groups }: Credential): Pick<Credential, 'uid' | 'gid' | 'groups'> {
+  return { uid: squashedId(uid), gid: squashedId(gid), groups: groups.map(squashedId) }
 }

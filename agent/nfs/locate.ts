@@ -6,7 +6,7 @@
 import { lookup } from 'node:dns/promises'
 import { isIP, isIPv6 } from 'node:net'
 import { within } from '../base/deadline.ts'
-import { messageOf, TransportError, VolumeError } from '../base/errors.ts'
+import { messageOf, TransportError, VolumeError, WireError } from '../base/errors.ts'
 import { RejectedError } from '../rpc/call.ts'
 import type { Endpoint } from '../rpc/connection.ts'
 import { callOnce } from '../rpc/one-shot.ts'
@@ -89,7 +89,7 @@ export async function registeredPort (
   try {
     port = await portOf(address, query, locator)
   } catch (error) {
-    if (!(error instanceof TransportError)) throw error
+    if (!(error instanceof TransportError || error instanceof WireError)) throw error
     throw new VolumeError(
       'UNAVAILABLE',
       `server: the port mapper of ${address} cannot be asked for ${query.name} (${error.message})`,

@@ -63,13 +63,23 @@ export async function mountShare (
   if (!anyFlavor && result.flavors.length > 0 && !result.flavors.includes(authFlavors.AUTH_SYS)) {
     throw new VolumeError(
       'UNSUPPORTED',
-      `share: ${JSON.stringify(share)} does not allow sec=sys (it offers the flavours ${result.flavors.join(', ')})`,
+      `share: ${JSON.stringify(share)} does not allow sec=sys (it offers ${showFlavors(result.flavors)})`,
       {
         field: 'share', remedy: 'allow sec=sys on the server, or use client=kernel'
       }
     )
   }
   return result.handle
+}
+
+/** RFC 2623 section 2.3.1: pseudo flavours. Numbers that nobody knows are not repeated. */
+const flavorNames: ReadonlyMap<number, string> = new Map([
+  [authFlavors.AUTH_NONE, 'none'], [390_003, 'krb5'], [390_004, 'krb5i'], [390_005, 'krb5p']
+])
+
+function showFlavors (flavors: readonly number[]): string {
+  const names = [...new Set(flavors.flatMap((flavor) => flavorNames.get(flavor) ?? []))]
+  return names.length === 0 ? 'others' : names.join(', ')
 }
 
 async function isUnexported (share: string, options: OneShotOptions): Promise<boolean> {

@@ -76,7 +76,7 @@ export class ServerRoute implements Route {
       return `${endpoint.address} answers ${errnoName(errnoOf[attributes.status])} about the share's root`
     }
     if (this.#fsid === undefined || target.subDir.length > 0 || attributes.value.fsid === this.#fsid) return undefined
-    return `${endpoint.address} has file system id ${attributes.value.fsid}, the mounted server had ${this.#fsid}`
+    return `${endpoint.address} has another file system id for the share than the mounted server`
   }
 
   /** The port may have changed with a restart; a port mapper that is away is no reason not to try the last one. */

@@ -26,12 +26,18 @@ export interface CallTrace { retransmitted: boolean }
 /** A result that lies in memory of its own. Whoever takes it calls `memory.release` exactly once. */
 export interface BulkResult<R> { readonly value: R, readonly memory: RecordMemory }
 
+/** The highest of any program spoken here: NFS version 4, rpcbind version 4. */
+const versionMax = 4
+
 /** The server understood the call's envelope and refused to run it. */
 export class RejectedError extends TransportError {
   readonly rejection: Rejection
   constructor (procedure: string, rejection: Rejection) {
     const { kind, versions } = rejection
-    const range = versions === undefined ? '' : ` (it speaks versions ${versions.low} to ${versions.high})`
+    // Numbers that are no versions are not repeated: a message may reach somebody who must not learn what a peer says.
+    const range = versions === undefined || Math.max(versions.low, versions.high) > versionMax
+      ? ''
+      : ` (it speaks versions ${versions.low} to ${versions.high})`
     super('REJECTED', `the server refused ${procedure}: ${kind}${range}`, { sent: true })
     this.rejection = rejection
   }

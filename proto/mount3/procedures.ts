@@ -55,7 +55,7 @@ function decodeMnt (input: XdrReader): MountResult {
   if (status !== 0) return { ok: false, status: failureOf.get(status) ?? 'MNT3ERR_SERVERFAULT' }
   const handle = input.latin1(NFS3_FHSIZE)
   const count = input.uint32()
-  if (count > FLAVORS_MAX) throw new WireError('OVERLONG', `${count} authentication flavours`)
+  if (count > FLAVORS_MAX) throw new WireError('OVERLONG', `more than ${FLAVORS_MAX} authentication flavours`)
   const flavors: number[] = []
   for (let index = 0; index < count; index++) flavors.push(input.uint32())
   return { ok: true, handle, flavors }

@@ -32,7 +32,7 @@ function decodeOk (input: XdrReader): ReadOk {
   const eof = input.bool()
   const data = input.opaque(ioBytesMax)
   // The protocol says the length twice; a server that contradicts itself is not believed in either.
-  if (data.length !== count) throw new WireError('INVALID', `READ counts ${count} bytes and carries ${data.length}`)
+  if (data.length !== count) throw new WireError('INVALID', 'READ carries another number of bytes than it counts')
   return { attributes, eof, data }
 }
 
@@ -42,7 +42,7 @@ export function decodeRead (
 ): Nfs3Result<ReadOk, Nfs3Attributes | undefined> {
   const result = decodeResult(input, decodeOk, decodeOptionalAttributes)
   if (result.ok && result.value.data.length > asked.countBytes) {
-    throw new WireError('INVALID', `READ of ${asked.countBytes} bytes answers ${result.value.data.length}`)
+    throw new WireError('INVALID', `READ of ${asked.countBytes} bytes answers more`)
   }
   return result
 }

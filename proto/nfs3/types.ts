@@ -95,7 +95,7 @@ export function decodeName (input: XdrReader): FileName { return toFileName(inpu
 
 function decodeFileType (input: XdrReader): FileType {
   const number = input.uint32()
-  if (number < 1 || number > 7) throw new WireError('INVALID', `ftype3 has the value ${number}`)
+  if (number < 1 || number > 7) throw new WireError('INVALID', 'ftype3 has an unknown value')
   return fileTypes[number as keyof typeof fileTypes]
 }
 

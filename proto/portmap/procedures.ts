@@ -42,7 +42,7 @@ function encodeGetport (out: XdrWriter, { program, version, protocol }: GetportA
 /** 0 when the program is not registered. */
 function decodeGetport (input: XdrReader): number {
   const port = input.uint32()
-  if (port > 0xffff) throw new WireError('INVALID', `port ${port}`)
+  if (port > 0xffff) throw new WireError('INVALID', 'a port is above 65535')
   return port
 }
 

@@ -112,7 +112,7 @@ export class RecordFramer {
       if (this.#bulkBytes + length > this.#recordBytesMax) {
         throw new WireError(
           'OVERLONG',
-          `record of at least ${this.#bulkBytes + length} bytes, at most ${this.#recordBytesMax} are allowed`
+          `a record is longer than the ${this.#recordBytesMax} bytes that are allowed`
         )
       }
       if (isLast && this.#bulk === undefined && length < this.#bulkBytesMin) {

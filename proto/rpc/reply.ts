@@ -66,27 +66,27 @@ const authFailureOf = new Map<number, AuthFailure>(
 /** The message type, which follows the xid. @throws WireError when it is not that of a reply. */
 export function requireReply (input: XdrReader): void {
   const type = input.uint32()
-  if (type !== REPLY) throw new WireError('INVALID', `message type ${type} where a reply was expected`)
+  if (type !== REPLY) throw new WireError('INVALID', 'a message is no reply')
 }
 
 /** What follows the message type. Undefined: the procedure ran and its results come next. */
 export function decodeReplyHead (input: XdrReader): Rejection | undefined {
   const state = input.uint32()
   if (state === MSG_DENIED) return decodeRejected(input)
-  if (state !== MSG_ACCEPTED) throw new WireError('INVALID', `reply_stat has the value ${state}`)
+  if (state !== MSG_ACCEPTED) throw new WireError('INVALID', 'reply_stat has an unknown value')
   input.uint32()
   input.skipOpaque(AUTH_BODY_BYTES_MAX)
   const outcome = input.uint32()
   if (outcome === SUCCESS) return undefined
   const kind = acceptFailureOf.get(outcome)
-  if (kind === undefined) throw new WireError('INVALID', `accept_stat has the value ${outcome}`)
+  if (kind === undefined) throw new WireError('INVALID', 'accept_stat has an unknown value')
   return { kind, versions: kind === 'PROG_MISMATCH' ? decodeVersions(input) : undefined }
 }
 
 function decodeRejected (input: XdrReader): Rejection {
   const why = input.uint32()
   if (why === RPC_MISMATCH) return { kind: 'RPC_MISMATCH', versions: decodeVersions(input) }
-  if (why !== AUTH_ERROR) throw new WireError('INVALID', `reject_stat has the value ${why}`)
+  if (why !== AUTH_ERROR) throw new WireError('INVALID', 'reject_stat has an unknown value')
   const kind = authFailureOf.get(input.uint32())
   // A flavour of authentication we never heard of may fail in ways we never heard of.
   return { kind: kind ?? 'AUTH_FAILED', versions: undefined }

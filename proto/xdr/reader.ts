@@ -1,7 +1,8 @@
 /**
  * XDR, RFC 4506: bytes of one message → values.
  *
- * Owns the bounded reader. Every read is checked against the end of its own message, every length against a maximum
+ * Owns the bounded reader. What it complains of never quotes the message: a complaint may reach somebody who must not
+ * learn what a server answers. Every read is checked against the end of its own message, every length against a maximum
  * given by the caller. Knows no message and no socket; what it returns from `bytes` shares memory with the message.
  */
 import { WireError } from '../../agent/base/errors.ts'
@@ -27,7 +28,7 @@ export class XdrReader {
   #advance (bytes: number): number {
     const at = this.#offset
     if (bytes > this.#end - at) {
-      throw new WireError('TRUNCATED', `message ends after ${this.#end} bytes, ${bytes} more were expected at ${at}`)
+      throw new WireError('TRUNCATED', 'a message ends before all that belongs in it')
     }
     this.#offset = at + bytes
     return at
@@ -44,7 +45,7 @@ export class XdrReader {
   size64 (): number {
     const at = this.#advance(8)
     const high = this.#view.getUint32(at)
-    if (high > 0x1f_ffff) throw new WireError('INVALID', `size at ${at} is above 2^53`)
+    if (high > 0x1f_ffff) throw new WireError('INVALID', 'a size is above 2^53')
     return high * 0x1_0000_0000 + this.#view.getUint32(at + 4)
   }
 
@@ -57,7 +58,7 @@ export class XdrReader {
   /** bool, section 4.4: anything but 0 and 1 is refused. */
   bool (): boolean {
     const value = this.uint32()
-    if (value > 1) throw new WireError('INVALID', `boolean has the value ${value}`)
+    if (value > 1) throw new WireError('INVALID', 'a boolean is neither true nor false')
     return value === 1
   }
 
@@ -70,14 +71,18 @@ export class XdrReader {
   /** variable-length opaque or string, section 4.10 and 4.11. Shares memory with the message. */
   opaque (bytesMax: number): Buffer {
     const length = this.uint32()
-    if (length > bytesMax) throw new WireError('OVERLONG', `opaque of ${length} bytes, at most ${bytesMax} are allowed`)
+    if (length > bytesMax) {
+      throw new WireError('OVERLONG', `an opaque is longer than the ${bytesMax} bytes that are allowed`)
+    }
     return this.fixed(length)
   }
 
   /** The same as `opaque`, as a latin1 string: lossless, and free of the message's memory. */
   latin1 (bytesMax: number): string {
     const length = this.uint32()
-    if (length > bytesMax) throw new WireError('OVERLONG', `string of ${length} bytes, at most ${bytesMax} are allowed`)
+    if (length > bytesMax) {
+      throw new WireError('OVERLONG', `a string is longer than the ${bytesMax} bytes that are allowed`)
+    }
     const at = this.#advance(length + (-length & 3))
     return this.#buffer.toString('latin1', at, at + length)
   }
@@ -91,7 +96,9 @@ export class XdrReader {
   /** Passes over a variable-length opaque. */
   skipOpaque (bytesMax: number): void {
     const length = this.uint32()
-    if (length > bytesMax) throw new WireError('OVERLONG', `opaque of ${length} bytes, at most ${bytesMax} are allowed`)
+    if (length > bytesMax) {
+      throw new WireError('OVERLONG', `an opaque is longer than the ${bytesMax} bytes that are allowed`)
+    }
     this.#advance(length + (-length & 3))
   }
 
