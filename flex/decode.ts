@@ -108,7 +108,10 @@ export function decodeMount (args: readonly string[], kind: DriverKind = 'genera
     volumeCapability: {
       // Flex knows no access modes: who may write is said by readwrite alone.
       accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' },
-      mount: { fsType: '', mountFlags: [], volumeMountGroup: options['kubernetes.io/mounterArgs.FsGroup'] ?? '' }
+      mount: {
+        fsType: options['kubernetes.io/fsType'] ?? '', mountFlags: [],
+        volumeMountGroup: options['kubernetes.io/mounterArgs.FsGroup'] ?? ''
+      }
     }
   }
 }

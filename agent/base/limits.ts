@@ -72,6 +72,20 @@ export const logFileBytesMax = 8 * mebibyteBytes
  * Scrapers need a few, and each connection costs some 20 KiB. */
 export const httpConnectionsMax = 128
 export const httpPeerConnectionsMax = 64
+/**
+ * Volumes of a node unless its operator says otherwise (`--max-volumes`), for the scheduler as well (NodeGetInfo). Each
+ * may be a session of some 90 MiB at rest, which no pod's limit counts: 256 are more than a node of 110 pods uses, and
+ * 23 GiB.
+ */
+export const volumesPerNodeMax = 256
+/**
+ * Inline volumes among them (`--ephemeral-max`): who may make pods decides how many there are, and each has its
+ * session.
+ */
+export const ephemeralVolumesPerNodeMax = 32
+/** A pod that needs more folders than this takes them by subPath from a few volumes. */
+export const volumesPerPodMax = 64
+export const ephemeralVolumesPerPodMax = 4
 /** sockaddr_un.sun_path is 108 bytes including the NUL. */
 export const unixSocketPathBytesMax = 107
 /** A kubelet's configuration file, drop-in or argument file; real ones have a few kilobytes. */

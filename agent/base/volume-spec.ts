@@ -100,7 +100,16 @@ export interface NfsVolumeSpec {
   readonly mountPermissions: number | undefined
   /** CSI volume_mount_group, or undefined. */
   readonly mountGroup: number | undefined
+  /** What is held back because a pod's author may have written the attributes; undefined: nothing. */
+  readonly restraint?: Restraint | undefined
 }
+
+/**
+ * `no-changes`: the node itself changes nothing on the server (no mode, no group of the volume's root). `anonymous`:
+ * that, and uid and gid 0 are nobody's in every call to the server, whoever makes it, as with a server that squashes
+ * root (exports(5) root_squash).
+ */
+export type Restraint = 'no-changes' | 'anonymous'
 
 /** A union on `type`; later other remote storage. */
 export type VolumeSpec = NfsVolumeSpec

@@ -29,6 +29,8 @@ export interface OpenOptions {
   /** For an agent that has to be started, and asked only then: a wrong one must not keep anybody from an agent that
    * runs. */
   readonly cpuLatency?: () => CpuLatencyChoice | undefined
+  /** More of its arguments, asked for in the same way. */
+  readonly consents?: () => readonly string[]
   readonly startMs?: number
 }
 
@@ -102,14 +104,17 @@ function lastWords (logFile: string): string {
   }
 }
 
-async function startAgent ({ places, program, environment, cpuLatency }: OpenOptions): Promise<StartedProcess> {
+async function startAgent ({ places, program, environment, cpuLatency, consents }: OpenOptions): Promise<
+  StartedProcess
+> {
   const choice = cpuLatency?.()
   return await startDetached({
     file: program.file,
     args: [
       ...program.args, 'agent', '--state-dir', places.stateDir, '--run-dir', places.runDir, '--agent-socket',
       places.agentSocket,
-      '--log-file', places.logFile, '--leave-when-idle', ...choice === undefined ? [] : ['--cpu-latency', choice]
+      '--log-file', places.logFile, '--leave-when-idle', ...choice === undefined ? [] : ['--cpu-latency', choice],
+      ...consents?.() ?? []
     ],
     env: environment ?? { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
     fds: []

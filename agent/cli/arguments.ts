@@ -5,17 +5,23 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander'
 import { VolumeError } from '../base/errors.ts'
+import { ephemeralVolumesPerNodeMax, volumesPerNodeMax } from '../base/limits.ts'
 import { cpuLatencyChoices, type CpuLatencyChoice } from '../host/cpu-latency.ts'
 import { logLevels } from '../observe/log.ts'
 import type { LogLevel } from '../observe/log.ts'
 import { CallError } from '../../proto/csi/client.ts'
+import type { ConsentOptions } from './consents.ts'
 import { defaultDriver, kernelDriverOf } from './flex-driver/driver-name.ts'
 import type { DriverOptions } from './flex-driver/install.ts'
 import type { PlaceOptions } from './places.ts'
 
 export type { PlaceOptions }
 
-export interface AgentOptions extends PlaceOptions {
+export interface AgentOptions extends PlaceOptions, ConsentOptions {
+  /** `[NAMESPACE=]SERVER[:/SHARE]` each. */
+  readonly ephemeralAllow: readonly string[]
+  readonly ephemeralMax: number
+  readonly maxVolumes: number
   readonly csiEndpoint?: string
   readonly csiHealth: boolean
   readonly nodeId?: string
@@ -86,15 +92,53 @@ function parseSeconds (text: string): number {
   return seconds
 }
 
+function parseCount (text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) === 0) {
+    throw new InvalidArgumentError('It takes a number from 1 to 99999.')
+  }
+  return Number(text)
+}
+
+/** What a volume may ask for, and how many there may be. */
+function withPolicy (command: Command): Command {
+  return command
+    .addOption(
+      new Option(
+        '--ephemeral-allow <rule>',
+        'inline (ephemeral) CSI volumes of this share: [NAMESPACE=]SERVER[:/SHARE], or SERVER:/FOLDER/* for every share below; may be given several times. Without it there are none'
+      ).argParser(collect).default([])
+    )
+    .addOption(
+      new Option('--ephemeral-max <n>', 'inline volumes of this node').argParser(parseCount)
+        .default(ephemeralVolumesPerNodeMax)
+    )
+    .addOption(
+      new Option('--max-volumes <n>', 'volumes of this node, also for the scheduler').argParser(parseCount)
+        .default(volumesPerNodeMax)
+    )
+    .addOption(
+      new Option(
+        '--allow-suid-dev',
+        'allow the mount options suid and dev, which let a share decide what runs as root here (VOLBRIDGE_ALLOW_SUID_DEV=1)'
+      ).default(false)
+    )
+    .addOption(
+      new Option(
+        '--trust-flex-options',
+        'options of Flex volumes are an administrator\'s: pods cannot name flexVolumes themselves (VOLBRIDGE_TRUST_FLEX_OPTIONS=1)'
+      ).default(false)
+    )
+}
+
 /** What a command answered, so that the caller can exit with it. */
 interface Result { code: number }
 
 function addAgent (program: Command, commands: Commands, result: Result): void {
-  withPlaces(
+  withPolicy(withPlaces(
     program.command('agent').description(
       'Serve this node: CSI when an endpoint is given, Flex and `volbridge mount` always.'
     )
-  )
+  ))
     .addOption(new Option('--csi-endpoint <endpoint>', 'unix:///PATH of the CSI socket; also registers with kubelet'))
     .addOption(
       new Option(

@@ -75,6 +75,18 @@ export function requireWithin (folders: readonly string[], path: AbsolutePath, f
   )
 }
 
+/** Other NFS drivers want `nfs` written there; kubelet passes on what the volume says (k8s pkg/volume/csi). */
+const fileSystemTypes: ReadonlySet<string> = new Set(['', 'nfs'])
+
+function checkFileSystemType (text: string): void {
+  if (fileSystemTypes.has(text)) return
+  refuse(
+    'volume_capability.mount.fs_type',
+    `${JSON.stringify(text.slice(0, 100))} is not a file system of this driver, which mounts what an NFS server exports`,
+    'leave fsType out'
+  )
+}
+
 interface DecodedCapability extends SpecExtras { readonly readOnly: boolean, readonly exclusive: boolean }
 
 function decodeMountGroup (text: string): number | undefined {
@@ -99,6 +111,7 @@ export function decodeCapability (capability: VolumeCapability | null): DecodedC
   if (capability.mount === undefined || capability.mount === null) {
     return refuse(field, 'has no access type', 'set mount')
   }
+  checkFileSystemType(capability.mount.fsType)
   const mode = capability.accessMode?.mode ?? 'UNKNOWN'
   const readOnly = (isReadOnlyMode as Readonly<Record<string, boolean>>)[mode]
   if (readOnly === undefined) {

@@ -7,7 +7,10 @@
 import { status } from '@grpc/grpc-js'
 import type { NodeCapabilityType, NodeGetVolumeStatsResponse } from '../../proto/csi/types.ts'
 import type { AbsolutePath } from '../base/brands.ts'
-import type { Door, VolumeOperations, VolumeStatistics } from '../volumes/operations.ts'
+import type { Door, PublishRequest, StageRequest, VolumeOperations, VolumeStatistics } from '../volumes/operations.ts'
+import { Admission } from './admission.ts'
+import type { AdmissionParts } from './admission.ts'
+import { askerOf, podOf, stagerOf } from './asking.ts'
 import {
   decodeExpand,
   decodePublish,
@@ -27,6 +30,9 @@ export interface NodeOptions {
   readonly volumes: VolumeOperations
   readonly parseSpec: ParseSpec
   readonly nodeId: string
+  /** Volumes that this node takes, for the scheduler. */
+  readonly volumesMax: number
+  readonly admission: AdmissionParts
   /** Names of kubelet's folder: calls through the CSI door that mount or unmount elsewhere are refused. Absent: no
    * kubelet is served. */
   readonly kubeletFolders?: readonly string[]
@@ -84,9 +90,9 @@ function healthCalls (volumes: VolumeOperations): Implementation<'Node'> {
   }
 }
 
-export function nodeService ({ volumes, parseSpec, nodeId, kubeletFolders, health = false }:
-  NodeOptions): Implementation<'Node'>
-{
+export function nodeService (options: NodeOptions): Implementation<'Node'> {
+  const { volumes, parseSpec, nodeId, volumesMax, kubeletFolders, health = false } = options
+  const admission = new Admission(options.admission)
   const requireKubelets = (door: Door, path: AbsolutePath, field: string): void => {
     if (door === 'csi' && kubeletFolders !== undefined) requireWithin(kubeletFolders, path, field)
   }
@@ -94,9 +100,16 @@ export function nodeService ({ volumes, parseSpec, nodeId, kubeletFolders, healt
   return {
     ...health ? healthCalls(volumes) : {},
     NodeStageVolume: async (request, { door }) => {
-      const stage = decodeStage(request, door, parseSpec)
-      requireKubelets(door, stage.staging, 'staging_target_path')
-      await volumes.stage(stage)
+      const { volumeId: volume, stagingTargetPath: path, volumeContext } = request
+      const decode = (): StageRequest => {
+        const stage = decodeStage(request, door, parseSpec)
+        requireKubelets(door, stage.staging, 'staging_target_path')
+        return stage
+      }
+      const who = { asker: stagerOf(door), pod: podOf(volumeContext, path, door) }
+      await admission.admit({ call: 'stage', door, ...who, volume, path, decode }, async (stage) => {
+        await volumes.stage(stage)
+      })
       return {}
     },
     NodeUnstageVolume: async (request, { door }) => {
@@ -106,10 +119,17 @@ export function nodeService ({ volumes, parseSpec, nodeId, kubeletFolders, healt
       return {}
     },
     NodePublishVolume: async (request, { door, unmeasured }) => {
-      const publish = decodePublish(request, door, parseSpec)
-      if (door === 'flex' && !unmeasured) requireMeasurable(publish.spec)
-      requireKubelets(door, publish.target, 'target_path')
-      await volumes.publish(publish)
+      const { volumeId: volume, targetPath: path, volumeContext } = request
+      const decode = (): PublishRequest => {
+        const publish = decodePublish(request, door, parseSpec)
+        if (door === 'flex' && !unmeasured) requireMeasurable(publish.spec)
+        requireKubelets(door, publish.target, 'target_path')
+        return publish
+      }
+      const who = { asker: askerOf(door, request), pod: podOf(volumeContext, path, door) }
+      await admission.admit({ call: 'publish', door, ...who, volume, path, decode }, async (publish) => {
+        await volumes.publish(publish)
+      })
       return {}
     },
     NodeUnpublishVolume: async (request, { door }) => {
@@ -131,6 +151,6 @@ export function nodeService ({ volumes, parseSpec, nodeId, kubeletFolders, healt
       )
     },
     NodeGetCapabilities: () => ({ capabilities: capabilities.map((type) => ({ rpc: { type } })) }),
-    NodeGetInfo: () => ({ nodeId, maxVolumesPerNode: '0', accessibleTopology: null })
+    NodeGetInfo: () => ({ nodeId, maxVolumesPerNode: `${volumesMax}`, accessibleTopology: null })
   }
 }

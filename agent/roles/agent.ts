@@ -7,6 +7,7 @@
 import { hostname } from 'node:os'
 import { isListening } from '../cli/agent-process.ts'
 import type { AgentOptions } from '../cli/arguments.ts'
+import { chooseConsents } from '../cli/consents.ts'
 import { chooseCpuLatency } from '../cli/cpu-latency.ts'
 import { makePlaces } from '../cli/places.ts'
 import type { Places } from '../cli/places.ts'
@@ -26,8 +27,10 @@ import { openLog } from '../observe/log.ts'
 import type { Log } from '../observe/log.ts'
 import { KernelServer } from '../nfs/kernel-server.ts'
 import { Troubles } from '../status/troubles.ts'
+import { parseAllowRule } from '../volumes/policy/allow-list.ts'
 import { startEngine } from '../volumes/engine.ts'
 import type { Engine } from '../volumes/engine.ts'
+import type { Consents } from '../volumes/policy/policy.ts'
 import { parseVolumeSpec } from '../volumes/spec/spec.ts'
 import { Doors, csiSocketFolders } from './doors.ts'
 import { engineEvents } from './engine-events.ts'
@@ -87,6 +90,12 @@ function mayCpusStayAwake (options: AgentOptions, log: Log): boolean {
   return choice === 'auto'
 }
 
+/** @throws VolumeError INVALID naming the option or variable. */
+function consentsOf (options: AgentOptions): Consents {
+  const ephemeral = options.ephemeralAllow.map((rule) => parseAllowRule(rule, '--ephemeral-allow'))
+  return { ...chooseConsents(options, process.env), ephemeral }
+}
+
 /** A predecessor that no longer listens is about to go: its lock on the state folder is waited for. One that listens is
  * asked to hand over. */
 async function startEngineWhenFree (options: AgentOptions, places: Places, log: Log): Promise<Engine> {
@@ -106,6 +115,7 @@ async function startEngineWhenFree (options: AgentOptions, places: Places, log: 
         csiFolder: options.csiEndpoint === undefined ? undefined : options.kubeletDir,
         events: engineEvents(log),
         mayKeepCpusAwake,
+        limits: { volumesMax: options.maxVolumes, ephemeralMax: options.ephemeralMax },
         ...namespaces === undefined ? {} : { namespaces }
       })
     } catch (error) {
@@ -199,6 +209,7 @@ async function serve (options: AgentOptions, places: Places, observed: Observed)
 }
 
 async function serveHere (options: AgentOptions, places: Places, { log, troubles, judges }: Observed): Promise<void> {
+  const consents = consentsOf(options)
   const engine = await startEngineWhenFree(options, places, log)
   try {
     if (options.csiEndpoint !== undefined) makeSocketFolders(options.csiEndpoint)
@@ -209,7 +220,8 @@ async function serveHere (options: AgentOptions, places: Places, { log, troubles
         successor.abort(`handed over to ${newcomer.version}`)
         return true
       },
-      volumes: engine.service, parseSpec: parseVolumeSpec, log, troubles, version,
+      volumes: engine.service, parseSpec: parseVolumeSpec, consents, volumesMax: options.maxVolumes, log, troubles,
+      version,
       driverName: options.driverName, nodeId: options.nodeId ?? hostname(), agentSocket: places.agentSocket,
       csiEndpoint: options.csiEndpoint, csiHealth: options.csiHealth, kubeletDir: options.kubeletDir,
       listen: options.listen, httpSocket: places.httpSocket, judges

@@ -10,6 +10,7 @@ import { findAgent, openAgent } from '../cli/agent-process.ts'
 import { examine, formatFindings } from '../cli/doctor.ts'
 import { runFlexInstall, runFlexUninstall } from './flex-driver.ts'
 import { mountByHand, requireMountRights, unmountByHand } from '../cli/mount.ts'
+import { consentArguments } from '../cli/consents.ts'
 import { chooseCpuLatency } from '../cli/cpu-latency.ts'
 import { choosePlaces } from '../cli/places.ts'
 import type { Places } from '../cli/places.ts'
@@ -55,7 +56,8 @@ const commands: Commands = {
       return await mountInForeground(spec, directory, output)
     }
     const agent = await openAgent({
-      places: placesOf(options), program: ownProgram(), cpuLatency: () => chooseCpuLatency(undefined, process.env)
+      places: placesOf(options), program: ownProgram(), cpuLatency: () => chooseCpuLatency(undefined, process.env),
+      consents: () => consentArguments(process.env)
     })
     try {
       await mountByHand(agent, attributes, directory)

@@ -36,6 +36,8 @@ import type { HealthChange } from '../status/recorder.ts'
 import { sharedFor } from '../status/shared.ts'
 import type { Troubles } from '../status/troubles.ts'
 import type { VolumeOperations } from '../volumes/operations.ts'
+import type { Consents } from '../volumes/policy/policy.ts'
+import { auditTo } from './audit.ts'
 import type { Contender } from './handover.ts'
 import { loadServices } from '../../proto/csi/load.ts'
 
@@ -48,6 +50,10 @@ export interface DoorsOptions {
   readonly version: string
   readonly driverName: string
   readonly nodeId: string
+  /** Volumes that this node takes. */
+  readonly volumesMax: number
+  /** What the operator has agreed to. */
+  readonly consents: Consents
   readonly agentSocket: string
   /** `unix:///PATH`; without one no kubelet is served. */
   readonly csiEndpoint: string | undefined
@@ -145,7 +151,11 @@ export class Doors {
     const identity = identityService({
       driverName: parseCsiDriverName(driverName), version, isReady: () => this.#isOpen
     })
-    const node = nodeService({ volumes, parseSpec, nodeId, kubeletFolders: namesOf(kubeletDir), health: csiHealth })
+    const { volumesMax, consents } = options
+    const admission = { consents, audit: auditTo(log) }
+    const node = nodeService({
+      volumes, parseSpec, nodeId, volumesMax, admission, kubeletFolders: namesOf(kubeletDir), health: csiHealth
+    })
     this.#recorder = new Recorder({
       list: async () => await volumes.list(), onHealth: (change) => { logHealth(log, change) }
     })

@@ -9,13 +9,14 @@ import { callOut } from '../../flex/callouts.ts'
 import type { DriverKind } from '../../flex/personality.ts'
 
 async function openAgentLazily (): Promise<NodeDoor> {
-  const [{ openAgent }, { chooseCpuLatency }, { choosePlaces }, { ownProgram }] = await Promise.all([
-    import('../cli/agent-process.ts'), import('../cli/cpu-latency.ts'), import('../cli/places.ts'),
-    import('./program.ts')
-  ])
+  const [{ openAgent }, { consentArguments }, { chooseCpuLatency }, { choosePlaces }, { ownProgram }] = await Promise
+    .all([
+      import('../cli/agent-process.ts'), import('../cli/consents.ts'), import('../cli/cpu-latency.ts'),
+      import('../cli/places.ts'), import('./program.ts')
+    ])
   return await openAgent({
     places: choosePlaces({}, process.env), program: ownProgram(),
-    cpuLatency: () => chooseCpuLatency(undefined, process.env)
+    cpuLatency: () => chooseCpuLatency(undefined, process.env), consents: () => consentArguments(process.env)
   })
 }
 

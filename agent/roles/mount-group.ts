@@ -28,7 +28,11 @@ async function attributesOf ({ root, getattr }: Pick<Backend, 'root' | 'getattr'
 }
 
 /** Answers what an operator should know, or nothing. */
-export async function claimRoot ({ setattr, backend, credential }: Root, group: number): Promise<string | undefined> {
+export async function claimRoot (
+  { setattr, backend, credential }: Root,
+  group: number,
+  { mayChange }: { readonly mayChange: boolean }
+): Promise<string | undefined> {
   const found = await attributesOf({ root: backend.root, getattr: async (...args) => await backend.getattr(...args) })
   if (isErrno(found)) return said(group, `it could not be read (${errnoName(found)})`)
   if (found.gid === group && (found.mode & groupBits) === groupBits) return undefined
@@ -37,6 +41,7 @@ export async function claimRoot ({ setattr, backend, credential }: Root, group: 
   if (found.gid !== group && (found.mode & SET_GID) !== 0) {
     return said(group, `it belongs to group ${found.gid} with set-group-id, and is left to it`)
   }
+  if (!mayChange) return restrained(group)
   const caller = { uid: credential.uid, gid: credential.gid, pid: 0, credential }
   const changes = { gid: group, mode: (found.mode & 0o7777) | groupBits }
   const answer = await within(
@@ -49,3 +54,7 @@ export async function claimRoot ({ setattr, backend, credential }: Root, group: 
 
 const said = (group: number, why: string): string =>
   `mount group ${group}: the volume's root was not given to it: ${why}; export with no_root_squash, or run chgrp ${group} and chmod g+rwxs on the server`
+
+/** The volume's words may be a pod's author's, who would choose the folder and its new group. */
+const restrained = (group: number): string =>
+  `mount group ${group}: the volume's root is left as it is, because the volume may be a pod's own; run chgrp ${group} and chmod g+rwxs on the server, or use a CSI PersistentVolume`

@@ -99,19 +99,20 @@ export async function openNfsVolume (
   configuration: Omit<SessionConfiguration, 'key'>,
   parts: NfsVolumeParts
 ): Promise<ConfiguredSession> {
-  const client = await connectNfs(configuration.spec.target, { log: parts.log })
+  const { mountGroup, flags, restraint, target } = configuration.spec
+  const client = await connectNfs(target, { log: parts.log, squashRoot: restraint === 'anonymous' })
   try {
     const rootMode = await rootModeOf(client)
     const readAheadBytes = readAheadFor(await measureRoundTrip(client))
     const arena = new MemoryArena(configuration.dirtyBytesMax)
     const operations = filesystemOf(configuration, client, parts, arena)
-    const { mountGroup, flags, target } = configuration.spec
     const { identity } = target
+    const root = {
+      setattr: operations.setattr.bind(operations), backend: client.backend, credential: volumeCredential(target)
+    }
     const note = mountGroup === undefined || flags.readOnly
       ? undefined
-      : await claimRoot({
-        setattr: operations.setattr.bind(operations), backend: client.backend, credential: volumeCredential(target)
-      }, mountGroup)
+      : await claimRoot(root, mountGroup, { mayChange: restraint === undefined })
     if (note !== undefined) parts.log.warn({ op: 'mount-group' }, note)
     const notes = [
       ...note === undefined ? [] : [note],

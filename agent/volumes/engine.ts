@@ -4,7 +4,9 @@
  */
 import { realpath, stat } from 'node:fs/promises'
 import { VolumeError, messageOf } from '../base/errors.ts'
-import { dirtySessionBytesMax, sessionStartBytes } from '../base/limits.ts'
+import {
+  dirtySessionBytesMax, ephemeralVolumesPerNodeMax, sessionStartBytes, volumesPerNodeMax
+} from '../base/limits.ts'
 import { readBootId } from '../host/boot.ts'
 import { makePrivateFolder } from '../host/files.ts'
 import { ownFiles, removeOwnCgroup } from '../host/cgroups.ts'
@@ -24,6 +26,7 @@ import { Healer } from './recovery/healing.ts'
 import { FileJournal } from './records/journal.ts'
 import { NameLocks } from './locks.ts'
 import { KernelMounter, type KernelNfs } from './kernel/kernel-mounter.ts'
+import type { NodeLimits } from './policy/quota.ts'
 import type { RecoveryStep } from './recovery/recovery.ts'
 import { recover } from './recovery/recovering.ts'
 import { Reporting } from './reporting.ts'
@@ -47,6 +50,8 @@ export interface EngineOptions {
   readonly mayKeepCpusAwake?: boolean
   /** Cgroup in which sessions have theirs, `volbridge-sessions` unless given; `false` leaves them in ours. */
   readonly cgroup?: string | false
+  /** `agent/base/limits.ts` has those that hold unless given. */
+  readonly limits?: NodeLimits
   readonly events: VolumeEvents
   /** Where mounts and sessions are made when the agent lives in a container; its folders are the node's, under the same
    * paths. */
@@ -121,8 +126,9 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     shared.whenUnfinished(() => { endings.goOn() })
     /* What recovery could not end. */
     endings.goOn()
+    const limits = options.limits ?? { volumesMax: volumesPerNodeMax, ephemeralMax: ephemeralVolumesPerNodeMax }
     const reporting = new Reporting(parts, { endings, heals: healer })
-    const service = new VolumeService(parts, { attaching, endings, locks, reporting })
+    const service = new VolumeService(parts, { attaching, endings, locks, reporting, limits })
     shared.whenEnded((key) => { for (const each of [healer, endings, reporting]) each.forget(key) })
     logs.watch()
     const close = (): void => {

@@ -17,6 +17,7 @@ import type { NameLocks } from './locks.ts'
 import type {
   DataLoss, Door, PublishRequest, StageRequest, VolumeOperations, VolumeStatistics, VolumeView
 } from './operations.ts'
+import { Quota, type NodeLimits, type Wanted } from './policy/quota.ts'
 import { isHeld, type Reporting, type StatisticsRequest } from './reporting.ts'
 import type { BindRecord, MountRecord } from './records/records.ts'
 
@@ -29,6 +30,7 @@ export class VolumeService implements VolumeOperations {
   readonly #locks: NameLocks
   readonly #reporting: Reporting
   readonly #endings: Endings
+  readonly #quota: Quota
 
   constructor (
     parts: EngineParts,
@@ -37,6 +39,7 @@ export class VolumeService implements VolumeOperations {
       readonly endings: Endings
       readonly locks: NameLocks
       readonly reporting: Reporting
+      readonly limits: NodeLimits
     }
   ) {
     this.#parts = parts
@@ -44,11 +47,12 @@ export class VolumeService implements VolumeOperations {
     this.#locks = beside.locks
     this.#reporting = beside.reporting
     this.#endings = beside.endings
+    this.#quota = new Quota(parts.table, beside.limits)
   }
 
   async stage (request: StageRequest): Promise<void> {
     const { volume, staging, door } = request
-    await this.#locked(volume, staging, async () => {
+    await this.#counted({ volume, path: staging, spec: request.spec }, async () => {
       const { spec, key } = this.#stagedAlready(request) ??
         { spec: request.spec, key: await keyFor(this.#parts, request.spec) }
       await this.#refuseOtherVolume(volume, spec)
@@ -68,7 +72,7 @@ export class VolumeService implements VolumeOperations {
 
   async publish (request: PublishRequest): Promise<void> {
     const { volume, spec, target, staging, door, owner } = request
-    await this.#locked(volume, target, async () => {
+    await this.#counted({ volume, path: target, spec }, async () => {
       const key = await this.#shownAt(request) ?? await keyFor(this.#parts, spec)
       await this.#refuseOtherVolume(volume, spec)
       if (staging !== undefined) this.#requireStaged(request)
@@ -143,6 +147,18 @@ export class VolumeService implements VolumeOperations {
     } finally {
       release()
     }
+  }
+
+  /** Counted in the tick in which it is locked, and until it is in the table or came to nothing. */
+  async #counted (wanted: Wanted, work: () => Promise<void>): Promise<void> {
+    await this.#locked(wanted.volume, wanted.path, async () => {
+      const isOver = this.#quota.take(wanted)
+      try {
+        await work()
+      } finally {
+        isOver()
+      }
+    })
   }
 
   /** Two PersistentVolumes with one handle and different attributes would else silently get the first one's data. */

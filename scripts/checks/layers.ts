@@ -48,6 +48,7 @@ export const layers = {
   'agent/host': { use: [] },
   'agent/volumes': { use: ['agent/volumes', 'agent/host', 'agent/session/control.ts'], types: ['agent/session'] },
   'agent/volumes/spec': { use: [] },
+  'agent/volumes/policy': { use: ['agent/volumes/spec', 'agent/volumes/records'] },
   'agent/volumes/records': { use: ['agent/volumes/operations.ts', 'agent/host'] },
   // The two clients: behind the same border, and never one by the other.
   'agent/volumes/fuse': {

@@ -1,6 +1,6 @@
 /**
- * Every test that SEMANTICS.md and test/FAULTS.md name exists. Owns what counts as a title in those tables and as one
- * in a test. Does not run tests.
+ * Every test that SEMANTICS.md, THREATS.md and test/FAULTS.md name exists. Owns what counts as a title in those tables
+ * and as one in a test. Does not run tests.
  *
  * A title in a test may have parts that are filled in (`${…}`): any text fits there.
  */
@@ -8,7 +8,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import process from 'node:process'
 
-const documents = ['SEMANTICS.md', 'test/FAULTS.md']
+const documents = ['SEMANTICS.md', 'THREATS.md', 'test/FAULTS.md']
 
 /** Code spans of a table's last column that are sentences: paths, options and names of calls are not. */
 function titlesOf (text: string): readonly string[] {

@@ -14,14 +14,14 @@ export function csiTests (declare: Declare, stage: Stage): void {
     const check = ['apply', '--dry-run=server', '--validate=strict']
     const taken = await world.kube([...check, '-f', path.join(root, 'deploy/examples')])
     t.regex(taken, /persistentvolume\/csi-example created/)
-    for (const name of ['csi', 'csi-status', 'flex']) {
+    for (const name of ['csi', 'csi-ephemeral', 'csi-status', 'flex']) {
       t.regex(await world.kube([...check, '-k', path.join(root, 'deploy', name)]), /daemonset/)
     }
   })
 
   declare('the DaemonSet’s agent registers itself with kubelet and is seen in CSINode', async (t) => {
     const { world } = stage
-    await world.deploy('csi')
+    await world.deploy('csi-ephemeral')
     await world.daemonPod('volbridge-agent')
     const node = await until(
       'the driver in CSINode',
@@ -73,6 +73,7 @@ export function csiTests (declare: Declare, stage: Stage): void {
       }
     })
     await world.inPod('inline', 'echo kept > /data/file')
+    t.is(statSync(path.join(folder, 'file')).uid, 65_534, 'root of the pod is nobody on the server')
     await world.deletePods('inline')
     t.is(readFileSync(path.join(folder, 'file'), 'utf8'), 'kept\n')
   })

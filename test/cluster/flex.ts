@@ -53,7 +53,7 @@ export function flexTests (declare: Declare, stage: Stage): void {
   declare('a Flex PersistentVolume, a secret of the driver’s type, a read-only claim, fsGroup', async (t) => {
     const { world } = stage
     const [server] = world.servers
-    const folder = makeFolder(server!, 'flex-group', 0o755)
+    const folder = makeFolder(server!, 'flex-group', 0o777)
     chownSync(folder, 0, 0)
     const share = shareOf(server!)
     await world.api.create('/api/v1/namespaces/default/secrets', {
@@ -79,6 +79,7 @@ export function flexTests (declare: Declare, stage: Stage): void {
     await world.inPod('flex-group', 'echo mine > /data/file')
     const { uid, gid } = statSync(path.join(folder, 'file'))
     t.deepEqual({ uid, gid }, { uid: 1500, gid: 2222 })
+    t.like(statSync(folder), { uid: 0, gid: 0 }, 'the pod\'s own volume changes no folder of the server')
     t.false((await world.agentLog()).includes('battery-staple'))
     await world.deletePods('flex-claim', 'flex-secret', 'flex-group')
   })

@@ -124,9 +124,12 @@ export class World {
 
   /** `kubectl apply -k` of a folder of deploy/, with this world's port for the agent: the machine may have another
    * agent on the usual one. */
-  async deploy (name: 'csi' | 'csi-status' | 'flex'): Promise<void> {
-    const text = await this.kube(['kustomize', path.join(root, 'deploy', name)])
-    await this.kube(['apply', '-f', '-'], { input: text.replaceAll('9810', String(this.agentPort)) })
+  async deploy (name: 'csi' | 'csi-ephemeral' | 'csi-status' | 'flex'): Promise<void> {
+    const text = (await this.kube(['kustomize', path.join(root, 'deploy', name)]))
+      .replaceAll('9810', String(this.agentPort))
+      // The example's server is where this world's are.
+      .replace('nfs1.example.org:/data', '127.0.0.1')
+    await this.kube(['apply', '-f', '-'], { input: text })
   }
 
   /** A PV and its claim of the same name. */

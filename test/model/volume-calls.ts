@@ -6,14 +6,15 @@
  */
 import type { Random } from './exercise.ts'
 
-/** Two volumes share an export, one has another. A variant is the same volume with other attributes. */
+/** Two volumes share an export, one has another. A variant is the same volume with other attributes; what is published
+ * without having been staged is an inline volume, which shares nothing with one that was. */
 export const volumes = ['v0', 'v1', 'v2'] as const
 export type VolumeName = typeof volumes[number]
 export const slots = ['s0', 's1', 's2'] as const
 export type Slot = typeof slots[number]
 export const targets = ['t0', 't1', 't2', 't3'] as const
 export type Target = typeof targets[number]
-export type Variant = 'plain' | 'other'
+export type Variant = 'plain' | 'other' | 'inline'
 
 export type Call =
   | { readonly do: 'stage', readonly volume: VolumeName, readonly variant: Variant, readonly slot: Slot }
@@ -155,7 +156,8 @@ export function makeSequence (random: Random, length: number, kills: number): Ba
       [
         6,
         () => ({
-          do: 'publish', volume, variant, slot: random() < 0.12 ? undefined : slot, target, readOnly: random() < 0.25
+          do: 'publish', volume, target, readOnly: random() < 0.25,
+          ...random() < 0.12 ? { variant: 'inline', slot: undefined } : { variant, slot }
         })
       ],
       [4, () => ({ do: 'unpublish', volume, target })],

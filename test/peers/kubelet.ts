@@ -55,6 +55,25 @@ export interface CsiVolume {
   readonly mountGroup?: string
 }
 
+export interface Pod {
+  readonly namespace: string
+  readonly name: string
+  readonly uid: string
+}
+/** A volume of the pod's own (`csi:` in its spec). */
+export interface InlineVolume {
+  /** The volume's in the pod. */
+  readonly name: string
+  readonly attributes: StringMap
+  readonly fsType?: string
+  readonly readOnly?: boolean
+  readonly mountGroup?: string
+}
+
+/** csi_mounter.go makeVolumeHandle. */
+export const inlineHandle = (pod: Pod, { name }: Pick<InlineVolume, 'name'>): string =>
+  `csi-${createHash('sha256').update(`${pod.uid}${name}`).digest('hex')}`
+
 /** mount_helper_unix.go SearchMountPoints and util.go HasMountRefs: other mounts of the same folder of the same file
  * system. */
 function referencesOf (folder: string): readonly string[] {
@@ -248,6 +267,33 @@ export class Kubelet {
       volumeId: volume.handle, stagingTargetPath: this.stagingPath(driver, volume.handle), targetPath: target,
       readonly: volume.readOnly ?? false,
       volumeCapability: this.#capability(volume), volumeContext: volume.attributes, secrets: volume.secrets ?? {}
+    })
+    return target
+  }
+
+  /**
+   * csi_mounter.go SetUpAt of an inline volume: never staged, a handle made of the pod and the volume's name
+   * (makeVolumeHandle), and kubelet's own words over those of the attributes (podInfoOnMount).
+   */
+  async publishInline (socket: string, volume: InlineVolume, pod: Pod): Promise<string> {
+    const target = this.csiTarget(pod.uid, volume.name)
+    mkdirSync(path.dirname(target), { recursive: true, mode: 0o750 })
+    await this.call(socket, 'NodePublishVolume', {
+      volumeId: inlineHandle(pod, volume), stagingTargetPath: '', targetPath: target,
+      readonly: volume.readOnly ?? false,
+      volumeCapability: {
+        accessMode: { mode: 'SINGLE_NODE_WRITER' },
+        mount: { fsType: volume.fsType ?? '', mountFlags: [], volumeMountGroup: volume.mountGroup ?? '' }
+      },
+      volumeContext: {
+        ...volume.attributes,
+        'csi.storage.k8s.io/pod.name': pod.name,
+        'csi.storage.k8s.io/pod.namespace': pod.namespace,
+        'csi.storage.k8s.io/pod.uid': pod.uid,
+        'csi.storage.k8s.io/serviceAccount.name': 'default',
+        'csi.storage.k8s.io/ephemeral': 'true'
+      },
+      secrets: {}
     })
     return target
   }

@@ -153,6 +153,7 @@ export class KernelMounter implements Mounter {
       }
     }
     if (spec.mountGroup === undefined) return ''
+    if (spec.restraint !== undefined) return unclaimedRoot(spec.mountGroup)
     try {
       const { mode, gid } = await mounts.rootOf(mountPoint, options)
       if (gid !== spec.mountGroup) await mounts.chgrp(mountPoint, spec.mountGroup, options)
@@ -243,6 +244,10 @@ export class KernelMounter implements Mounter {
     }
   }
 }
+
+/** The same as of the own client's volumes (`agent/roles/mount-group.ts`): the words may be a pod's author's. */
+const unclaimedRoot = (group: number): string =>
+  `the root was not given the group ${group}, because the volume may be a pod's own: set it on the server, or use a CSI PersistentVolume`
 
 function isUnavailable (error: unknown): boolean {
   return error instanceof VolumeError && error.code === 'UNAVAILABLE'

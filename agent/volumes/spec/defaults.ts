@@ -41,5 +41,6 @@ export const defaultFlags: MountFlags = {
 
 /** What every volume has besides its target, its options and its flags. */
 export const defaultFacts = {
-  type: 'nfs', client: 'fuse', consistency: 'standard', mountPermissions: undefined, mountGroup: undefined
+  type: 'nfs', client: 'fuse', consistency: 'standard', mountPermissions: undefined, mountGroup: undefined,
+  restraint: undefined
 } as const satisfies Omit<VolumeSpec, 'target' | 'flags' | 'clientReason'>

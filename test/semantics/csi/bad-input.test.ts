@@ -53,7 +53,7 @@ if (missing(...needs) === undefined) {
   test.before(async (t) => {
     const ganesha = await Ganesha.start()
     const node = new TestNode()
-    await node.startAgent(['--csi-health'])
+    await node.startAgent(['--csi-health', '--ephemeral-allow', ganesha.host])
     const outside = node.makeFolder('elsewhere')
     mkdirSync(path.join(outside, 'mount'))
     symlinkSync(outside, path.join(node.kubelet, 'way-out'))
@@ -262,7 +262,7 @@ async function nothingHappened (t: ExecutionContext<Context>): Promise<void> {
   t.deepEqual(mountsBelow(node.folder), [])
   t.deepEqual((await processesOf(node.folder)).filter((line) => / session( |$)/.test(line)), [])
   t.deepEqual(await kubelet.call(node.csiSocket, 'NodeGetInfo', {}), {
-    nodeId: 'test-node', maxVolumesPerNode: '0', accessibleTopology: null
+    nodeId: 'test-node', maxVolumesPerNode: '256', accessibleTopology: null
   })
 }
 
@@ -285,7 +285,7 @@ for (const [method, rows] of Object.entries(tables) as [Method, readonly Row[]][
 
 declare<Context>('a target that is a file, a symbolic link or under a file, and a staging folder that is missing, are refused by field', async (t) => {
   const { node } = t.context
-  const pods = path.join(node.kubelet, 'pods')
+  const pods = path.join(node.kubelet, 'pods', inlineUid, 'volumes/kubernetes.io~csi')
   mkdirSync(path.join(pods, 'f'), { recursive: true })
   writeFileSync(path.join(pods, 'f/file'), 'mine')
   symlinkSync(t.context.outside, path.join(pods, 'f/link'))
@@ -324,12 +324,13 @@ declare<Context>('a path that leads out of kubelet’s folder through a link in 
   await nothingHappened(t)
 })
 
+const inlineUid = 'pod-f'
 /** An inline volume needs no staging. */
 const inline = ({ ganesha }: Context): Changes => ({
   stagingTargetPath: '',
   volumeContext: {
     server: ganesha.host, share: ganesha.folder, mountOptions: ganesha.mountOptions,
-    'csi.storage.k8s.io/ephemeral': 'true'
+    'csi.storage.k8s.io/ephemeral': 'true', 'csi.storage.k8s.io/pod.uid': inlineUid
   }
 })
 

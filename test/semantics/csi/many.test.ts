@@ -33,7 +33,7 @@ test.before(async () => {
   server = await Ganesha.start()
   for (let n = 0; n < many; n++) mkdirSync(path.join(server.folder, `dir-${n}`))
   node = new TestNode()
-  await node.startAgent()
+  await node.startAgent(['--ephemeral-allow', '127.0.0.1'])
   kubelet = new Kubelet(node.kubelet)
 })
 
@@ -125,7 +125,9 @@ check('F34: a mount of somebody else that hangs slows nothing', async (t) => {
     t.is((await node.command(['status', ...node.places], { timeoutMs: 30_000 })).code, 0)
     const error = await t.throwsAsync(kubelet.call(node.csiSocket, 'NodePublishVolume', {
       volumeId: 'pv-over', targetPath: hanging,
-      volumeContext: { ...volume.attributes, 'csi.storage.k8s.io/ephemeral': 'true' },
+      volumeContext: {
+        ...volume.attributes, 'csi.storage.k8s.io/ephemeral': 'true', 'csi.storage.k8s.io/pod.uid': 'other'
+      },
       volumeCapability: {
         accessMode: { mode: 'MULTI_NODE_MULTI_WRITER' }, mount: { fsType: '', mountFlags: [], volumeMountGroup: '' }
       }

@@ -4,7 +4,7 @@
  * holds must agree with the reference. VOLBRIDGE_SEED repeats a run, SEQUENCES_ROUNDS says how many.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { open, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import process from 'node:process'
@@ -70,7 +70,7 @@ class World {
     const { host, folder, mountOptions } = this.#ganesha
     return {
       server: host, share: folder, subDir: folderOf[volume],
-      mountOptions: variant === 'plain' ? mountOptions : `${mountOptions},acdirmin=31`
+      mountOptions: variant === 'other' ? `${mountOptions},acdirmin=31` : mountOptions
     }
   }
 
@@ -87,22 +87,25 @@ class World {
       for (const variant of ['plain', 'other'] as const) {
         this.#keys.set(stageKeyOf(parseVolumeSpec(this.attributes(volume, variant))), variant)
       }
+      const spec = parseVolumeSpec(this.attributes(volume, 'inline'))
+      this.#keys.set(stageKeyOf({ ...spec, restraint: 'anonymous' }), 'inline')
     }
     for (const slot of slots) mkdirSync(this.path(slot), { recursive: true })
     for (const target of targets) mkdirSync(path.dirname(this.path(target)), { recursive: true })
-    await this.#node.startAgent()
-    const target = this.#kubelet.csiTarget('pod-beside', 'pv')
-    mkdirSync(path.dirname(target), { recursive: true })
-    await this.#kubelet.call(this.#node.csiSocket, 'NodePublishVolume', {
-      volumeId: 'beside', targetPath: target, volumeCapability: capability,
-      volumeContext: { ...this.attributes('v0', 'plain'), 'csi.storage.k8s.io/ephemeral': 'true' }
-    })
+    await this.#startAgent()
+    const beside = { handle: 'beside', attributes: this.attributes('v0', 'plain') }
+    await this.#kubelet.stage(this.#node.csiSocket, 'd', beside)
+    const target = await this.#kubelet.publish(this.#node.csiSocket, 'd', beside, 'pod-beside', 'pv')
     const pod = spawn('/bin/sh', ['-c', 'while echo line >> log; do sleep 0.1; done'], { cwd: target, stdio: 'ignore' })
     return () => {
       const { exitCode, signalCode } = pod
       pod.kill('SIGKILL')
       if (exitCode !== null || signalCode !== null) throw new Error('the pod beside has met an error')
     }
+  }
+
+  async #startAgent (): Promise<void> {
+    await this.#node.startAgent(['--ephemeral-allow', this.#ganesha.host])
   }
 
   async close (): Promise<void> { await this.#node.close() }
@@ -129,7 +132,9 @@ class World {
           volumeCapability: capability,
           volumeContext: {
             ...this.attributes(call.volume, call.variant),
-            ...call.slot === undefined ? { 'csi.storage.k8s.io/ephemeral': 'true' } : {}
+            ...call.slot === undefined
+              ? { 'csi.storage.k8s.io/ephemeral': 'true', 'csi.storage.k8s.io/pod.uid': `pod-${call.target}` }
+              : {}
           }
         })
       }
@@ -150,7 +155,7 @@ class World {
     await this.#node.stopAgent('SIGKILL')
     const answers = await answering
     for (const socket of [this.#node.csiSocket, this.#node.agentSocket]) rmSync(socket, { force: true })
-    await this.#node.startAgent()
+    await this.#startAgent()
     return answers
   }
 
@@ -289,12 +294,14 @@ class World {
 
   /** Each target shows its own export, and can be written to if it was asked for so. */
   async #checkFiles (): Promise<void> {
-    for (const [target, { volume, readOnly }] of Object.entries(this.#state.published)) {
+    for (const [target, { volume, variant, readOnly }] of Object.entries(this.#state.published)) {
       const where = this.path(target as Target)
       const found = await readFile(path.join(where, 'marker'), 'utf8')
       if (found !== folderOf[volume]) throw new Error(`${where} shows ${found}`)
-      const outcome = await open(path.join(where, `written-${target}`), 'w').then(async (file) => {
-        await file.close()
+      // Its owner is root or nobody: each has files of its own.
+      const file = path.join(where, `written-${target}-${variant}`)
+      const outcome = await open(file, 'w').then(async (opened) => {
+        await opened.close()
         return 'written'
       }, (error: NodeJS.ErrnoException) => error.code)
       if (outcome !== (readOnly ? 'EROFS' : 'written')) throw new Error(`writing at ${where} ends in ${outcome}`)
@@ -328,6 +335,8 @@ testNeeding('root', 'fuse', 'ganesha')('random sequences of calls, repeated, out
   t.teardown(async () => { await ganesha.close() })
   for (const name of Object.values(folderOf)) {
     mkdirSync(path.join(ganesha.folder, name), { recursive: true })
+    // Nobody's, which is what this process is on the server through an inline volume.
+    chmodSync(path.join(ganesha.folder, name), 0o777)
     writeFileSync(path.join(ganesha.folder, name, 'marker'), name)
   }
   let failed: { readonly seed: number, readonly error: Error } | undefined

@@ -29,7 +29,7 @@ test.before(async () => {
   server = await Ganesha.start()
   writeFileSync(path.join(server.folder, 'from-server'), 'hello')
   node = new TestNode()
-  await node.startAgent()
+  await node.startAgent(['--trust-flex-options'])
   kubelet = new Kubelet(node.kubelet)
   const folder = node.makeFolder('plugins/volbridge.io~volbridge')
   copyFileSync(binary, path.join(folder, 'volbridge'))
@@ -140,7 +140,7 @@ check('the agent is killed and a pod does not notice; its successor knows every 
   await pause(300)
   await node.stopAgent('SIGKILL')
   await pause(500)
-  await node.startAgent()
+  await node.startAgent(['--trust-flex-options'])
   t.is((await writing).trim(), '40')
   const before = mountsBelow(node.folder).length
   await kubelet.stage(node.csiSocket, driverName, volume)

@@ -7,6 +7,7 @@ import type { ExecutionContext } from 'ava'
 import { runCommandLine } from '../../../agent/cli/arguments.ts'
 import type { AgentOptions, Commands, FlexInstallOptions, StatusOptions } from '../../../agent/cli/arguments.ts'
 import { statusUrl } from '../../../agent/observe/http/token-review.ts'
+import { parseAllowRule, ruleFor } from '../../../agent/volumes/policy/allow-list.ts'
 import { parseVolumeSpec } from '../../../agent/volumes/spec/spec.ts'
 
 const yaml = createRequire(import.meta.url)('js-yaml') as { safeLoadAll: (text: string) => unknown[] }
@@ -248,6 +249,33 @@ test('no image that we name moves: each has a version or a digest', (t) => {
   const tags = texts.flatMap((text) => [...text.matchAll(/newTag: *"?([^"\s]+)"?$/gm)].map(([, tag = '']) => tag))
   t.is(tags.length, 2)
   for (const tag of tags) t.regex(tag, /^\d+\.\d+\.\d+$/)
+})
+
+test('pods can name no shares themselves unless the second overlay is applied, and then those of its list alone', async (t) => {
+  t.deepEqual(ofKind('CSIDriver')[0]?.spec['volumeLifecycleModes'], ['Persistent'])
+  const text = readFileSync(path.join(root, 'deploy/csi-ephemeral/kustomization.yaml'), 'utf8')
+  const [kustomization] = objectsOf(text) as unknown as { resources: string[], patches: { patch: string }[] }[]
+  t.deepEqual(kustomization?.resources, ['../csi'])
+  const patches = (kustomization?.patches ?? []).flatMap(({ patch }) =>
+    yaml.safeLoadAll(patch) as { path: string, value: unknown }[][]
+  ).flat()
+  t.deepEqual(patches.map(({ path: where }) => where), [
+    '/spec/volumeLifecycleModes', '/metadata/labels', '/spec/template/spec/containers/0/args/-'
+  ])
+  t.deepEqual(patches[0]?.value, ['Persistent', 'Ephemeral'])
+  t.deepEqual(patches[1]?.value, { 'security.openshift.io/csi-ephemeral-volume-profile': 'baseline' })
+  let asked: AgentOptions | undefined
+  const agent = async (options: AgentOptions): Promise<number> => { asked = options; return await Promise.resolve(0) }
+  const output = { out: () => undefined, err: (line: string) => { t.log(line) } }
+  t.is(await runCommandLine(['agent', String(patches[2]?.value)], '0', { agent } as unknown as Commands, output), 0)
+  const rules = (asked?.ephemeralAllow ?? []).map((rule) => parseAllowRule(rule, '--ephemeral-allow'))
+  const inline = ofKind('Pod')
+    .flatMap(({ spec }) => spec['volumes'] as { csi?: { volumeAttributes: Attributes } }[])
+    .flatMap(({ csi }) => csi ?? [])
+  t.is(inline.length, 1)
+  const { target } = parseVolumeSpec(inline[0]?.volumeAttributes ?? {})
+  t.not(ruleFor(rules, target, 'default'), undefined, 'the example is allowed')
+  t.is(ruleFor(rules, target, 'other'), undefined)
 })
 
 test('README shows the examples as they are', (t) => {

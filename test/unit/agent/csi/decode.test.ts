@@ -121,7 +121,7 @@ test('a path is in kubelet\'s folder, by any of its names, or refused naming fie
 test('stage and publish of one volume give equal specs, whoever mounts it read-only', (t) => {
   const request = publish({
     volumeCapability: {
-      ...capability(), mount: { fsType: 'ext4', mountFlags: ['hard', 'nconnect=2'], volumeMountGroup: '' }
+      ...capability(), mount: { fsType: 'nfs', mountFlags: ['hard', 'nconnect=2'], volumeMountGroup: '' }
     }
   })
   const staged = decodeStage(request, 'csi', parseVolumeSpec)

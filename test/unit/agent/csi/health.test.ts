@@ -4,8 +4,7 @@ import { VolumeError } from '../../../../agent/base/errors.ts'
 import { storageHealth, volumeHealth } from '../../../../agent/csi/health.ts'
 import { encodeStatistics, nodeService } from '../../../../agent/csi/node.ts'
 import type { VolumeHealthState } from '../../../../agent/volumes/operations.ts'
-import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
-import { ScriptedVolumes, statisticsOf, viewOf } from './scripted-volumes.ts'
+import { nodeParts, ScriptedVolumes, statisticsOf, viewOf } from './scripted-volumes.ts'
 
 const request = { volumeId: 'v1', volumePublishPath: '', stagingTargetPath: '' }
 const at = { ...request, volumePublishPath: '/mnt/a' }
@@ -111,7 +110,7 @@ test('capabilities 7 and 8 and their calls are there only when asked for', (t) =
   const volumes = new ScriptedVolumes()
   const context = { door: 'csi', unmeasured: false } as const
   const types = (health: boolean): unknown => {
-    const node = nodeService({ volumes, parseSpec: parseVolumeSpec, nodeId: 'n', health })
+    const node = nodeService({ ...nodeParts, volumes, nodeId: 'n', health })
     const answer = node.NodeGetCapabilities?.({}, context) as { capabilities: { rpc: { type: string } }[] }
     return {
       types: answer.capabilities.map(({ rpc }) => rpc.type),

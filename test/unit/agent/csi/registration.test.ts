@@ -7,11 +7,10 @@ import { nodeService } from '../../../../agent/csi/node.ts'
 import { Registration } from '../../../../agent/csi/registration.ts'
 import type { RegistrationState } from '../../../../agent/csi/registration.ts'
 import { RpcServer } from '../../../../agent/csi/server.ts'
-import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
 import { loadServices } from '../../../../proto/csi/load.ts'
 import type { PluginInfo } from '../../../../proto/csi/types.ts'
 import { Kubelet } from '../../../peers/kubelet.ts'
-import { ScriptedVolumes } from './scripted-volumes.ts'
+import { nodeParts, ScriptedVolumes } from './scripted-volumes.ts'
 
 const services = loadServices()
 const observer = () => () => undefined
@@ -37,7 +36,7 @@ async function withRegistration (run: (fixture: Fixture) => Promise<void>): Prom
   const kubelet = new Kubelet(root)
   const endpoint = path.join(root, 'csi.sock')
   const node = new RpcServer({ services, socketPath: endpoint, field: 'x', unary: { observer, door: 'csi' } }, {
-    Node: nodeService({ volumes: new ScriptedVolumes(), parseSpec: parseVolumeSpec, nodeId: 'node-a' })
+    Node: nodeService({ ...nodeParts, volumes: new ScriptedVolumes(), nodeId: 'node-a' })
   })
   await node.listen()
   const states: RegistrationState[] = []

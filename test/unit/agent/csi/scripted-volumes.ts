@@ -1,6 +1,13 @@
 /** An engine that records what it was asked and answers as told. Owns nothing but the record. */
 import type { DataLoss, VolumeOperations, VolumeStatistics, VolumeView } from '../../../../agent/volumes/operations.ts'
+import { noConsents } from '../../../../agent/volumes/policy/policy.ts'
+import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
 import { toStageKey, toVolumeId } from '../../../../agent/base/brands.ts'
+
+/** What every Node service of these tests has beside its engine: an operator who has agreed to nothing. */
+export const nodeParts = {
+  parseSpec: parseVolumeSpec, volumesMax: 256, admission: { consents: noConsents, audit: () => undefined }
+} as const
 
 export interface Asked { readonly deed: keyof VolumeOperations, readonly request: unknown }
 

@@ -13,11 +13,10 @@ import { identityService } from '../../../../agent/csi/identity.ts'
 import { nodeService } from '../../../../agent/csi/node.ts'
 import { RpcServer } from '../../../../agent/csi/server.ts'
 import type { CallFacts, CallOutcome } from '../../../../agent/csi/unary.ts'
-import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
 import { CallError, CsiClient } from '../../../../proto/csi/client.ts'
 import { loadServices } from '../../../../proto/csi/load.ts'
 import type { NodePublishVolumeRequest } from '../../../../proto/csi/types.ts'
-import { ScriptedVolumes, statisticsOf, viewOf } from './scripted-volumes.ts'
+import { nodeParts, ScriptedVolumes, statisticsOf, viewOf } from './scripted-volumes.ts'
 
 const services = loadServices()
 
@@ -46,7 +45,7 @@ async function withServer (
     }
   }, {
     Identity: identityService({ driverName: 'csi.test', version: '1.2.3', isReady: () => true }),
-    Node: nodeService({ volumes, parseSpec: parseVolumeSpec, nodeId: 'node-a' }),
+    Node: nodeService({ ...nodeParts, volumes, nodeId: 'node-a' }),
     Agent: agentService({
       volumes, version: '1.2.3', driverName: 'csi.test', nodeId: 'node-a', uptimeMs: () => 5,
       registration: () => undefined
@@ -354,7 +353,7 @@ test('a stale socket is replaced, and a successor\'s socket is not removed by th
     const successor = new RpcServer({
       services, socketPath, field: 'x', unary: { door: 'csi', observer: () => () => undefined }
     }, {
-      Node: nodeService({ volumes, parseSpec: parseVolumeSpec, nodeId: 'node-b' })
+      Node: nodeService({ ...nodeParts, volumes, nodeId: 'node-b' })
     })
     await successor.listen()
     t.false(server.isInPlace)

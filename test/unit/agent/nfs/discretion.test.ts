@@ -9,7 +9,7 @@ import { mountProcedures } from '../../../../proto/mount3/procedures.ts'
 import { procedures } from '../../../../proto/nfs3/procedures.ts'
 import { portmapProcedures } from '../../../../proto/portmap/procedures.ts'
 import { RecordFramer } from '../../../../proto/rpc/record.ts'
-import { decodeReplyHead, decodeReplyXid } from '../../../../proto/rpc/reply.ts'
+import { decodeReplyHead, requireReply } from '../../../../proto/rpc/reply.ts'
 import { XdrReader } from '../../../../proto/xdr/reader.ts'
 
 /** Small numbers may be ours: sizes that are allowed, versions. */
@@ -22,7 +22,7 @@ const tells = (message: string, bytes: Buffer): boolean => {
 }
 
 const decoders: readonly ((input: XdrReader) => unknown)[] = [
-  decodeReplyXid,
+  requireReply,
   (input) => {
     const rejection = decodeReplyHead(input)
     if (rejection !== undefined) throw new RejectedError('NULL', rejection)

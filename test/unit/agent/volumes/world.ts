@@ -167,7 +167,8 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
     this.shared.whenUnfinished(() => { this.endings.goOn() })
     const reporting = new Reporting(this.#parts, { endings: this.endings, heals: this.healer })
     this.service = new VolumeService(this.#parts, {
-      attaching: this.#attaching, endings: this.endings, locks: this.#locks, reporting
+      attaching: this.#attaching, endings: this.endings, locks: this.#locks, reporting,
+      limits: { volumesMax: 1000, ephemeralMax: 1000 }
     })
     this.shared.whenEnded((key) => { for (const each of [this.healer, this.endings, reporting]) each.forget(key) })
   }

@@ -10,11 +10,10 @@ import { headerListBytesMax, tableBytesMax } from '../../../../../agent/csi/auth
 import { nodeService } from '../../../../../agent/csi/node.ts'
 import { Registration } from '../../../../../agent/csi/registration.ts'
 import { RpcServer } from '../../../../../agent/csi/server.ts'
-import { parseVolumeSpec } from '../../../../../agent/volumes/spec/spec.ts'
 import { CsiClient } from '../../../../../proto/csi/client.ts'
 import type { CallError } from '../../../../../proto/csi/client.ts'
 import { loadServices } from '../../../../../proto/csi/load.ts'
-import { ScriptedVolumes } from '../scripted-volumes.ts'
+import { nodeParts, ScriptedVolumes } from '../scripted-volumes.ts'
 import { RawClient, emptyMessage, frame, framesOf, literals, preface, requestFields, settings } from './raw-client.ts'
 
 const services = loadServices()
@@ -32,7 +31,7 @@ async function withServer (run: (fixture: Fixture) => Promise<void>): Promise<vo
     services, socketPath, field: 'x',
     unary: { door: 'csi', observer: ({ method }) => ({ code }) => { calls.push(`${method} ${code}`) } }
   }, {
-    Node: nodeService({ volumes: new ScriptedVolumes(), parseSpec: parseVolumeSpec, nodeId: 'node-a' })
+    Node: nodeService({ ...nodeParts, volumes: new ScriptedVolumes(), nodeId: 'node-a' })
   })
   await server.listen()
   const connect = (): RawClient => {
