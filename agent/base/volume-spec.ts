@@ -59,6 +59,18 @@ export interface NfsOptions {
   readonly retryMs: number
 }
 
+/** The options that say how long what is known is believed: the file-system core has them as they are. */
+export type CachingOptions = Pick<
+  NfsOptions,
+  'acregminMs' | 'acregmaxMs' | 'acdirminMs' | 'acdirmaxMs' | 'noac' | 'lookupCache' | 'cto'
+>
+
+/** nfs(5), said once. */
+export const defaultCaching: CachingOptions = {
+  acregminMs: 3_000, acregmaxMs: 60_000, acdirminMs: 30_000, acdirmaxMs: 60_000, noac: false, lookupCache: 'all',
+  cto: true
+}
+
 /** Per-mount (VFS) flags. */
 export interface MountFlags {
   readonly readOnly: boolean

@@ -1,25 +1,16 @@
 /**
- * What can be chosen about the core. Owns the type and the defaults of nfs(5).
+ * What can be chosen about the core. Owns the type and the defaults; those of nfs(5) are in base.
  * Does not know how an operator spells them.
  */
 import { dirtyFileBytesMax, dirtySessionBytesMax } from '../base/limits.ts'
-import type { LookupCache } from '../base/volume-spec.ts'
+import { defaultCaching, type CachingOptions } from '../base/volume-spec.ts'
 
-export interface FilesystemOptions {
-  readonly acregminMs: number
-  readonly acregmaxMs: number
-  readonly acdirminMs: number
-  readonly acdirmaxMs: number
-  /** No attribute is ever believed without asking, and every write is stable before it is answered (nfs(5) noac). */
-  readonly noac: boolean
-  readonly lookupCache: LookupCache
+export interface FilesystemOptions extends CachingOptions {
   /**
    * The kernel keeps written pages and says size and times of files itself (consistency=solowriter). It ends for an
    * object that somebody else changes: that one is handled with the defaults of nfs(5) from then on.
    */
   readonly soloWriter: boolean
-  /** Close-to-open: OPEN asks the server whatever the age of the caches. */
-  readonly cto: boolean
   /** Bytes of one file that may be unwritten or uncommitted; then its writers wait. */
   readonly dirtyFileBytesMax: number
   /** The same for the session; the arena's capacity is a limit too. */
@@ -49,14 +40,8 @@ export interface FilesystemOptions {
 }
 
 export const defaultOptions: FilesystemOptions = {
-  acregminMs: 3_000,
-  acregmaxMs: 60_000,
-  acdirminMs: 30_000,
-  acdirmaxMs: 60_000,
-  noac: false,
-  lookupCache: 'all',
+  ...defaultCaching,
   soloWriter: false,
-  cto: true,
   dirtyFileBytesMax,
   dirtySessionBytesMax,
   softRevalMs: undefined,

@@ -74,7 +74,6 @@ function filesystemOf (
   { invalidator, log }: NfsVolumeParts,
   arena: MemoryArena
 ): Filesystem {
-  const { acregminMs, acregmaxMs, acdirminMs, acdirmaxMs, noac, lookupCache, cto } = spec.target.options
   return new Filesystem({
     backend: client.backend,
     state: new MemoryState(),
@@ -83,7 +82,8 @@ function filesystemOf (
     clock: backgroundClock,
     onShared: warnOfSharing(log),
     options: {
-      acregminMs, acregmaxMs, acdirminMs, acdirmaxMs, noac, lookupCache, cto,
+      // All of them: the core takes those it knows (`CachingOptions`).
+      ...spec.target.options,
       soloWriter: spec.consistency === 'solowriter',
       dirtySessionBytesMax: dirtyBytesMax,
       softRevalMs: softReval ? softRevalMs : undefined,

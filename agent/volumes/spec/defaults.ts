@@ -2,13 +2,19 @@
  * What a volume is when nobody says otherwise: nfs(5), and what nobody else's changes allow (`consistency=solowriter`).
  * Owns those values, once. Does not know words: `spec.ts` parses, and `key.ts` leaves out what is as here.
  */
-import type { ClientKind, Consistency, MountFlags, NfsOptions, VolumeSpec } from '../../base/volume-spec.ts'
+import {
+  defaultCaching, type CachingOptions, type ClientKind, type Consistency, type MountFlags, type NfsOptions,
+  type VolumeSpec
+} from '../../base/volume-spec.ts'
 
 /** How long attributes are believed, and whether OPEN asks. */
-const caching = {
-  standard: { acregminMs: 3000, acregmaxMs: 60_000, acdirminMs: 30_000, acdirmaxMs: 60_000, cto: true },
-  solowriter: { acregminMs: 60_000, acregmaxMs: 3_600_000, acdirminMs: 60_000, acdirmaxMs: 3_600_000, cto: false }
-} as const satisfies Record<Consistency, Partial<NfsOptions>>
+const caching: Readonly<Record<Consistency, CachingOptions>> = {
+  standard: defaultCaching,
+  solowriter: {
+    ...defaultCaching,
+    acregminMs: 60_000, acregmaxMs: 3_600_000, acdirminMs: 60_000, acdirmaxMs: 3_600_000, cto: false
+  }
+}
 
 export function defaultOptions ({ client, consistency }: {
   readonly client: ClientKind
@@ -25,8 +31,6 @@ export function defaultOptions ({ client, consistency }: {
     timeoMs: 60_000,
     retrans: 2,
     ...caching[consistency],
-    noac: false,
-    lookupCache: 'all',
     resvport: true,
     sec: 'sys',
     retryMs: 0
