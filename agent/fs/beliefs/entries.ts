@@ -60,9 +60,9 @@ export class NameCache {
   }
 
   /**
-   * We made this folder just now, so every name it gets is ours or makes its change token a foreign one: until
-   * something is not known about it any more, a name that is not here does not exist. Saves one LOOKUP for every file
-   * that is unpacked or copied into it.
+   * A solo writer made this folder just now, so every name it gets is ours or makes its change token a foreign one:
+   * until something is not known about it any more, a name that is not here does not exist. Saves one LOOKUP for every
+   * file that is unpacked or copied into it. With other writers there are names that nobody has shown us.
    */
   beginComplete (directory: Inode): void {
     if (directory.names === undefined || directory.names.size === 0) directory.hasAllNames = true

@@ -43,16 +43,16 @@ export class Creations {
   }
 
   async mkdir (parent: Nodeid, name: FileName, mode: number, caller: Caller): Promise<Entry | Errno> {
-    const { backend, names } = this.#core
+    const { backend, names, options } = this.#core
     let isShown = false
     const made = await this.#make(parent, name, { kind: 'directory', mode }, caller, async (directory, attributes) => {
       const answer = await backend.mkdir(directory.handle, name, attributes, caller.credential)
       isShown = !isErrno(answer) && answer.attributes !== undefined
       return answer
     })
-    // Without attributes in the answer nothing tells later whether somebody was in the folder before we first asked
-    // about it.
-    if (!isErrno(made) && isShown) names.beginComplete(made.inode)
+    // Another node may have put a file into it by now, and closed it: only a solo writer's names are all its own.
+    // Without attributes in the answer nothing tells later whether somebody was in the folder before we first asked.
+    if (options.soloWriter && !isErrno(made) && isShown) names.beginComplete(made.inode)
     return entryOf(made)
   }
 

@@ -37,6 +37,17 @@ check('without a new open, attributes stay as they were for as long as actimeo s
   t.regex(await patient.call('stat f'), / size=10 /)
 })
 
+check('a folder made on one node and filled on another: every name is found at once, by whatever asks', async (t) => {
+  t.is(await patient.call('mkdir job 755'), 'ok')
+  for (const name of ['a', 'b', 'c', 'd', 'e']) t.is(await quick.call(`put job/${name} result-${name}`), 'ok 8')
+  t.is(await patient.call('get job/a'), 'ok result-a')
+  t.regex(await patient.call('stat job/b'), / size=8 /)
+  t.is(await patient.call('rename job/c job/moved'), 'ok')
+  t.is(await patient.call('link job/d job/linked'), 'ok')
+  t.is(await patient.call('unlink job/e'), 'ok')
+  t.is(await quick.soon('get job/moved', 'ok result-c'), 'ok result-c')
+})
+
 check('with noac every stat asks, and a write is on the server when it is answered', async (t) => {
   const reader = await clients.join('noac', 'noac')
   await writer.call('put n first')

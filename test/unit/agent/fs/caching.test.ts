@@ -320,18 +320,37 @@ test('missing names are remembered with lookupcache=all, and not with positive o
   }
 })
 
-/** A folder that this client made, and how often the server was asked for a name in it. */
+/** A folder that a solo writer made, and how often the server was asked for a name in it. */
 async function ownFolder (options: ConstructorParameters<typeof World>[0] = {}): Promise<
   { world: World, folder: number, asked: () => number }
 > {
-  const world = new World(options)
+  const world = new World({ soloWriter: true, ...options })
   const made = good(await world.fs.mkdir(rootNodeid, toFileName('own'), 0o755, root))
   world.fs.remember(made.nodeid, 1)
   const before = world.server.count('lookup')
   return { world, folder: made.nodeid, asked: () => world.server.count('lookup') - before }
 }
 
-test('in a folder that we made, what we did not make does not exist: nobody is asked before a file is created', async (t) => {
+test('in a folder that we made, a name that nobody has shown us is asked for: what another client closed there is found by whatever asks', async (t) => {
+  const ways: [string, (world: World) => Promise<unknown>][] = [
+    ['stat', (world) => world.stat('/own/a')],
+    ['open', async (world) => world.close(await world.open('/own/a', { write: false }))],
+    ['ln', (world) => world.link('/own/a', '/own/b')],
+    ['mv', (world) => world.rename('/own/a', '/own/b')],
+    ['rm', (world) => world.unlink('/own/a')]
+  ]
+  for (const [what, way] of ways) {
+    const { world, folder } = await ownFolder({ soloWriter: false })
+    await world.close(await world.create('/own/mine'))
+    world.server.put('/own/a', 'foreign')
+    t.false(isErrno(await world.lookup('/own/a')), what)
+    t.false(isErrno(await way(world)), what)
+    // Where it was shown to be missing, that is believed as nfs(5) says.
+    t.like(await world.fs.lookup(folder, toFileName('never'), root), { nodeid: 0 })
+  }
+})
+
+test('in a folder that a solo writer made, what we did not make does not exist: nobody is asked before a file is created', async (t) => {
   const { world, asked } = await ownFolder()
   t.is(await world.lookup('/own/a'), Errno.ENOENT)
   await world.close(await world.create('/own/a', 0o644, { exclusive: true }))
@@ -342,7 +361,7 @@ test('in a folder that we made, what we did not make does not exist: nobody is a
   t.is(asked(), 0)
 })
 
-test('in a folder that we made, a foreign name is found when the folder is asked again, and the kernel drops what it was told', async (t) => {
+test('in a folder that a solo writer made, a foreign name is found when the folder is asked again, and the kernel drops what it was told', async (t) => {
   const { world, folder } = await ownFolder()
   const missing = await world.fs.lookup(folder, toFileName('a'), root)
   t.like(missing, { nodeid: 0 })
@@ -380,7 +399,7 @@ test('a name that we make ourselves is never called back, whatever else the answ
   t.false(world.notices.some(({ name }) => name === toFileName('r')))
 })
 
-test('in a folder that we made, a name that was renamed to itself is still there', async (t) => {
+test('in a folder that a solo writer made, a name that was renamed to itself is still there', async (t) => {
   const { world, folder, asked } = await ownFolder()
   good(await world.fs.mkdir(folder, toFileName('a'), 0o755, root))
   t.is(
@@ -412,7 +431,7 @@ test('names of folders are called back only where the kernel leaves those alone 
   }
 })
 
-test('in a folder that we made, one name that is not known for sure ends the knowledge about all', async (t) => {
+test('in a folder that a solo writer made, one name that is not known for sure ends the knowledge about all', async (t) => {
   const { world, folder, asked } = await ownFolder()
   world.server.put('/own/a', 'foreign')
   t.is(await world.fs.mkdir(folder, toFileName('a'), 0o755, root), Errno.EEXIST)
@@ -421,7 +440,7 @@ test('in a folder that we made, one name that is not known for sure ends the kno
   t.true(asked() > 0)
 })
 
-test('a folder that we made is asked for its names when they cannot all be kept, and with lookupcache=positive, none and noac', async (t) => {
+test('a folder that a solo writer made is asked for its names when they cannot all be kept, and with lookupcache=positive, none and noac', async (t) => {
   const few = await ownFolder({ namesMax: 4 })
   for (let index = 0; index < 6; index++) await few.world.close(await few.world.create(`/own/f${index}`))
   t.false(isErrno(await few.world.lookup('/own/f0')))
