@@ -12,6 +12,7 @@ import { runFlexInstall, runFlexUninstall } from './flex-driver.ts'
 import { mountByHand, requireMountRights, unmountByHand } from '../cli/mount.ts'
 import { consentArguments } from '../cli/consents.ts'
 import { chooseCpuLatency } from '../cli/cpu-latency.ts'
+import { readinessOf } from '../cli/node-view.ts'
 import { choosePlaces } from '../cli/places.ts'
 import type { Places } from '../cli/places.ts'
 import { parseMountArguments } from '../cli/source.ts'
@@ -34,7 +35,7 @@ const probeMs = 5000
 
 /** An agent that hangs answers late: that is not alive. */
 async function probe (agent: CsiClient, { ready: mustBeReady }: StatusOptions): Promise<number> {
-  const { ready, reason, httpError } = await agent.call('Agent', 'Ready', {}, { deadlineMs: probeMs })
+  const { ready, reason, httpError } = await readinessOf(agent, probeMs)
   if (httpError !== '') output.err(`volbridge: HTTP is not served: ${httpError}\n`)
   if (ready || !mustBeReady) return 0
   output.err(`volbridge: not ready: ${reason}\n`)

@@ -3,6 +3,10 @@ import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'nod
 import os from 'node:os'
 import path from 'node:path'
 import test from 'ava'
+import { identityService } from '../../../../agent/csi/identity.ts'
+import { RpcServer } from '../../../../agent/csi/server.ts'
+import { askReady } from '../../../../agent/cli/node-view.ts'
+import { loadServices } from '../../../../proto/csi/load.ts'
 import { VolumeError } from '../../../../agent/base/errors.ts'
 import { findAgent, isListening, openAgent } from '../../../../agent/cli/agent-process.ts'
 import { runCommandLine } from '../../../../agent/cli/arguments.ts'
@@ -357,4 +361,16 @@ test('a socket path that is too long is refused before anything is started', asy
     { instanceOf: VolumeError, message: /--run-dir|socket path/ }
   )
   t.false(existsSync(`/tmp/${'x'.repeat(120)}`))
+})
+
+test('an agent of an earlier version, which does not know the question, lives', async (t) => {
+  const folder = folderOf()
+  const socketPath = path.join(folder, 's')
+  const server = new RpcServer({
+    services: loadServices(), socketPath, field: 'x', unary: { observer: () => () => undefined, door: 'csi' }
+  }, { Identity: identityService({ driverName: 'd', version: '0', isReady: () => true }) })
+  await server.listen()
+  t.deepEqual(await askReady(socketPath), { ready: true, reason: '', http: '', httpError: '' })
+  await server.close({ graceMs: 100 })
+  rmSync(folder, { recursive: true })
 })
