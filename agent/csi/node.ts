@@ -7,6 +7,7 @@
 import { status } from '@grpc/grpc-js'
 import type { NodeCapabilityType, NodeGetVolumeStatsResponse } from '../../proto/csi/types.ts'
 import type { AbsolutePath } from '../base/brands.ts'
+import { noLimit } from '../base/usage.ts'
 import type { Door, PublishRequest, StageRequest, VolumeOperations, VolumeStatistics } from '../volumes/operations.ts'
 import { Admission } from './admission.ts'
 import type { AdmissionParts } from './admission.ts'
@@ -144,6 +145,8 @@ export function nodeService (options: NodeOptions): Implementation<'Node'> {
     NodeExpandVolume: async (request) => {
       const { requiredBytes, ...where } = decodeExpand(request)
       const { totalBytes } = await volumes.statistics({ ...where, deadlineMs: statisticsMs })
+      // No limit, or one that the server does not tell: nothing says that it is less than what is asked for.
+      if (totalBytes === noLimit || totalBytes === 0n) return { capacityBytes: `${requiredBytes}` }
       if (totalBytes >= requiredBytes) return { capacityBytes: `${totalBytes}` }
       throw new CsiRefusal(
         status.OUT_OF_RANGE,

@@ -11,6 +11,7 @@ import {
   formatSeconds, formatUnsaved, formatUsage,
   capitalised, formatDoor, formatLabel, formatVolumeId, formatWaiting, formatWork, splitRemedy, healthOf, healthSinceMs,
   largest,
+  isLimited,
   type Share
 } from './words.ts'
 
@@ -132,7 +133,11 @@ function chartCells ({ lead, trend }: Share): Html {
 function spaceCell (usage: StatusUsage | null): Html {
   if (usage === null) return html`<td role="cell" class="c-space soft" data-name="Space">not known</td>`
   const total = Number(usage.totalBytes)
-  const share = total === 0 ? 0 : Math.min(1, Number(usage.usedBytes) / total)
+  if (!isLimited(usage.totalBytes)) {
+    const words = total === 0 ? 'not told' : `${formatBytes(Number(usage.usedBytes))}, no limit`
+    return html`<td role="cell" class="c-space" data-name="Space">${words}</td>`
+  }
+  const share = Math.min(1, Number(usage.usedBytes) / total)
   return html`<td role="cell" class="c-space" data-name="Space">${Math.round(share * 100)} % <span class="soft lasts">of ${formatBytes(total)}${usage.stale ? ', last known' : ''}</span><svg class="bar" aria-hidden="true" viewBox="0 0 100 6" preserveAspectRatio="none"><rect class="all" width="100" height="6" rx="1"/><rect class="used" width="${Math.round(share * 1000) / 10}" height="6" rx="1"/></svg></td>`
 }
 

@@ -3,6 +3,7 @@
  *
  * Owns units, sentences, and how a health is called and marked. Does not know where they are shown.
  */
+import { noLimit } from '../base/usage.ts'
 import type { StatusResponse, StatusTrend, StatusUsage, StatusVolume } from '../../proto/csi/types.ts'
 import type { VolumeHealthState } from '../volumes/operations.ts'
 
@@ -107,9 +108,23 @@ export function formatSummary (volumes: readonly StatusVolume[]): string {
 
 export function formatUsage (usage: StatusUsage | null): string {
   if (usage === null) return 'not known'
-  const bytes =
-    `${formatBytes(Number(usage.usedBytes))} of ${formatBytes(Number(usage.totalBytes))} used, ${formatBytes(Number(usage.availableBytes))} available`
-  return `${bytes}; ${usage.usedInodes} of ${usage.totalInodes} inodes${usage.stale ? ' (last known)' : ''}`
+  return `${formatSpace(usage)}; ${formatInodes(usage)}${usage.stale ? ' (last known)' : ''}`
+}
+
+/** Servers have file systems without a limit, and some that do not tell. */
+export const isLimited = (total: StatusUsage['totalBytes']): boolean =>
+  BigInt(total) !== 0n && BigInt(total) !== noLimit
+
+function formatSpace ({ totalBytes, usedBytes, availableBytes }: StatusUsage): string {
+  if (BigInt(totalBytes) === 0n) return 'size not told by the server'
+  const used = formatBytes(Number(usedBytes))
+  if (!isLimited(totalBytes)) return `${used} used, no limit`
+  return `${used} of ${formatBytes(Number(totalBytes))} used, ${formatBytes(Number(availableBytes))} available`
+}
+
+function formatInodes ({ totalInodes, usedInodes }: StatusUsage): string {
+  if (BigInt(totalInodes) === 0n) return 'inodes not counted by the server'
+  return isLimited(totalInodes) ? `${usedInodes} of ${totalInodes} inodes` : `${usedInodes} inodes, no limit`
 }
 
 /** Counters whose name begins so, without that beginning, the largest first. */

@@ -3,6 +3,7 @@
  * FUSE program. Does not know journals, binds or doors. The engine does not know sessions.
  */
 import type { StageKey } from '../base/brands.ts'
+import { usageOf, type Usage } from '../base/usage.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
 import type { LatencyView, VolumeHealth } from './operations.ts'
 import type { MountFacts, MountRecord } from './records/records.ts'
@@ -16,6 +17,16 @@ export interface StartRequest {
   /** Called with more facts before each step that leaves something behind; the step waits until they are durable. */
   readonly note: (facts: MountFacts) => Promise<void>
   readonly deadlineMs: number
+}
+
+/** Figures of bytes and of inodes, each made to add up. */
+export function toRawStatistics (bytes: Usage, inodes: Usage, stale: boolean): RawStatistics {
+  const [ofBytes, ofInodes] = [usageOf(bytes), usageOf(inodes)]
+  return {
+    totalBytes: ofBytes.total, usedBytes: ofBytes.used, availableBytes: ofBytes.available,
+    totalInodes: ofInodes.total, usedInodes: ofInodes.used, availableInodes: ofInodes.available,
+    stale
+  }
 }
 
 export interface RawStatistics {

@@ -60,11 +60,15 @@ export interface StatfsOut {
   readonly nameBytesMax: number
 }
 
+/** Programs multiply blocks by their size in signed 64 bits: "no limit" (2^64-1 bytes) is the most that those hold. */
+const bytesMax = 2n ** 63n - 1n
+
 export function encodeStatfs (out: FuseWriter, statistics: StatfsOut): void {
   const block = BigInt(statistics.blockBytes)
-  out.uint64(statistics.totalBytes / block)
-  out.uint64(statistics.freeBytes / block)
-  out.uint64(statistics.availableBytes / block)
+  const blocks = (bytes: bigint): bigint => (bytes > bytesMax ? bytesMax : bytes) / block
+  out.uint64(blocks(statistics.totalBytes))
+  out.uint64(blocks(statistics.freeBytes))
+  out.uint64(blocks(statistics.availableBytes))
   out.uint64(statistics.totalFiles)
   out.uint64(statistics.freeFiles)
   out.uint32(statistics.blockBytes)

@@ -26,7 +26,14 @@ import { mountsAt, topMountAt } from '../../host/mountinfo.ts'
 import { mountFlagBits, type Mounts } from '../../host/mounts.ts'
 import { latencyBoundsSeconds, type SessionReport } from '../../session/control.ts'
 import type { VolumeEvents } from '../events.ts'
-import type { LiveMount, MountReport, Mounter, RawStatistics, StartRequest } from '../mounter.ts'
+import {
+  toRawStatistics,
+  type LiveMount,
+  type MountReport,
+  type Mounter,
+  type RawStatistics,
+  type StartRequest
+} from '../mounter.ts'
 import type { VolumeHealth } from '../operations.ts'
 import type { MountFacts, MountRecord } from '../records/records.ts'
 import { birthNotes } from './births.ts'
@@ -209,15 +216,15 @@ class FuseMount implements LiveMount {
   async statistics (deadlineMs: number): Promise<RawStatistics> {
     /* The session answers by itself at its deadline; ours only catches one that hangs. */
     const answer = await this.#session.call('statistics', { deadlineMs: Math.max(50, deadlineMs - 100) }, deadlineMs)
-    return {
-      totalBytes: BigInt(answer.totalBytes),
-      usedBytes: BigInt(answer.usedBytes),
-      availableBytes: BigInt(answer.availableBytes),
-      totalInodes: BigInt(answer.totalInodes),
-      usedInodes: BigInt(answer.usedInodes),
-      availableInodes: BigInt(answer.availableInodes),
-      stale: answer.stale
-    }
+    return toRawStatistics(
+      {
+        total: BigInt(answer.totalBytes), used: BigInt(answer.usedBytes), available: BigInt(answer.availableBytes)
+      },
+      {
+        total: BigInt(answer.totalInodes), used: BigInt(answer.usedInodes), available: BigInt(answer.availableInodes)
+      },
+      answer.stale
+    )
   }
 
   async report (deadlineMs: number): Promise<MountReport> {

@@ -9,7 +9,7 @@ import type { KernelNfsVersion, MountedServer, VolumeSpec } from '../../base/vol
 import { mountsOfDevice, type MountEntry } from '../../host/mountinfo.ts'
 import type { Mounts } from '../../host/mounts.ts'
 import { unsentBytes } from '../../host/mountstats.ts'
-import type { LiveMount, MountReport, RawStatistics } from '../mounter.ts'
+import { toRawStatistics, type LiveMount, type MountReport, type RawStatistics } from '../mounter.ts'
 import type { VolumeHealth } from '../operations.ts'
 import type { MountFacts } from '../records/records.ts'
 
@@ -71,15 +71,14 @@ export class KernelMount implements LiveMount {
       const figures = await this.#parts.mounts.statfs(await this.#place(), { deadlineMs, key: this.#parts.mountPoint })
       this.#isStale = false
       const bytes = (blocks: bigint): bigint => blocks * figures.fragmentBytes
-      return {
-        totalBytes: bytes(figures.blocks),
-        usedBytes: bytes(figures.blocks - figures.freeBlocks),
-        availableBytes: bytes(figures.availableBlocks),
-        totalInodes: figures.files,
-        usedInodes: figures.files - figures.freeFiles,
-        availableInodes: figures.freeFiles,
-        stale: false
-      }
+      return toRawStatistics(
+        {
+          total: bytes(figures.blocks), used: bytes(figures.blocks - figures.freeBlocks),
+          available: bytes(figures.availableBlocks)
+        },
+        { total: figures.files, used: figures.files - figures.freeFiles, available: figures.freeFiles },
+        false
+      )
     } catch (error) {
       this.#isStale = error instanceof HostError && error.code === 'ESTALE'
       throw new VolumeError('UNAVAILABLE', `statistics: ${messageOf(error)}`, { cause: error })

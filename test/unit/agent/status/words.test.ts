@@ -1,6 +1,7 @@
 import test from 'ava'
 import {
-  activityOf, capitalised, formatActivity, formatBytes, formatSeconds, formatSummary, formatVolumeId, healthOf,
+  activityOf, capitalised, formatActivity, formatBytes, formatSeconds, formatSummary, formatUsage, formatVolumeId,
+  healthOf,
   healthSinceMs, sharesOf, splitRemedy
 } from '../../../../agent/status/words.ts'
 import { formatStatus } from '../../../../agent/cli/status.ts'
@@ -10,6 +11,23 @@ test('bytes are shown with three digits and a unit', (t) => {
   t.deepEqual([0, 1023, 1024, 1536, 10_000_000, 2 ** 60, 1.7].map(formatBytes), [
     '0 B', '1023 B', '1.00 KiB', '1.50 KiB', '9.54 MiB', '1.00 EiB', '2 B'
   ])
+})
+
+test('what a server has without a limit, or does not tell, is said and not counted', (t) => {
+  const usage = {
+    totalBytes: '10240', usedBytes: '5120', availableBytes: '5120', totalInodes: '10', usedInodes: '3',
+    availableInodes: '7', stale: false
+  }
+  const noLimit = '9223372036854775807'
+  t.is(formatUsage(usage), '5.00 KiB of 10.0 KiB used, 5.00 KiB available; 3 of 10 inodes')
+  t.is(
+    formatUsage({ ...usage, totalBytes: noLimit, totalInodes: noLimit, stale: true }),
+    '5.00 KiB used, no limit; 3 inodes, no limit (last known)'
+  )
+  t.is(
+    formatUsage({ ...usage, totalBytes: '0', totalInodes: '0' }),
+    'size not told by the server; inodes not counted by the server'
+  )
 })
 
 test('times are shown with two digits and a unit that fits', (t) => {
