@@ -210,6 +210,8 @@ export interface BackendCapabilities {
   readonly readBytesMax: number
   readonly writeBytesMax: number
   readonly directoryBytesPreferred: number
+  /** Listings bring attributes and handles, unless the server turns out not to have such a call. */
+  readonly directoryAttributes: boolean
   readonly fileBytesMax: number
   readonly nameBytesMax: number
 }

@@ -27,7 +27,8 @@ import {
 } from './attributes.ts'
 import { errnoOf } from './errors.ts'
 import { createFile, CreateVerifiers } from './create.ts'
-import { listDirectory } from './listing.ts'
+import { listDirectory, type ListingState } from './listing.ts'
+import { accessByMode, isMissing } from './missing.ts'
 
 export interface BackendParts {
   readonly asker: Asker
@@ -41,12 +42,14 @@ export class Nfs3Backend implements fs.Backend {
   readonly #asker: Asker
   readonly #verifier: Verifier
   readonly #verifiers = new CreateVerifiers()
+  readonly #listing: ListingState
 
   constructor ({ asker, root, capabilities }: BackendParts) {
     this.#asker = asker
     this.#verifier = new Verifier(asker)
     this.root = root
     this.capabilities = capabilities
+    this.#listing = { isPlusMissing: !capabilities.directoryAttributes }
   }
 
   get answers (): number { return this.#asker.answers }
@@ -86,9 +89,20 @@ export class Nfs3Backend implements fs.Backend {
 
   async access (handle: fs.RemoteHandle, wanted: number, credential: fs.Credential): Promise<fs.AccessAnswer | Errno> {
     const result = await this.#asker.ask(procedures.ACCESS, { object: handle, access: wanted }, credential)
+    if (isMissing(result)) return await this.#accessByMode(handle, wanted, credential)
     if (isErrno(result)) return result
     if (!result.ok) return errnoOf[result.status]
     return { granted: result.value.access & wanted, attributes: toOptionalAttributes(result.value.attributes) }
+  }
+
+  async #accessByMode (
+    handle: fs.RemoteHandle,
+    wanted: number,
+    credential: fs.Credential
+  ): Promise<fs.AccessAnswer | Errno> {
+    const attributes = await this.getattr(handle, credential)
+    if (isErrno(attributes)) return attributes
+    return { granted: accessByMode(attributes, wanted, credential), attributes }
   }
 
   async readlink (handle: fs.RemoteHandle, credential: fs.Credential): Promise<fs.ReadlinkAnswer | Errno> {
@@ -148,6 +162,8 @@ export class Nfs3Backend implements fs.Backend {
       { file: state.handle, offsetBytes, countBytes: count },
       state.credential
     )
+    // Nothing says that the bytes are kept. A verifier that no WRITE has had makes them be sent again, soon FILE_SYNC.
+    if (isMissing(result)) return { verifier: toWriteVerifier(''), change: { before: undefined, after: undefined } }
     if (isErrno(result)) return result
     if (!result.ok) return errnoOf[result.status]
     return { verifier: toWriteVerifier(result.value.verifier), change: toChange(result.value.wcc) }
@@ -255,6 +271,7 @@ export class Nfs3Backend implements fs.Backend {
     if (this.#isTooLong(name)) return Errno.ENAMETOOLONG
     const trace: CallTrace = { retransmitted: false }
     const result = await this.#asker.ask(procedures.LINK, { file: handle, dir: directory, name }, credential, trace)
+    if (isMissing(result)) return Errno.EPERM
     if (isErrno(result)) return result
     const isOurs = !result.ok && result.status === 'NFS3ERR_EXIST' && trace.retransmitted &&
       await this.#verifier.isLinked(handle, directory, name, credential)
@@ -269,7 +286,7 @@ export class Nfs3Backend implements fs.Backend {
     position: fs.ListPosition,
     credential: fs.Credential
   ): Promise<fs.DirectoryPage | Errno | typeof badCookie> {
-    return await listDirectory(this.#asker, directory, position, credential)
+    return await listDirectory(this.#asker, directory, position, credential, this.#listing)
   }
 
   async statfs (credential: fs.Credential): Promise<fs.FilesystemStatistics | Errno> {
@@ -316,6 +333,7 @@ export class Nfs3Backend implements fs.Backend {
   ): Promise<fs.Made | Errno> {
     if (this.#isTooLong(args.name)) return Errno.ENAMETOOLONG
     const result = await this.#asker.ask(row, args, credential, trace)
+    if (isMissing(result)) return Errno.EPERM
     if (isErrno(result)) return result
     if (!result.ok) return makingErrno(result.status)
     return await this.#made(toRemoteHandle(args.dir), args.name, credential, result.value)
@@ -339,9 +357,9 @@ export class Nfs3Backend implements fs.Backend {
   }
 }
 
-/** The kernel's client answers EPERM where a server cannot make such an object, as mknod(2) and symlink(2) have it. */
+/** EPERM where a server cannot make such an object, as mknod(2), symlink(2) and link(2) have it. */
 function makingErrno (status: Nfs3Failure): Errno {
-  return status === 'NFS3ERR_NOTSUPP' || status === 'NFS3ERR_BADTYPE' ? Errno.EPERM : errnoOf[status]
+  return status === 'NFS3ERR_BADTYPE' ? Errno.EPERM : errnoOf[status]
 }
 
 /** After a repeated call the "before" is the state our own first attempt left: it says nothing about others. */

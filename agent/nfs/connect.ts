@@ -10,7 +10,7 @@
 import { randomInt } from 'node:crypto'
 import { hostname } from 'node:os'
 import { pause, within } from '../base/deadline.ts'
-import { Errno, isErrno } from '../base/errno.ts'
+import { isErrno } from '../base/errno.ts'
 import { messageOf, VolumeError } from '../base/errors.ts'
 import type { NfsTarget } from '../base/volume-spec.ts'
 import { RpcClient } from '../rpc/client.ts'
@@ -172,8 +172,9 @@ async function shareRootAgain (
   address: string,
   mountPort: number
 ): Promise<string | undefined> {
+  const { share, options } = context.target
   try {
-    return await mountShare(context.target.share, questionOptions(context, { address, port: mountPort }))
+    return await mountShare(share, options.sec, questionOptions(context, { address, port: mountPort }))
   } catch (error) {
     if (!isUnavailable(error)) throw error
   }
@@ -194,11 +195,7 @@ async function lookAround (
   target: NfsTarget
 ): Promise<{ root: Awaited<ReturnType<typeof walkSubfolder>>, pathconf: Parameters<typeof capabilitiesOf>[1] }> {
   const root = await walkSubfolder(asker, shareRoot, target)
+  // Its one figure that counts here has a default; the kernel's client mounts without it too.
   const pathconf = await asker.ask(procedures.PATHCONF, { object: root.handle }, clientCredential)
-  if (isErrno(pathconf) && pathconf !== Errno.EOPNOTSUPP) {
-    throw new VolumeError('UNAVAILABLE', 'server: PATHCONF was not answered', {
-      field: 'server', remedy: 'check that the server is up'
-    })
-  }
   return { root, pathconf: isErrno(pathconf) || !pathconf.ok ? undefined : pathconf.value }
 }

@@ -101,7 +101,7 @@ export class KernelServer {
       target, clock: systemClock, locator: this.#locator, stepMs: this.#stepMs,
       credentials: new CredentialCache(hostname(), randomInt(2 ** 32)), observe: () => undefined
     }
-    const { handle, mountPort } = await mountAt(context, address, { anyFlavor: true })
+    const { handle, mountPort } = await mountAt(context, address)
     const port = await nfsPortAt(context, address)
     await fsinfoAt(context, { address, port }, handle)
     return { port, mountPort }

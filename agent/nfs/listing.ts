@@ -17,10 +17,12 @@ import {
 import { procedures } from '../../proto/nfs3/procedures.ts'
 import type { ReaddirEntry } from '../../proto/nfs3/readdir.ts'
 import type { ReaddirplusEntry } from '../../proto/nfs3/readdirplus.ts'
+import type { Nfs3Result } from '../../proto/nfs3/nfsstat.ts'
 import type { Nfs3Attributes } from '../../proto/nfs3/types.ts'
 import type { Asker } from './asker.ts'
 import { toOptionalAttributes, toRemoteHandle } from './attributes.ts'
 import { errnoOf } from './errors.ts'
+import { isMissing } from './missing.ts'
 
 const noVerifier = '\0'.repeat(8)
 /** Room for one entry with the longest name, attributes and handle, whatever the caller asks for. */
@@ -34,11 +36,18 @@ interface Listed {
   readonly directory: Nfs3Attributes | undefined
 }
 
+/** What is known about one server's listings. */
+export interface ListingState {
+  /** It has no READDIRPLUS, or is not to be asked for it (`nordirplus`). */
+  isPlusMissing: boolean
+}
+
 export async function listDirectory (
   asker: Asker,
   directory: RemoteHandle,
   position: ListPosition,
-  credential: Credential
+  credential: Credential,
+  state: ListingState
 ): Promise<DirectoryPage | Errno | typeof badCookie> {
   const bytes = Math.min(replyBytesMaxAsked, Math.max(replyBytesMin, position.replyBytes))
   const start = {
@@ -46,19 +55,20 @@ export async function listDirectory (
     cookie: position.cookie,
     cookieverf: position.cookie === 0n || position.cookieVerifier.length !== 8 ? noVerifier : position.cookieVerifier
   }
-  if (position.withAttributes) {
+  if (position.withAttributes && !state.isPlusMissing) {
     const result = await asker.ask(
       procedures.READDIRPLUS,
       { ...start, dircountBytes: bytes, maxcountBytes: bytes },
       credential
     )
-    if (isErrno(result)) return result
-    if (result.ok) return toPage(result.value)
-    if (result.status === 'NFS3ERR_BAD_COOKIE') return badCookie
-    // Servers may lack it altogether; both procedures count positions alike.
-    if (result.status !== 'NFS3ERR_NOTSUPP') return errnoOf[result.status]
+    if (!isMissing(result)) return answerOf(result)
+    // Both procedures count positions alike, so the listing goes on where it is.
+    state.isPlusMissing = true
   }
-  const result = await asker.ask(procedures.READDIR, { ...start, countBytes: bytes }, credential)
+  return answerOf(await asker.ask(procedures.READDIR, { ...start, countBytes: bytes }, credential))
+}
+
+function answerOf (result: Nfs3Result<Listed, unknown> | Errno): DirectoryPage | Errno | typeof badCookie {
   if (isErrno(result)) return result
   if (result.ok) return toPage(result.value)
   return result.status === 'NFS3ERR_BAD_COOKIE' ? badCookie : errnoOf[result.status]

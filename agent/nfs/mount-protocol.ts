@@ -32,15 +32,36 @@ const refusals = {
   MNT3ERR_SERVERFAULT: { code: 'UNAVAILABLE', why: 'the server failed', remedy: 'look at the server\'s log' }
 } as const satisfies Record<MountFailure, { code: VolumeErrorCode, why: string, remedy: string }>
 
+/** Pseudo flavours by the name that nfs(5) has for them: RFC 5531 section 8.2 and RFC 2623 section 2.2. */
+const flavourNumbers: ReadonlyMap<string, number> = new Map([
+  ['none', authFlavors.AUTH_NONE], ['sys', authFlavors.AUTH_SYS], ['krb5', 390_003], ['krb5i', 390_004],
+  ['krb5p', 390_005]
+])
+const flavourNames: ReadonlyMap<number, string> = new Map([...flavourNumbers].map(([name, number]) => [number, name]))
+
+/**
+ * Whether an export that offers `flavors` may be used with one of `sec` (as nfs(5) spells it, several with colons
+ * between). An empty list means "no opinion". Flavour 0 among others means that the server looks at no credential, so
+ * that any will do (fs/nfs/super.c, nfs_verify_authflavors).
+ */
+export function mayUse (flavors: readonly number[], sec: string): boolean {
+  if (flavors.length === 0 || flavors.includes(authFlavors.AUTH_NONE)) return true
+  return sec.split(':').some((name) => flavors.some((flavor) => flavor === flavourNumbers.get(name)))
+}
+
+function flavourFault (share: string, flavors: readonly number[], sec: string): VolumeError {
+  const others = sec === 'sys' ? 'client=kernel with one of those in sec=' : 'one of those in sec='
+  return new VolumeError(
+    'UNSUPPORTED', `share: ${JSON.stringify(share)} does not allow sec=${sec} (it offers ${showFlavors(flavors)})`,
+    { field: 'share', remedy: `allow sec=${sec} on the server, or use ${others}` }
+  )
+}
+
 /** An operator's text is UTF-8; the wire carries its bytes. */
 const toWirePath = (share: string): string => Buffer.from(share, 'utf8').toString('latin1')
 
 /** @throws VolumeError with field `share` (or `server` when there is no answer). */
-export async function mountShare (
-  share: string,
-  options: OneShotOptions,
-  { anyFlavor = false }: { readonly anyFlavor?: boolean } = {}
-): Promise<string> {
+export async function mountShare (share: string, sec: string, options: OneShotOptions): Promise<string> {
   let result: MountResult
   try {
     result = await callOnce(mountProcedures.MNT, { path: toWirePath(share) }, options)
@@ -59,26 +80,13 @@ export async function mountShare (
       field: 'share', remedy
     })
   }
-  // An empty list means "no opinion": old servers send none.
-  if (!anyFlavor && result.flavors.length > 0 && !result.flavors.includes(authFlavors.AUTH_SYS)) {
-    throw new VolumeError(
-      'UNSUPPORTED',
-      `share: ${JSON.stringify(share)} does not allow sec=sys (it offers ${showFlavors(result.flavors)})`,
-      {
-        field: 'share', remedy: 'allow sec=sys on the server, or use client=kernel'
-      }
-    )
-  }
+  if (!mayUse(result.flavors, sec)) throw flavourFault(share, result.flavors, sec)
   return result.handle
 }
 
-/** RFC 2623 section 2.3.1: pseudo flavours. Numbers that nobody knows are not repeated. */
-const flavorNames: ReadonlyMap<number, string> = new Map([
-  [authFlavors.AUTH_NONE, 'none'], [390_003, 'krb5'], [390_004, 'krb5i'], [390_005, 'krb5p']
-])
-
+/** Numbers that nobody knows are not repeated. */
 function showFlavors (flavors: readonly number[]): string {
-  const names = [...new Set(flavors.flatMap((flavor) => flavorNames.get(flavor) ?? []))]
+  const names = [...new Set(flavors.flatMap((flavor) => flavourNames.get(flavor) ?? []))]
   return names.length === 0 ? 'others' : names.join(', ')
 }
 

@@ -40,16 +40,14 @@ export function questionOptions (
   }
 }
 
-/** Root handle of the share at one address. `anyFlavor`: somebody else will speak to it, who knows more than AUTH_SYS.
- * @throws VolumeError */
+/** Root handle of the share at one address. @throws VolumeError */
 export async function mountAt (
   context: ConnectContext,
-  address: string,
-  how: { readonly anyFlavor?: boolean } = {}
+  address: string
 ): Promise<{ handle: string, mountPort: number }> {
   const { target: { share, options }, locator } = context
   const mountPort = options.mountPort ?? await registeredPort(address, mountQuery, 'mountport', locator)
-  const handle = await mountShare(share, questionOptions(context, { address, port: mountPort }), how)
+  const handle = await mountShare(share, options.sec, questionOptions(context, { address, port: mountPort }))
   return { handle, mountPort }
 }
 

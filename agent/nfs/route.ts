@@ -18,41 +18,40 @@ import { type ConnectContext, mountAt, nfsPortAt, nfsQuery, questionOptions } fr
 export class ServerRoute implements Route {
   readonly #context: ConnectContext
   readonly #shareRoot: string
-  /** What was found at the mount, and confirmed or corrected since. */
-  #known: readonly Endpoint[]
+  /** Where the server was reached last: the first place to look for it again. */
+  #known: Endpoint
   #fsid: bigint | undefined
 
   constructor (context: ConnectContext, mounted: { readonly endpoint: Endpoint, readonly shareRoot: string }) {
     this.#context = context
     this.#shareRoot = mounted.shareRoot
-    this.#known = [mounted.endpoint]
+    this.#known = mounted.endpoint
   }
 
   /** The file system the volume's root lies on. */
   expectFsid (fsid: bigint | undefined): void { this.#fsid = fsid }
 
+  /** After a move to another address the old one is not tried first any more: each attempt there may take seconds. */
+  reached (endpoint: Endpoint): void { this.#known = endpoint }
+
   async endpoints (round: number): Promise<readonly Endpoint[]> {
     // The server usually comes back where it was; only when that fails are names and ports asked for again.
-    if (round === 0) return this.#known
+    if (round === 0) return [this.#known]
     const found: Endpoint[] = []
-    let failure: unknown
     for (const server of this.#context.target.servers) {
       try {
         for (const address of await addressesOf(server, this.#context.locator)) {
           found.push({ address, port: await this.#portAt(address) })
         }
-      } catch (error) {
-        failure ??= error
+      } catch {
+        // Nothing can be found out now; there is still the place that is known.
       }
     }
-    if (found.length > 0) return found
-    if (this.#known.length > 0) return this.#known
-    throw failure
+    return found.length > 0 ? found : [this.#known]
   }
 
   async admit (endpoint: Endpoint): Promise<string | undefined> {
-    const [mounted] = this.#known
-    if (endpoint.address === mounted?.address) return undefined
+    if (endpoint.address === this.#known.address) return undefined
     try {
       const { handle } = await mountAt(this.#context, endpoint.address)
       if (handle !== this.#shareRoot) {
@@ -81,14 +80,11 @@ export class ServerRoute implements Route {
 
   /** The port may have changed with a restart; a port mapper that is away is no reason not to try the last one. */
   async #portAt (address: string): Promise<number> {
-    const last = this.#known.find((known) => known.address === address) ?? this.#known[0]
-    if (this.#context.target.options.port !== undefined || last === undefined) {
-      return await nfsPortAt(this.#context, address)
-    }
+    if (this.#context.target.options.port !== undefined) return await nfsPortAt(this.#context, address)
     try {
-      return await portOf(address, nfsQuery, this.#context.locator) ?? last.port
+      return await portOf(address, nfsQuery, this.#context.locator) ?? this.#known.port
     } catch {
-      return last.port
+      return this.#known.port
     }
   }
 }

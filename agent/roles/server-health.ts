@@ -98,7 +98,7 @@ export class ServerHealth {
         if (answer === Errno.ETIMEDOUT) this.#silentSinceMs = askedMs
         this.#noteRefusal(answer)
         throw new VolumeError('UNAVAILABLE', `the server gives no statistics (${errnoName(answer)})`, {
-          remedy: 'check the server and the network'
+          remedy: answer === Errno.EOPNOTSUPP ? 'this server has none to give' : 'check the server and the network'
         })
       }
       this.#statistics = { answer, atMs: this.#now() }

@@ -13,6 +13,8 @@ import type { DisconnectReason, RpcObserver } from './events.ts'
 export interface Route {
   /** Candidates in the order to try. `round` 0 may answer from memory. Rejects when nothing can be found out. */
   endpoints (round: number): Promise<readonly Endpoint[]>
+  /** A connection was made: the next round 0 begins there, wherever the server was before. */
+  reached? (endpoint: Endpoint): void
   /** Is this endpoint the same server? A sentence says why not. Asked for every endpoint but those already admitted. */
   admit (endpoint: Endpoint): Promise<string | undefined>
 }
@@ -81,6 +83,7 @@ export class Reconnector {
       const connection = await this.#attemptRound()
       if (connection !== undefined) {
         this.#round = 0
+        this.#options.route.reached?.(connection.endpoint)
         this.#trouble = ''
         this.#last = { endpoint: connection.endpoint, sourcePort: connection.sourcePort }
         return connection

@@ -56,7 +56,8 @@ export class MemoryServer {
   capabilities: BackendCapabilities = {
     hardLinks: true, symlinks: true, unstableWrites: true,
 
-    readBytesMax: 65536, writeBytesMax: 65536, directoryBytesPreferred: 4096, fileBytesMax: 2 ** 43, nameBytesMax: 255
+    readBytesMax: 65536, writeBytesMax: 65536, directoryBytesPreferred: 4096, directoryAttributes: true,
+    fileBytesMax: 2 ** 43, nameBytesMax: 255
   }
 
   verifier = 'v1'

@@ -48,7 +48,8 @@ export class LookupAhead {
     const { noac, lookupCache, acregminMs, acdirminMs } = core.options
     this.#core = core
     this.#note = note
-    this.#isWanted = !noac && lookupCache !== 'none' && acregminMs > 0 && acdirminMs > 0
+    this.#isWanted = core.backend.capabilities.directoryAttributes && !noac && lookupCache !== 'none' &&
+      acregminMs > 0 && acdirminMs > 0
   }
 
   /** The server was asked for a name of this folder, and it is there. */
@@ -102,7 +103,8 @@ export class LookupAhead {
       const last = page.entries.at(-1)
       ahead.listed += page.entries.length
       ahead.verifier = page.cookieVerifier
-      ahead.isOver = page.eof || last === undefined || last.cookie === cookie
+      ahead.isOver = page.eof || last === undefined || last.cookie === cookie ||
+        page.entries.every(({ handle }) => handle === undefined)
       if (ahead.isOver) break
       ahead.cookie = last?.cookie ?? cookie
     }

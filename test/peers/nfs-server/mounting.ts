@@ -8,6 +8,8 @@ import { NfsFailure } from './status.ts'
 
 export const PROGRAMS = { PORTMAP: 100000, NFS: 100003, MOUNT: 100005 } as const
 
+const AUTH_SYS = 1
+
 export const mountProcedures = {
   NULL: { number: 0, failWords: 0, bare: true, run: () => () => {} },
   MNT: {
@@ -26,9 +28,9 @@ export const mountProcedures = {
       }
       return (out) => {
         out.opaque(found.object.handle, fileHandleBytesMax)
-        // AUTH_SYS is the one flavour.
-        out.uint32(1)
-        out.uint32(1)
+        const flavours = call.verdict.flavours ?? [AUTH_SYS]
+        out.uint32(flavours.length)
+        for (const flavour of flavours) out.uint32(flavour)
       }
     }
   },

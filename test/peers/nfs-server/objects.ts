@@ -117,10 +117,13 @@ export const objectProcedures = {
     run: (input, call) => {
       const found = findArgument(input, call)
       const facts = statfsSync(toPath(found.path), { bigint: true })
+      const figures = call.verdict.statistics ?? [
+        facts.blocks * facts.bsize, facts.bfree * facts.bsize, facts.bavail * facts.bsize,
+        facts.files, facts.ffree, facts.ffree
+      ]
       return (out) => {
         encodePostOp(out, found.stats)
-        for (const blocks of [facts.blocks, facts.bfree, facts.bavail]) out.uint64(blocks * facts.bsize)
-        for (const files of [facts.files, facts.ffree, facts.ffree]) out.uint64(files)
+        for (const figure of figures) out.uint64(figure)
         out.uint32(0)
       }
     }
@@ -133,14 +136,17 @@ export const objectProcedures = {
       const { readBytesMax, writeBytesMax, directoryBytesMax } = call.offer
       return (out) => {
         encodePostOp(out, found.stats)
-        for (const size of [readBytesMax, readBytesMax, 4096, writeBytesMax, writeBytesMax, 4096, directoryBytesMax]) {
-          out.uint32(size)
-        }
-        out.size64(Number.MAX_SAFE_INTEGER)
+        const told = call.verdict.information ?? {}
+        const sizes = [
+          told.rtmax ?? readBytesMax, told.rtpref ?? readBytesMax, 4096, told.wtmax ?? writeBytesMax,
+          told.wtpref ?? writeBytesMax, 4096, told.dtpref ?? directoryBytesMax
+        ]
+        for (const size of sizes) out.uint32(size)
+        out.size64(told.maxFileSize ?? Number.MAX_SAFE_INTEGER)
         // time_delta: a microsecond. FSF3_LINK, SYMLINK, HOMOGENEOUS and CANSETTIME.
         out.uint32(0)
         out.uint32(1000)
-        out.uint32(0x1b)
+        out.uint32(told.properties ?? 0x1b)
       }
     }
   },
@@ -151,8 +157,8 @@ export const objectProcedures = {
       const found = findArgument(input, call)
       return (out) => {
         encodePostOp(out, found.stats)
-        out.uint32(32_000)
-        out.uint32(nameBytesMax)
+        out.uint32(call.verdict.pathLimits?.linkMax ?? 32_000)
+        out.uint32(call.verdict.pathLimits?.nameMax ?? nameBytesMax)
         // no_trunc, chown_restricted, case_insensitive, case_preserving.
         for (const flag of [true, true, false, true]) out.bool(flag)
       }

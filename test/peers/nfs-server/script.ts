@@ -6,6 +6,8 @@
  */
 import type { NfsStatus } from './status.ts'
 
+export type InformationName = 'rtmax' | 'rtpref' | 'wtmax' | 'wtpref' | 'dtpref' | 'maxFileSize' | 'properties'
+
 export interface SeenCall {
   readonly program: 'NFS' | 'MOUNT' | 'PORTMAP'
   /** `READ`, `MNT`, … as the RFC spells it. */
@@ -40,6 +42,16 @@ export interface Verdict {
   /** An RPC level refusal, RFC 5531: accept_stat of an accepted reply, or a denied one with auth_stat. */
   readonly acceptStatus?: number
   readonly authStatus?: number
+  /** MNT offers these flavours. */
+  readonly flavours?: readonly number[]
+  /** FSSTAT: bytes in all, free and available, then files likewise. */
+  readonly statistics?: readonly [bigint, bigint, bigint, bigint, bigint, bigint]
+  /** FSINFO's figures. */
+  readonly information?: Partial<Readonly<Record<InformationName, number>>>
+  /** PATHCONF's. */
+  readonly pathLimits?: { readonly linkMax: number, readonly nameMax: number }
+  /** Put behind the end of the answer. */
+  readonly trailing?: Buffer
   /** Instead of the answer's bytes after the xid: these. */
   readonly garbage?: Buffer
   /** Cut the record, correctly marked, to so many bytes. */

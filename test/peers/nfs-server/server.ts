@@ -27,7 +27,7 @@ import { objectProcedures } from './objects.ts'
 import type { Call, Offer, Procedure } from './procedure.ts'
 import type { Script, SeenCall, Verdict } from './script.ts'
 import { nfsStatus, statusOf, type NfsStatus } from './status.ts'
-import { Tree } from './tree.ts'
+import { Tree, type Disguise } from './tree.ts'
 import { UnstableData } from './unstable.ts'
 
 export interface NfsServerOptions {
@@ -40,6 +40,8 @@ export interface NfsServerOptions {
   readonly script?: Script
   /** UNSTABLE data is lost by `restart()` unless it was committed. */
   readonly losesUnstable?: boolean
+  /** Link counts and inode numbers other than those of the folder's objects. */
+  readonly disguise?: Disguise
   /** Answers to calls that must not run twice, kept by address and xid (RFC 1813 section 4.5). 0: none. Default 256. */
   readonly replyCacheMax?: number
 }
@@ -92,7 +94,7 @@ export class NfsServer {
     this.folder = options.folder
     this.script = options.script
     this.#port = options.port ?? 0
-    this.#tree = new Tree(Buffer.from(options.folder).toString('latin1'))
+    this.#tree = new Tree(Buffer.from(options.folder).toString('latin1'), options.disguise)
     this.#unstable = new UnstableData(options.losesUnstable === true)
     this.#offer = {
       readBytesMax: 1024 * 1024, writeBytesMax: 1024 * 1024, directoryBytesMax: 64 * 1024, ...options.offer
@@ -251,6 +253,7 @@ export class NfsServer {
   #send (socket: net.Socket, parts: readonly Buffer[], verdict: Verdict): void {
     const { garbage, truncateBytes } = verdict
     let body = garbage === undefined ? parts : [Buffer.concat(parts).subarray(0, 4), garbage]
+    if (verdict.trailing !== undefined) body = [...body, verdict.trailing]
     if (truncateBytes !== undefined) body = [Buffer.concat(body).subarray(0, truncateBytes)]
     const record = markRecord(body, verdict.fragmentBytes)
     if (verdict.resetAfterBytes !== undefined) {

@@ -33,18 +33,23 @@ interface OpenFile {
   dropped: boolean
 }
 
+/** What is shown of an object instead of what lstat says. */
+export type Disguise = (stats: BigIntStats) => { readonly nlink?: bigint, readonly ino?: bigint }
+
 const openFilesMax = 256
 
 export class Tree {
   readonly #folder: string
   readonly #objects = new Map<string, TreeObject>()
   readonly #open = new Map<string, OpenFile>()
+  readonly #disguise: Disguise | undefined
   readonly root: TreeObject
   readonly device: bigint
 
   /** `folder` is latin1 text as all paths here. */
-  constructor (folder: string) {
+  constructor (folder: string, disguise?: Disguise) {
     this.#folder = folder
+    this.#disguise = disguise
     const stats = lstatSync(toPath(folder), { bigint: true })
     this.device = stats.dev
     this.root = this.#intern(stats)
@@ -71,7 +76,14 @@ export class Tree {
     if (!object.names.some((known) => known.parent === parent.object && known.name === name)) {
       object.names.push({ parent: parent.object, name })
     }
-    return { object, path, stats }
+    return { object, path, stats: this.#shown(stats) }
+  }
+
+  #shown (stats: BigIntStats): BigIntStats {
+    const changes = this.#disguise?.(stats)
+    if (changes === undefined) return stats
+    const own = Object.entries(changes).map(([name, value]) => [name, { value, enumerable: true }] as const)
+    return Object.create(stats, Object.fromEntries(own)) as BigIntStats
   }
 
   parentOf (found: Found): Found {
@@ -90,7 +102,7 @@ export class Tree {
 
   #find (object: TreeObject): Found {
     if (object === this.root) {
-      return { object, path: this.#folder, stats: lstatSync(toPath(this.#folder), { bigint: true }) }
+      return { object, path: this.#folder, stats: this.#shown(lstatSync(toPath(this.#folder), { bigint: true })) }
     }
     for (const known of [...object.names]) {
       const found = this.#at(object, known.parent, known.name)
@@ -105,7 +117,7 @@ export class Tree {
     try {
       const path = `${this.#find(parent).path}/${name}`
       const stats = lstatSync(toPath(path), { bigint: true })
-      return this.#intern(stats) === object ? { object, path, stats } : undefined
+      return this.#intern(stats) === object ? { object, path, stats: this.#shown(stats) } : undefined
     } catch {
       return undefined
     }
@@ -151,7 +163,7 @@ export class Tree {
     }
   }
 
-  statsOf (fd: number): BigIntStats { return fstatSync(fd, { bigint: true }) }
+  statsOf (fd: number): BigIntStats { return this.#shown(fstatSync(fd, { bigint: true })) }
 
   close (): void {
     for (const key of [...this.#open.keys()]) this.#drop(key)

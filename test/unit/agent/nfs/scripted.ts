@@ -34,7 +34,8 @@ export const attributes: Nfs3Attributes = {
 const capabilities: BackendCapabilities = {
   hardLinks: true, symlinks: true, unstableWrites: true,
 
-  readBytesMax: 65536, writeBytesMax: 65536, directoryBytesPreferred: 8192, fileBytesMax: 2 ** 40, nameBytesMax: 255
+  readBytesMax: 65536, writeBytesMax: 65536, directoryBytesPreferred: 8192, directoryAttributes: true,
+  fileBytesMax: 2 ** 40, nameBytesMax: 255
 }
 
 /** Time that stands still until it is moved. */
