@@ -293,5 +293,6 @@ export interface Backend {
     position: ListPosition,
     credential: Credential
   ): Promise<DirectoryPage | Errno | typeof badCookie>
-  statfs (credential: Credential): Promise<FilesystemStatistics | Errno>
+  /** Of the file system that this object is on. */
+  statfs (handle: RemoteHandle, credential: Credential): Promise<FilesystemStatistics | Errno>
 }

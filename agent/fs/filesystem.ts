@@ -141,8 +141,8 @@ export class Filesystem implements FilesystemOperations {
   access (nodeid: Nodeid, mask: number, caller: Caller): MaybePromise<undefined | Errno> {
     return this.#metadata.access(nodeid, mask, caller)
   }
-  statfs (_nodeid: Nodeid, caller: Caller): MaybePromise<StatfsAnswer | Errno> {
-    return this.#metadata.statfs(caller)
+  statfs (nodeid: Nodeid, caller: Caller): MaybePromise<StatfsAnswer | Errno> {
+    return this.#metadata.statfs(nodeid, caller)
   }
 
   symlink (parent: Nodeid, name: FileName, target: string, caller: Caller): MaybePromise<Entry | Errno> {
@@ -260,7 +260,8 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
       noteForeignChange(inode, isGuess, names, invalidator)
       solo?.end(inode)
     },
-    onClosedToSome: (directory) => { search.closed(directory) }
+    onClosedToSome: (directory) => { search.closed(directory) },
+    onOtherFsid: () => { inodes.numbers.distrust() }
   })
   const access = new AccessCache({ clock, backend, attributes })
   const search = new SearchRights({ access, names, invalidator, clock, kernelChecks: options.kernelChecks })

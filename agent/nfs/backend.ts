@@ -289,8 +289,8 @@ export class Nfs3Backend implements fs.Backend {
     return await listDirectory(this.#asker, directory, position, credential, this.#listing)
   }
 
-  async statfs (credential: fs.Credential): Promise<fs.FilesystemStatistics | Errno> {
-    const result = await this.#asker.ask(procedures.FSSTAT, { fsroot: this.root.handle }, credential)
+  async statfs (handle: fs.RemoteHandle, credential: fs.Credential): Promise<fs.FilesystemStatistics | Errno> {
+    const result = await this.#asker.ask(procedures.FSSTAT, { fsroot: handle }, credential)
     if (isErrno(result)) return result
     if (!result.ok) return errnoOf[result.status]
     const { totalBytes, freeBytes, availableBytes, totalFiles, freeFiles, availableFiles } = result.value

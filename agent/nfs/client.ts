@@ -113,7 +113,11 @@ export class NfsClient {
 
   /** FSSTAT within `deadlineMs`, or the last known values; an errno when there never were any. */
   async statistics (deadlineMs: number): Promise<DatedStatistics | Errno> {
-    const result = await within(deadlineMs, this.backend.statfs(clientCredential), () => undefined)
+    const result = await within(
+      deadlineMs,
+      this.backend.statfs(this.backend.root.handle, clientCredential),
+      () => undefined
+    )
     const nowMs = this.#clock.nowMs()
     if (result !== undefined && !isErrno(result)) {
       this.#statistics = { values: result, atMs: nowMs }

@@ -17,7 +17,8 @@ export type CallName = Exclude<keyof Backend, 'capabilities' | 'root' | 'open' |
 export type Intercept = (proceed: () => unknown, args: readonly unknown[]) => unknown
 
 interface Node {
-  readonly fileid: bigint
+  fileid: bigint
+  fsid: bigint
   handle: RemoteHandle
   readonly kind: FileKind
   mode: number
@@ -75,6 +76,8 @@ export class MemoryServer {
   /** Answers carry attributes. */
   givesAttributes = true
   givesBefore = true
+  /** What the server says is the file system of an object. */
+  fsidOf: (node: { readonly fsid: bigint }) => bigint = ({ fsid }) => fsid
   /** Awaited before and after the work of each call. */
   pause: () => Promise<void> = () => Promise.resolve()
   readonly #intercepts = new Map<CallName, Intercept[]>()
@@ -315,7 +318,7 @@ export class MemoryServer {
     return {
       kind: node.kind, mode: node.mode, nlink: node.nlink, uid: node.uid, gid: node.gid, sizeBytes: node.data.length,
       usedBytes: node.data.length,
-      rdevMajor: node.rdevMajor, rdevMinor: node.rdevMinor, fsid: 1n, fileid: node.fileid,
+      rdevMajor: node.rdevMajor, rdevMinor: node.rdevMinor, fsid: this.fsidOf(node), fileid: node.fileid,
       atimeSeconds, atimeNanoseconds, mtimeSeconds, mtimeNanoseconds, ctimeSeconds, ctimeNanoseconds,
       change: this.#token(node)
     }
@@ -360,6 +363,14 @@ export class MemoryServer {
     this.#remove(directory, name, false)
   }
 
+  /** The object is on another file system of the server, under this number there. */
+  moveToFilesystem (path: string, fsid: bigint, fileid: bigint): void {
+    const node = this.node(path)
+    if (node === undefined) throw new Error(`${path} is not there`)
+    Object.assign(node, { fsid, fileid, handle: `${node.handle}/${fsid}` })
+    this.#nodes.set(node.handle, node)
+  }
+
   chmod (path: string, mode: number): void {
     const node = this.node(path)
     if (node !== undefined) this.#changing(node, () => { node.mode = mode }, true)
@@ -401,7 +412,8 @@ export class MemoryServer {
     this.#lastFileid += 1n
     const now = this.#now()
     const node: Node = {
-      fileid: this.#lastFileid, handle: `handle${this.#lastFileid}` as RemoteHandle, kind, mode, uid: credential.uid,
+      fileid: this.#lastFileid, fsid: 1n, handle: `handle${this.#lastFileid}` as RemoteHandle, kind, mode,
+      uid: credential.uid,
       gid: gid ?? credential.gid,
       nlink: kind === 'directory' ? 2 : 1, data: Buffer.from(target), stable: Buffer.from(target), names: new Map(),
       target,

@@ -44,6 +44,7 @@ export class AttributeCache {
   readonly #backend: BackendGate
   readonly #onForeignChange: (inode: Inode, isGuess: boolean) => void
   readonly #onClosedToSome: (directory: Inode) => void
+  readonly #onOtherFsid: () => void
   readonly #file: Lifetimes
   readonly #folder: Lifetimes
   readonly #sharedFile: Lifetimes
@@ -57,12 +58,15 @@ export class AttributeCache {
     onForeignChange: (inode: Inode, isGuess: boolean) => void
     /** Everybody could walk through this folder, and not everybody can any more. */
     onClosedToSome: (directory: Inode) => void
+    /** The server has named two fsids for one object. */
+    onOtherFsid: () => void
   }) {
     this.#clock = parts.clock
     this.#options = parts.options
     this.#backend = parts.backend
     this.#onForeignChange = parts.onForeignChange
     this.#onClosedToSome = parts.onClosedToSome
+    this.#onOtherFsid = parts.onOtherFsid
     this.#file = fileLifetimes(parts.options)
     this.#folder = folderLifetimes(parts.options)
     this.#sharedFile = shorter(this.#file, fileLifetimes(defaultOptions))
@@ -207,10 +211,12 @@ export class AttributeCache {
     const sizeBytes = Math.max(known.sizeBytes, file === undefined ? 0 : file.endBytes)
     const nlink = inode.isRemoved ? 0 : inode.silly === undefined ? known.nlink : Math.max(0, known.nlink - 1)
     const mode = this.#options.nosuid ? shownMode(inode, known) : known.mode
-    const isChanged = sizeBytes !== known.sizeBytes || nlink !== known.nlink || mode !== known.mode
+    const fileid = inode.ino ?? known.fileid
+    const isChanged = sizeBytes !== known.sizeBytes || nlink !== known.nlink || mode !== known.mode ||
+      fileid !== known.fileid
     return {
       nodeid: inode.nodeid,
-      attributes: isChanged ? { ...known, sizeBytes, nlink, mode } : known,
+      attributes: isChanged ? { ...known, sizeBytes, nlink, mode, fileid } : known,
       attributesTtlMs: this.areBehind(inode) ? 0 : this.remainingMs(inode)
     }
   }
@@ -243,6 +249,7 @@ export class AttributeCache {
       }
     }
     this.#renewTtl(inode, next, receivedMs)
+    if (last !== undefined && last.fsid !== next.fsid) this.#onOtherFsid()
     cached.attributes = next
     cached.atMs = receivedMs
     cached.order = ++this.#order

@@ -5,7 +5,14 @@
 import { Errno, isErrno } from '../../base/errno.ts'
 import { isPromise, type MaybePromise } from '../../base/maybe-promise.ts'
 import { accessBitsOf } from '../beliefs/access.ts'
-import { Access, type AttributeChanges, type Attributes, type Change, type Credential } from '../backend.ts'
+import {
+  Access,
+  type AttributeChanges,
+  type Attributes,
+  type Change,
+  type Credential,
+  type RemoteHandle
+} from '../backend.ts'
 import type { Core } from '../core.ts'
 import type { OpenHandle } from '../objects/handles.ts'
 import type { Inode } from '../objects/inode.ts'
@@ -19,9 +26,13 @@ const GROUP_EXECUTE = 0o010
 /** f_bsize when nothing better is known: a page. */
 const blockBytes = 4096
 
+/** File systems whose last values are kept for a silent server. */
+const statisticsKept = 64
+
 export class Metadata {
   readonly #core: Core
-  #lastStatistics: StatfsAnswer | undefined
+  /** By fsid; the root's file system is `undefined`. */
+  readonly #lastStatistics = new Map<bigint | undefined, StatfsAnswer>()
 
   constructor (core: Core) { this.#core = core }
 
@@ -171,15 +182,30 @@ export class Metadata {
     return refused
   }
 
-  statfs (caller: Caller): Promise<StatfsAnswer | Errno> {
-    return this.#core.soft.or(() => this.#askStatistics(caller.credential), () => this.#lastStatistics)
+  /** Of the file system that the object is on: below the volume's root there may be others. */
+  statfs (nodeid: Nodeid, caller: Caller): MaybePromise<StatfsAnswer | Errno> {
+    const { backend, inodes, soft } = this.#core
+    const inode = inodes.get(nodeid)
+    if (inode === undefined) return Errno.ESTALE
+    const fsid = inode.cached.attributes?.fsid
+    const isMain = fsid === undefined || inodes.numbers.isMain(fsid)
+    const handle = isMain ? backend.root.handle : inode.handle
+    const key = isMain ? undefined : fsid
+    return soft.or(() => this.#askStatistics(handle, key, caller.credential), () => this.#lastStatistics.get(key))
   }
 
-  async #askStatistics (credential: Credential): Promise<StatfsAnswer | Errno> {
-    const answer = await this.#core.backend.statfs(credential)
+  async #askStatistics (
+    handle: RemoteHandle,
+    key: bigint | undefined,
+    credential: Credential
+  ): Promise<StatfsAnswer | Errno> {
+    const answer = await this.#core.backend.statfs(handle, credential)
     if (isErrno(answer)) return answer
-    this.#lastStatistics = { ...answer, nameBytesMax: this.#core.backend.capabilities.nameBytesMax, blockBytes }
-    return this.#lastStatistics
+    const { nameBytesMax } = this.#core.backend.capabilities
+    const statistics: StatfsAnswer = { ...answer, nameBytesMax, blockBytes }
+    if (this.#lastStatistics.size >= statisticsKept) this.#lastStatistics.clear()
+    this.#lastStatistics.set(key, statistics)
+    return statistics
   }
 
   async #ask (inode: Inode, credential: Credential): Promise<NodeAttributes | Errno> {

@@ -99,6 +99,7 @@ export class Creations {
     if (!backend.capabilities.hardLinks) return Errno.EPERM
     if (newName.length > backend.capabilities.nameBytesMax) return Errno.ENAMETOOLONG
     if (inode.silly !== undefined) return Errno.ENOENT
+    if (!inodes.numbers.areTogether(inode.cached.attributes, directory.cached.attributes)) return Errno.EXDEV
     const refused = await this.#mayPin(inode, caller)
     if (refused !== undefined) return refused
     const sentDirectory = attributes.begin(directory)

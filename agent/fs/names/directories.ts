@@ -109,9 +109,10 @@ export class FolderListing implements OpenFolder {
 
   #giveDots (offset: number, sink: ListingSink): boolean {
     const { inode } = this.#handle
-    const dots = [['.', inode.fileid], ['..', (inode.where?.parent ?? inode).fileid]] as const
-    for (const [index, [name, fileid]] of dots.entries()) {
+    const dots = [['.', inode], ['..', inode.where?.parent ?? inode]] as const
+    for (const [index, [name, shown]] of dots.entries()) {
       if (index < offset) continue
+      const fileid = shown.ino ?? shown.fileid
       if (!sink({ name: toFileName(name), fileid, kind: 'directory', nextOffset: index + 1, entry: undefined })) {
         return false
       }
@@ -123,12 +124,20 @@ export class FolderListing implements OpenFolder {
     const found = plus ? this.#lookups.ofListing(this.#handle.inode, entry, page) : undefined
     const listed: ListedEntry = {
       name: entry.name,
-      fileid: entry.fileid,
+      fileid: this.#inoOf(entry),
       kind: entry.attributes?.kind,
       nextOffset: ordinal + 1,
       entry: found
     }
     return sink(listed)
+  }
+
+  /**
+   * Without attributes an entry is on the folder's own file system, or a mount point there: the server does not say.
+   */
+  #inoOf ({ attributes, fileid }: DirectoryEntry): bigint {
+    const fsid = attributes?.fsid ?? this.#handle.inode.cached.attributes?.fsid
+    return fsid === undefined ? fileid : this.#core.inodes.numbers.of({ fsid, fileid: attributes?.fileid ?? fileid })
   }
 
   #pageAt (ordinal: number): Page | undefined {

@@ -92,6 +92,8 @@ export class Removals {
     // nfs_rename).
     if (flags.noReplace || flags.exchange || flags.whiteout) return Errno.EINVAL
     if (newName.length > this.#core.backend.capabilities.nameBytesMax) return Errno.ENAMETOOLONG
+    // Programs then copy. What a server would make of it nobody has to find out.
+    if (!inodes.numbers.areTogether(from.cached.attributes, to.cached.attributes)) return Errno.EXDEV
     if (from.sillyNames?.has(name) === true || to.sillyNames?.has(newName) === true) return Errno.EBUSY
     const source = { directory: from, name }
     const target = { directory: to, name: newName }

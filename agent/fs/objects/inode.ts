@@ -95,6 +95,8 @@ export class Inode {
   readonly handle: RemoteHandle
   readonly kind: FileKind
   readonly fileid: bigint
+  /** st_ino (inode-numbers.ts); undefined for a root whose attributes nobody has told yet. */
+  readonly ino: bigint | undefined
   /** Open files and folders, and opens on their way. */
   opens = 0
   /** The server said ESTALE: nothing cached may answer for it until the server knows it again. */
@@ -137,7 +139,14 @@ export class Inode {
   errors: FileErrors | undefined
 
   constructor (
-    identity: { nodeid: Nodeid, generation: number, handle: RemoteHandle, kind: FileKind, fileid: bigint },
+    identity: {
+      nodeid: Nodeid
+      generation: number
+      handle: RemoteHandle
+      kind: FileKind
+      fileid: bigint
+      ino: bigint | undefined
+    },
     cached: CachedAttributes
   ) {
     this.nodeid = identity.nodeid
@@ -145,6 +154,7 @@ export class Inode {
     this.handle = identity.handle
     this.kind = identity.kind
     this.fileid = identity.fileid
+    this.ino = identity.ino
     this.cached = cached
   }
 }

@@ -6,6 +6,7 @@ import type { Attributes, RemoteHandle } from '../backend.ts'
 import type { Clock } from '../../base/clock.ts'
 import { rootNodeid, type Nodeid } from '../operations.ts'
 import { CachedAttributes } from './cached-attributes.ts'
+import { InodeNumbers } from './inode-numbers.ts'
 import { IdleInodes } from './idle-inodes.ts'
 import { Inode, isSameObject, unknownFileid, type Guise } from './inode.ts'
 import type { State } from './state.ts'
@@ -25,6 +26,7 @@ export class InodeTable {
   readonly #guises = new Map<Nodeid, Guise>()
   /** Without kernel references. */
   readonly #idle = new IdleInodes()
+  readonly numbers = new InodeNumbers()
   /** Told when an inode is gone, so that its names can go too. */
   onForgotten: (inode: Inode) => void = () => undefined
 
@@ -52,7 +54,8 @@ export class InodeTable {
         generation: (known?.generation ?? 0) + 1,
         handle,
         kind: attributes.kind,
-        fileid: attributes.fileid
+        fileid: attributes.fileid,
+        ino: this.numbers.of(attributes)
       }, new CachedAttributes())
     )
   }
@@ -60,8 +63,10 @@ export class InodeTable {
   /** The root has the number the kernel expects, and is never forgotten. */
   addRoot (handle: RemoteHandle, attributes: Attributes | undefined): Inode {
     const fileid = attributes?.fileid ?? unknownFileid
+    if (attributes !== undefined) this.numbers.setMain(attributes.fsid)
+    const ino = attributes?.fileid
     return this.#add(
-      new Inode({ nodeid: rootNodeid, generation: 1, handle, kind: 'directory', fileid }, new CachedAttributes())
+      new Inode({ nodeid: rootNodeid, generation: 1, handle, kind: 'directory', fileid, ino }, new CachedAttributes())
     )
   }
 

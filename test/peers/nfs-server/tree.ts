@@ -1,9 +1,9 @@
 /**
  * The exported folder as objects with handles.
  *
- * Owns the way from a handle to a path: an object is known by inode number and time of birth (so a reused number is a
- * new object) and remembers the names it was seen under, relative to its parents, so that renaming a folder moves
- * everything below it. A name counts only while the inode is found there. Does not know NFS; a handle that leads
+ * Owns the way from a handle to a path: an object is known by device, inode number and time of birth (so a reused
+ * number is a new object) and remembers the names it was seen under, relative to its parents, so that renaming a folder
+ * moves everything below it. A name counts only while the inode is found there. Does not know NFS; a handle that leads
  * nowhere fails as STALE.
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, type BigIntStats } from 'node:fs'
@@ -37,6 +37,8 @@ interface OpenFile {
 export type Disguise = (stats: BigIntStats) => { readonly nlink?: bigint, readonly ino?: bigint }
 
 const openFilesMax = 256
+/** Four letters, inode number, time of birth mixed with the device. */
+const handleBytes = 20
 
 export class Tree {
   readonly #folder: string
@@ -56,10 +58,10 @@ export class Tree {
   }
 
   #intern (stats: BigIntStats): TreeObject {
-    const handle = Buffer.alloc(20)
+    const handle = Buffer.alloc(handleBytes)
     handle.write('vbnf', 0, 'latin1')
     handle.writeBigUInt64BE(stats.ino, 4)
-    handle.writeBigUInt64BE(BigInt.asUintN(64, stats.birthtimeNs), 12)
+    handle.writeBigUInt64BE(BigInt.asUintN(64, stats.birthtimeNs ^ (stats.dev << 44n)), 12)
     const key = handle.toString('latin1')
     const known = this.#objects.get(key)
     if (known !== undefined) return known
@@ -95,7 +97,9 @@ export class Tree {
   find (handle: Buffer): Found {
     const object = this.#objects.get(handle.toString('latin1'))
     if (object === undefined) {
-      throw new NfsFailure(handle.length === 20 && handle.toString('latin1', 0, 4) === 'vbnf' ? 'STALE' : 'BADHANDLE')
+      throw new NfsFailure(
+        handle.length === handleBytes && handle.toString('latin1', 0, 4) === 'vbnf' ? 'STALE' : 'BADHANDLE'
+      )
     }
     return this.#find(object)
   }

@@ -11,7 +11,8 @@ const inodes = Array.from(
   { length: 40 },
   (_, index) =>
     new Inode({
-      nodeid: index + 2, generation: 1, handle: `h${index}` as RemoteHandle, kind: 'file', fileid: BigInt(index)
+      nodeid: index + 2, generation: 1, handle: `h${index}` as RemoteHandle, kind: 'file', fileid: BigInt(index),
+      ino: BigInt(index)
     }, new CachedAttributes())
 )
 
