@@ -9,6 +9,7 @@ import { agentLifeTests } from './agent-life.ts'
 import { csiTests } from './csi.ts'
 import { endTests, faultTests } from './faults.ts'
 import { flexTests } from './flex.ts'
+import { manyTests } from './many.ts'
 import { podTests, removalTests } from './removal.ts'
 import { Stage } from './world.ts'
 
@@ -29,6 +30,7 @@ if (missing(...needs) === undefined) {
 const declare = testNeeding(...needs)
 csiTests(declare, stage)
 podTests(declare, stage)
+manyTests(declare, stage)
 agentLifeTests(declare, stage)
 faultTests(declare, stage)
 flexTests(declare, stage)
