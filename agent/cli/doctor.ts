@@ -17,6 +17,7 @@ import { choosePluginFolder } from './flex-driver/plugin-folder.ts'
 import { findKubelets, showDoubted } from './flex-driver/kubelets.ts'
 import { glibcFloor, isKernelEnough, kernelFloor, libraryProblems, libstdcxxFloor } from './flex-driver/floor.ts'
 import { askReady, isShared, mountsOfNode } from './node-view.ts'
+import { judgePower, powerFacts } from './session-power.ts'
 import type { Places } from './places.ts'
 
 /** `note`: worth knowing, nothing is wrong. */
@@ -106,6 +107,16 @@ export const checks = {
     return hasSysAdmin()
       ? ok('root with CAP_SYS_ADMIN')
       : failed('root without CAP_SYS_ADMIN', 'in a container, set privileged: true')
+  },
+  'sessions': () => {
+    const { holds, lacks } = judgePower(powerFacts())
+    const found = `each has ${holds.length === 0 ? 'nothing that holds it' : holds.join(', ')}`
+    return lacks.length === 0
+      ? ok(found)
+      : note(
+        `${found}; ${lacks.join('; ')}`,
+        'nothing has to be done: volumes work, with less between a pod and the node'
+      )
   },
   'idle CPUs': () => {
     const { isWanted, why, remedy } = judgeCpuLatency(idleFacts())

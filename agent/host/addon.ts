@@ -20,7 +20,12 @@ export interface HostCallAddon {
 export interface LaunchAddon {
   /** Forks and executes a program in other namespaces; returns its pid and a pipe that ends once it runs, after
    * what failed. */
-  startProgram: (strings: Buffer, counts: Int32Array, fds: Int32Array) => readonly [pid: number, fd: number]
+  startProgram: (
+    strings: Buffer,
+    counts: Int32Array,
+    fds: Int32Array,
+    capabilities: Int32Array
+  ) => readonly [pid: number, fd: number]
   /** undefined while it runs, then how it ended; -1 for what is not known. Waits for no other. */
   reapProgram: (pid: number) => readonly [code: number, signal: number] | undefined
 }
@@ -34,8 +39,6 @@ export interface DescriptorAddon {
   memoryFile: (name: string, bytes: number) => number
   /** True when the exclusive lock is ours, false when another open file holds it. */
   lockFile: (fd: number) => boolean
-  /** 0 or the errno of prctl(PR_SET_IO_FLUSHER). */
-  becomeIoFlusher: () => number
   /**
    * Closes every descriptor from 3 on that is not close-on-exec: our starter's, which everything that we start would
    * have too. Returns how many.
@@ -43,6 +46,15 @@ export interface DescriptorAddon {
   closeInherited: () => number
   /** Gives memory that malloc holds free back to the system. Some milliseconds: for idle moments. */
   trimMemory: () => void
+}
+
+/** native/confine.c. Each answers 0 or an errno, and lasts as long as the process. */
+export interface ConfineAddon {
+  /** User and group of every thread; the capabilities (a mask of those below 32) stay with the calling thread alone. */
+  becomeUser: (id: number, capabilities: number) => number
+  forbidDumps: () => number
+  /** For every thread. Some calls are refused, some end the process. */
+  filterSystemCalls: () => number
 }
 
 /** native/busy_poll.c. */
@@ -64,7 +76,9 @@ export interface CpuLatencyAddon {
   startCpuLatencyRequests: (fd: number, heldMs: Float64Array) => void
 }
 
-export interface Addon extends FuseAddon, HostCallAddon, DescriptorAddon, LaunchAddon, BusyPollAddon, CpuLatencyAddon {}
+export interface Addon
+  extends FuseAddon, HostCallAddon, DescriptorAddon, LaunchAddon, ConfineAddon, BusyPollAddon, CpuLatencyAddon
+{}
 
 /** Loads the addon, from the source tree or unpacked from the binary, once in a process. */
 export function loadAddon (): Addon {

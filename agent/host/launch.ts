@@ -30,16 +30,24 @@ export interface PreparationFailure extends Preparation {
 export interface LaunchedProcess extends StartedProcess {
   /** Preparations that were refused; the program runs without them. */
   readonly unprepared: readonly PreparationFailure[]
+  /** What of its confinement was refused, each with the errno's name. */
+  readonly unconfined: readonly string[]
+}
+
+export interface PreparedLaunch extends LaunchRequest {
+  readonly preparations?: readonly Preparation[]
+  /** Two halves of a mask of capabilities: no others are left, and no way to get some. Our own unless given. */
+  readonly capabilities?: readonly number[]
 }
 
 /** As `startDetached`, in `namespaces`. The file is what has that path there. @throws HostError when it cannot be
  * started. */
 export async function launch (
-  request: LaunchRequest & { readonly preparations?: readonly Preparation[] },
+  request: PreparedLaunch,
   namespaces: NodeNamespaces = sameNamespaces(),
   addon: LaunchAddon = loadAddon()
 ): Promise<LaunchedProcess> {
-  const { file, args, env, fds, stderrFd = -1, preparations = [] } = request
+  const { file, args, env, fds, stderrFd = -1, preparations = [], capabilities = [] } = request
   const environment = Object.entries(env).map(([name, value]) => `${name}=${value}`)
   const counts = Int32Array.of(namespaces.enter.length, args.length + 1, environment.length, preparations.length)
   const strings = [
@@ -49,7 +57,8 @@ export async function launch (
   const [pid, report] = addon.startProgram(
     Buffer.from(strings.map((text) => `${text}\0`).join('')),
     counts,
-    Int32Array.of(-1, -1, stderrFd, ...fds)
+    Int32Array.of(-1, -1, stderrFd, ...fds),
+    Int32Array.from(capabilities)
   )
   const ended = untilReaped(pid, addon)
   const told = await within(hostCallMs, readToEnd(report), () => undefined)
@@ -69,8 +78,19 @@ export async function launch (
     const refused = preparations[-1 - step]
     return refused === undefined ? [] : [{ ...refused, code: getSystemErrorName(-errno) }]
   })
-  return { id: { pid, startTicks }, ended, unprepared }
+  const unconfined = failures.flatMap(({ step, errno }) => {
+    const what = confinements.get(step)
+    return what === undefined ? [] : [`${what} (${getSystemErrorName(-errno)})`]
+  })
+  return { id: { pid, startTicks }, ended, unprepared, unconfined }
 }
+
+/** Steps of native/launch.c that stop nothing, and what is so when they fail. */
+const confinements: ReadonlyMap<number, string> = new Map([
+  [-1001, 'leaves a core file when it dies'], [-1002, 'keeps all capabilities'],
+  [-1003, 'may gain privileges by executing a file'], [-1004, 'may wait for its own dirty pages'],
+  [-1005, 'may use io_uring, which no filter sees']
+])
 
 interface Failure { readonly step: number, readonly errno: number }
 

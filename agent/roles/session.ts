@@ -6,8 +6,10 @@
  */
 import type { NfsLog } from '../nfs/transport-log.ts'
 import { loadAddon } from '../host/addon.ts'
+import { confine } from '../host/confine.ts'
 import { attachFuseDevice } from '../host/fuse-device.ts'
 import { fuseRequestLimits } from '../host/fuse-sysctl.ts'
+import { readMountinfoSync } from '../host/mountinfo.ts'
 import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { peerOf } from '../host/sockets.ts'
 import type { Log } from '../session/dispatcher.ts'
@@ -54,8 +56,8 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
   process.once('SIGTERM', () => { leave.abort() })
   const addon = loadAddon()
   const log = sessionLog({ fd: 2 })
-  // Memory that this process needs to write dirty pages back must not wait for dirty pages to be written back.
-  addon.becomeIoFlusher()
+  // Whoever started us; we become somebody else.
+  const owner = process.geteuid?.()
   keepHeapSmall()
   const underWay = new Int32Array(1)
   addon.startBusyPoll(busyPollMicroseconds, underWay)
@@ -68,7 +70,8 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
     device: attachFuseDevice(addon, fuseFd),
     readStatus: createStatusReader(),
     requestLimits: fuseRequestLimits,
-    isTrusted: (socket) => peerOf(socket, addon)?.uid === process.geteuid?.(),
+    isTrusted: (socket) => peerOf(socket, addon)?.uid === owner,
+    confine: ({ reservedPorts }) => confine({ addon, mounts: readMountinfoSync(), pid: process.pid, reservedPorts }),
     configure: async (configuration, { invalidator }) =>
       await openNfsVolume(configuration, { log: toNfsLog(log), invalidator })
   })

@@ -59,6 +59,8 @@ export interface SessionParts {
     configuration: SessionConfiguration,
     upward: { readonly invalidator: Invalidator }
   ) => Promise<ConfiguredSession>
+  /** Gives away what serving does not need, for ever; sentences about what could not be given away. */
+  readonly confine?: (needs: { readonly reservedPorts: boolean }) => readonly string[]
   readonly wishes?: InitWishes
   /** Where the number of requests under way is kept for others to see. */
   readonly underWay?: Int32Array
@@ -213,15 +215,24 @@ class Session {
     }
   }
 
+  #lacks: readonly string[] | undefined
   #serving: Promise<{ minor: number }> | undefined
   async #serve (): Promise<{ minor: number }> {
     const configured = this.#needConfigured()
+    this.#confine()
     this.#serving ??= this.#connection.serve(configured.operations, configured).then(({ minor }) => {
       this.#phase = 'serving'
       clearTimeout(this.#orphanTimer)
       return { minor }
     })
     return await this.#serving
+  }
+
+  /** Before the first request: what a pod sends is met by a process without power. */
+  #confine (): void {
+    const { confine } = this.#parts
+    if (confine === undefined || this.#configuration === undefined) return
+    this.#lacks ??= confine({ reservedPorts: this.#configuration.spec.target.options.resvport })
   }
 
   #needConfigured (): ConfiguredSession {
@@ -258,7 +269,7 @@ class Session {
         ...this.#connection.counters(), ...remote?.counters, cpusAwakeMs: Math.round(this.#parts.cpusAwakeMs?.[0] ?? 0)
       },
       gauges: { ...this.#connection.gauges(), ...remote?.gauges, residentBytes: process.memoryUsage.rss() },
-      notes: [...this.#connection.notes, ...remote?.notes ?? []],
+      notes: [...this.#connection.notes, ...this.#lacks ?? [], ...remote?.notes ?? []],
       latency: this.#connection.statistics.latency()
     }
   }

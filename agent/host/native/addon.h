@@ -16,6 +16,7 @@ napi_status register_descriptors(napi_env env, napi_value exports);
 napi_status register_launch(napi_env env, napi_value exports);
 napi_status register_busy_poll(napi_env env, napi_value exports);
 napi_status register_cpu_latency(napi_env env, napi_value exports);
+napi_status register_confine(napi_env env, napi_value exports);
 
 /* Leaves the current function with the status of a failed N-API call. */
 #define RETURN_IF_FAILED(expression)            \

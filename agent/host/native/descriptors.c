@@ -17,14 +17,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
-
-#ifndef PR_SET_IO_FLUSHER
-#define PR_SET_IO_FLUSHER 57
-#endif
 
 /* SCM_MAX_FD of the kernel is 253; we pass a connection and its state. */
 enum { FDS_MAX = 16, ARGUMENTS_MAX = 4 };
@@ -162,14 +157,6 @@ static napi_value lock_file (napi_env env, napi_callback_info info) {
   return napi_get_boolean(env, done == 0, &result) == napi_ok ? result : NULL;
 }
 
-/* becomeIoFlusher() → 0 or the errno: memory reclaim may wait for this process (prctl(2) PR_SET_IO_FLUSHER, Linux 5.6). */
-static napi_value become_io_flusher (napi_env env, napi_callback_info info) {
-  (void)info;
-  napi_value result;
-  int error = prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) == 0 ? 0 : errno;
-  return napi_create_int32(env, error, &result) == napi_ok ? result : NULL;
-}
-
 /*
  * closeInherited() → how many descriptors from 3 on it closed: those that are not close-on-exec. Ours all are, so they are our starter's, and
  * everything that we start would have them too.
@@ -209,7 +196,6 @@ napi_status register_descriptors (napi_env env, napi_value exports) {
     { "socketPair", NULL, socket_pair, NULL, NULL, NULL, napi_enumerable, NULL },
     { "memoryFile", NULL, memory_file, NULL, NULL, NULL, napi_enumerable, NULL },
     { "lockFile", NULL, lock_file, NULL, NULL, NULL, napi_enumerable, NULL },
-    { "becomeIoFlusher", NULL, become_io_flusher, NULL, NULL, NULL, napi_enumerable, NULL },
     { "closeInherited", NULL, close_inherited, NULL, NULL, NULL, napi_enumerable, NULL },
     { "trimMemory", NULL, trim_memory, NULL, NULL, NULL, napi_enumerable, NULL }
   };

@@ -15,17 +15,26 @@
 #define _GNU_SOURCE
 #endif
 #include "common.h"
+#include "confine.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
 
 enum { NAMESPACES_MAX = 8, FDS_MAX = 16, COUNTS = 4, LIST_MAX = 128, STRINGS_MAX = COUNTS * LIST_MAX, STRING_BYTES_MAX = 64 * 1024, ASIDE = 64 };
 /* A parent folder may be removed as empty by another agent before our folder is in it. */
@@ -40,8 +49,14 @@ struct launch {
   /* Pairs: a path and what is written there; nothing to write makes a folder. */
   char **preparations;
   int preparation_count;
+  /* Capabilities that are left, with no way to more, and no core file; the starter's when false. */
+  bool is_confined;
+  uint64_t capabilities;
   unsigned limit;
 };
+
+/* Steps that are told of and stop nothing, beside the preparations. */
+enum { STEP_CORE = -1001, STEP_CAPABILITIES = -1002, STEP_PRIVILEGES = -1003, STEP_FLUSHER = -1004, STEP_RINGS = -1005 };
 
 /*
  * What went wrong: `step` counts the namespaces, then the descriptors, then exec; of these nothing is written when exec succeeds.
@@ -98,6 +113,31 @@ static void prepare (struct launch *launch, int report) {
   }
 }
 
+/* The bounding set is what root gets at exec; what else could come through exec are inheritable and ambient ones. */
+static int bound_capabilities (uint64_t kept) {
+  for (int cap = 0; cap < 64 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+    if ((kept >> cap & 1) == 0 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) != 0) return -1;
+  }
+  struct __user_cap_header_struct header = { _LINUX_CAPABILITY_VERSION_3, 0 };
+  struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+  if (syscall(SYS_capget, &header, data) != 0) return -1;
+  data[0].inheritable = data[1].inheritable = 0;
+  /* EINVAL: before Linux 4.3 there are no ambient ones. */
+  if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 && errno != EINVAL) return -1;
+  return (int)syscall(SYS_capset, &header, data);
+}
+
+static void confine (struct launch *launch, int report) {
+  struct rlimit none = { 0, 0 };
+  /* Memory that it needs to write dirty pages back must not wait for dirty pages to be written back; kept over exec, Linux 5.6. */
+  if (prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) != 0) tell(report, STEP_FLUSHER);
+  /* A core file would hold a tenant's data. */
+  if (setrlimit(RLIMIT_CORE, &none) != 0) tell(report, STEP_CORE);
+  if (bound_capabilities(launch->capabilities) != 0) tell(report, STEP_CAPABILITIES);
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) tell(report, STEP_PRIVILEGES);
+  if (forbid_rings() != 0) tell(report, STEP_RINGS);
+}
+
 /* Descriptors are first moved out of the way: one of them may be a number that another is to get. */
 static int arrange (struct launch *launch) {
   for (int i = 0; i < launch->fd_count; i++) {
@@ -127,6 +167,7 @@ static void run_child (struct launch *launch) {
   if (report < 0) give_up(launch->report, launch->namespace_count);
   for (; step < launch->namespace_count; step++) if (enter(launch->namespaces[step]) != 0) give_up(report, step);
   prepare(launch, report);
+  if (launch->is_confined) confine(launch, report);
   /* A mount namespace brings its own root and working folder. */
   if (chdir("/") != 0 || arrange(launch) != 0) give_up(report, step);
   close_between((unsigned)launch->fd_count, (unsigned)report - 1, launch->limit);
@@ -163,19 +204,21 @@ static pid_t fork_child (struct launch *launch, int *error) {
 }
 
 /*
- * startProgram(strings: Buffer, counts: Int32Array, fds: Int32Array) → [pid, readFd]
+ * startProgram(strings: Buffer, counts: Int32Array, fds: Int32Array, capabilities: Int32Array) → [pid, readFd]
  *   strings: NUL-terminated: file, namespaces, arguments (with argv[0]), environment, preparations (each a path and a text)
  *   counts:  [namespaces, arguments, environment, preparations]
  *   fds:     become 0, 1, 2, …; -1 is /dev/null
+ *   capabilities: [bits 0 to 31, bits 32 to 63] of those that are left; none are taken when it is empty
  * readFd ends when the program runs or has failed to; { step, errno } of whatever failed came first.
  */
 static napi_value start (napi_env env, napi_callback_info info) {
-  size_t argc = 3, size, count_count, fd_count;
-  napi_value argv[3];
+  size_t argc = 4, size, count_count, fd_count, capability_count;
+  napi_value argv[4];
   void *data;
-  const int32_t *counts, *fds;
-  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 3 || napi_get_buffer_info(env, argv[0], &data, &size) != napi_ok ||
+  const int32_t *counts, *fds, *capabilities;
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 4 || napi_get_buffer_info(env, argv[0], &data, &size) != napi_ok ||
       !int32s(env, argv[1], &counts, &count_count) || !int32s(env, argv[2], &fds, &fd_count) || count_count != COUNTS ||
+      !int32s(env, argv[3], &capabilities, &capability_count) || (capability_count != 0 && capability_count != 2) ||
       size == 0 || size > STRING_BYTES_MAX || fd_count < 3 || fd_count > FDS_MAX) return fail(env, "startProgram", EINVAL);
   for (int i = 0; i < COUNTS; i++) if (counts[i] < 0 || counts[i] > LIST_MAX) return fail(env, "startProgram", EINVAL);
   if (counts[0] > NAMESPACES_MAX || counts[1] == 0) return fail(env, "startProgram", EINVAL);
@@ -189,6 +232,8 @@ static napi_value start (napi_env env, napi_callback_info info) {
   environment[counts[2]] = NULL;
   struct launch launch = {
     .file = strings[0], .namespace_count = counts[0], .fd_count = (int)fd_count, .argv = arguments, .envp = environment,
+    .is_confined = capability_count == 2,
+    .capabilities = capability_count == 2 ? (uint64_t)(uint32_t)capabilities[1] << 32 | (uint32_t)capabilities[0] : 0,
     .preparations = at + counts[1] + counts[2], .preparation_count = counts[3]
   };
   for (int i = 0; i < counts[0]; i++) launch.namespaces[i] = strings[1 + i];

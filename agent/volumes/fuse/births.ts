@@ -5,6 +5,7 @@
 import { basename } from 'node:path'
 import { sessionMemoryBytesMax, sessionTasksMax } from '../../base/limits.ts'
 import { birthSteps, judgeBirth, removeGroup, type BirthReport, type GroupName } from '../../host/birth-group.ts'
+import { capabilitiesAtBirth } from '../../host/confine.ts'
 import { ownFiles, type CgroupFiles } from '../../host/cgroups.ts'
 import { launch, type PreparationFailure } from '../../host/launch.ts'
 import type { NodeNamespaces } from '../../host/namespaces.ts'
@@ -22,6 +23,7 @@ export interface BirthCertificate {
   readonly cgroups: BirthReport | undefined
   /** Refused beside cgroups. */
   readonly refused: readonly PreparationFailure[]
+  readonly unconfined: readonly string[]
 }
 
 /**
@@ -47,10 +49,14 @@ export class Births {
     socketPath: string
   ): Promise<{ child: StartedProcess, birth: BirthCertificate }> {
     const group = this.#groupOf(socketPath)
-    const steps = group === undefined ? [] : birthSteps(await this.#cgroupFiles.mountinfo(), group, limits)
-    const child = await launch({ ...program, preparations: [oomScore, ...steps] }, this.#place.node?.namespaces)
+    const mounts = await this.#cgroupFiles.mountinfo()
+    const steps = group === undefined ? [] : birthSteps(mounts, group, limits)
+    const child = await launch({
+      ...program, preparations: [oomScore, ...steps], capabilities: capabilitiesAtBirth(mounts)
+    }, this.#place.node?.namespaces)
     const cgroups = group === undefined ? undefined : judgeBirth(steps, child.unprepared)
-    return { child, birth: { cgroups, refused: child.unprepared.filter(({ path }) => path === oomScore.path) } }
+    const refused = child.unprepared.filter(({ path }) => path === oomScore.path)
+    return { child, birth: { cgroups, refused, unconfined: child.unconfined } }
   }
 
   /** The session is gone: so is its cgroup. */
@@ -69,7 +75,7 @@ export class Births {
 }
 
 /** Sentences for an operator about what could not be had. */
-export function birthNotes ({ cgroups, refused }: BirthCertificate): readonly string[] {
+export function birthNotes ({ cgroups, refused, unconfined }: BirthCertificate): readonly string[] {
   const lacking = cgroups?.unlimited ?? []
   return [
     ...(cgroups?.failed ?? []).map(({ path, reason }) =>
@@ -80,6 +86,7 @@ export function birthNotes ({ cgroups, refused }: BirthCertificate): readonly st
       : [`the session has no limit of its own for ${lacking.join(' and ')}: the node's cgroups offer none`],
     ...refused.map(({ path, text, code }) =>
       `the session keeps its starter's ${basename(path)}; ${text} was refused: ${code}`
-    )
+    ),
+    ...unconfined.map((what) => `the session ${what}`)
   ]
 }

@@ -160,6 +160,17 @@ check('the agent that a call of the unit has started, and its session, are in cg
       cat /proc/$(cat ${cgroups}/volbridge-sessions/*/cgroup.procs)/oom_score_adj`),
     `${sessionMemoryBytesMax}\n${sessionTasksMax}\n-500\n`
   )
+  const status = await node.shell(`cat /proc/$(cat ${cgroups}/volbridge-sessions/*/cgroup.procs)/status`)
+  for (const line of [/^Uid:\s+19\d{8}\s/m, /^CapEff:\s+0000000000000400$/m, /^NoNewPrivs:\s+1$/m, /^Seccomp:\s+2$/m]) {
+    t.regex(status, line)
+  }
+  // PF_MEMALLOC_NOIO of the kernel's sched.h: what PR_SET_IO_FLUSHER sets, in field 9 of stat, proc(5).
+  const stat = await node.shell(`cat /proc/$(cat ${cgroups}/volbridge-sessions/*/cgroup.procs)/stat`)
+  t.not(
+    Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[6]) & 0x0008_0000,
+    0,
+    'memory does not wait for pages that it writes'
+  )
 })
 
 for (const [name, command, comesBack] of [

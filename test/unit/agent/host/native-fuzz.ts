@@ -68,14 +68,19 @@ const fewDescriptors = (): Int32Array => Int32Array.of(...oneOf([[-1, -1, -1], [
 const calls: Readonly<Record<string, readonly (() => unknown)[]>> = {
   startHostCall: [rather(program), rather(() => Int32Array.of(...oneOf([[], [0, 1, 2], [2, 1], [nobodys], [-7]])))],
   reapHostCall: [rather(() => nobodys)],
-  startProgram: [rather(launchStrings), rather(() => Int32Array.of(0, 1, below(2), below(2))), rather(fewDescriptors)],
+  startProgram: [
+    rather(launchStrings), rather(() => Int32Array.of(0, 1, below(2), below(2))), rather(fewDescriptors),
+    rather(() => Int32Array.of(...oneOf([[], [1024, 0], [1]])))
+  ],
+  // What it takes lasts: only what it refuses is tried.
+  becomeUser: [() => oneOf([0, -1, 2 ** 31, 'x']), any],
   reapProgram: [rather(() => nobodys)],
   sendDescriptors: [rather(ownSocket), rather(() => Int32Array.of(...oneOf([[], [0], [0, 1], [-1]]))), rather(bytes)],
   receiveDescriptors: [rather(ownSocket), rather(() => Buffer.alloc(below(64)))],
   peerOf: [rather(ownSocket)],
   memoryFile: [rather(() => 'name'), rather(() => below(1 << 20))],
   lockFile: [rather(ownSocket)],
-  becomeIoFlusher: [], trimMemory: [], socketPair: [],
+  trimMemory: [], socketPair: [],
   // Both are for the life of the process: what they refuse is tried, and what they take only now and then.
   startBusyPoll: [() => random() < 0.03 ? 5 : any(), () => random() < 0.03 ? new Int32Array(1) : any()],
   startCpuLatencyRequests: [() => oneOf([-1, nobodys, 'x']), () => random() < 0.05 ? new Float64Array(1) : any()]

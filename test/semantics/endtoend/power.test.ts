@@ -1,0 +1,177 @@
+/**
+ * A session without power: what is left of root once it serves, and what an intruder in it would meet.
+ */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import path from 'node:path'
+import process from 'node:process'
+import type { ExecutionContext } from 'ava'
+import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
+import { capabilitiesAtBirth, capabilityBits } from '../../../agent/host/confine.ts'
+import { launch } from '../../../agent/host/launch.ts'
+import { sessionOomScore } from '../../../agent/volumes/fuse/births.ts'
+import { testNeeding } from '../../peers/testing.ts'
+import { processesOf, run, shell } from './node.ts'
+import { standing } from './standing.ts'
+
+const needs = ['root', 'fuse', 'ganesha'] as const
+const check = testNeeding(...needs)
+const stand = standing(needs, { prepare: ({ folder }) => { chmodSync(folder, 0o777) } })
+
+const sessionPids = async (): Promise<readonly number[]> =>
+  (await processesOf(stand.node.runtime)).filter((line) => line.includes(' session ')).map((line) =>
+    Number.parseInt(line, 10)
+  )
+
+const fieldOf = (text: string, name: string): string => new RegExp(`^${name}:[ \\t]*(.*)$`, 'm').exec(text)?.[1] ?? ''
+const threadsOf = (pid: number): readonly string[] =>
+  readdirSync(`/proc/${pid}/task`).map((tid) => readFileSync(`/proc/${pid}/task/${tid}/status`, 'utf8'))
+const hex = (...bits: readonly number[]): string =>
+  bits.reduce((mask, bit) => mask | 1 << bit, 0).toString(16).padStart(16, '0')
+const hasCapability = (bit: number): boolean =>
+  (BigInt(`0x${fieldOf(readFileSync('/proc/self/status', 'utf8'), 'CapEff')}`) >> BigInt(bit) & 1n) === 1n
+const sysResource = 24
+
+function hasNoPower (t: ExecutionContext, pid: number, kept: readonly number[]): void {
+  const threads = threadsOf(pid)
+  t.true(threads.length > 1)
+  for (const text of threads) {
+    const user = fieldOf(text, 'Uid').split('\t')
+    t.true(Number(user[0]) >= 1_900_000_000 && new Set(user).size === 1, text)
+    t.deepEqual([fieldOf(text, 'Gid'), fieldOf(text, 'Groups').trim()], [fieldOf(text, 'Uid'), ''])
+    t.deepEqual([fieldOf(text, 'NoNewPrivs'), fieldOf(text, 'Seccomp')], ['1', '2'])
+    t.is(fieldOf(text, 'CapInh'), hex())
+    t.is(fieldOf(text, 'CapAmb'), hex())
+    t.true(
+      [hex(), hex(...kept)].includes(fieldOf(text, 'CapEff')) && fieldOf(text, 'CapPrm') === fieldOf(text, 'CapEff'),
+      text
+    )
+  }
+  t.is(fieldOf(readFileSync(`/proc/${pid}/status`, 'utf8'), 'CapEff'), hex(...kept), 'the main thread')
+  t.regex(readFileSync(`/proc/${pid}/limits`, 'utf8'), /^Max core file size +0 +0 /m)
+  t.is(
+    readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8'),
+    `${hasCapability(sysResource) ? sessionOomScore : Math.max(sessionOomScore, Number(readFileSync('/proc/self/oom_score_adj', 'utf8')))}\n`
+  )
+}
+
+check('a serving session is nobody: a user of its own, one capability for reserved ports, no dump, no privileges, few system calls', async (t) => {
+  const [pid = 0] = await sessionPids()
+  hasNoPower(t, pid, [capabilityBits.NET_BIND_SERVICE])
+  const other = spawnSync('setpriv', [
+    '--reuid', fieldOf(readFileSync(`/proc/${pid}/status`, 'utf8'), 'Uid').split('\t')[0] ?? '',
+    '--clear-groups', 'cat', `/proc/${pid}/environ`
+  ], { encoding: 'utf8' })
+  t.regex(other.stderr, /Permission denied/, 'dumpable 0: not even its own user looks into it')
+})
+
+check('with noresvport a session keeps no capability at all', async (t) => {
+  const before = await sessionPids()
+  const folder = stand.node.makeFolder('noresvport')
+  await stand.node.mount(
+    `${stand.server.host}:${stand.server.folder}`,
+    folder,
+    `${stand.server.mountOptions},noresvport`
+  )
+  const pid = (await sessionPids()).find((each) => !before.includes(each)) ?? 0
+  hasNoPower(t, pid, [])
+  await stand.node.unmount(folder)
+})
+
+/** Local ports of established connections to a server's port, from proc(5) net/tcp. */
+const portsTo = (port: number): readonly number[] =>
+  readFileSync('/proc/net/tcp', 'utf8').split('\n').flatMap((line) => {
+    const [, local = '', remote = '', state = ''] = line.trim().split(/\s+/)
+    return Number.parseInt(remote.split(':')[1] ?? '', 16) === port && state === '01'
+      ? [Number.parseInt(local.split(':')[1] ?? '', 16)]
+      : []
+  })
+
+check('after the server was killed and is back a session without power connects again, from a reserved port, and looks up names', async (t) => {
+  const folder = stand.node.makeFolder('by-name')
+  await stand.node.mount(`localhost:${stand.server.folder}`, folder, stand.server.mountOptions)
+  const port = Number(/(?:^|,)port=(\d+)/.exec(stand.server.mountOptions)?.[1])
+  await shell(`echo before > ${folder}/file`)
+  await stand.server.restart()
+  t.is(await shell(`echo after >> ${folder}/file; cat ${stand.mounted}/file`), 'before\nafter\n')
+  const ports = portsTo(port)
+  t.true(ports.length > 0)
+  t.deepEqual(ports.filter((each) => each >= 1024), [])
+  await stand.node.unmount(folder)
+})
+
+check('where /proc hides the processes of others a session still knows their groups, and keeps CAP_SYS_PTRACE for that alone', async (t) => {
+  const team = path.join(stand.server.folder, 'team')
+  mkdirSync(team)
+  chownSync(team, 0, 7001)
+  chmodSync(team, 0o770)
+  const before = await sessionPids()
+  execFileSync('mount', ['-o', 'remount,hidepid=2', '/proc'])
+  t.teardown(() => { execFileSync('mount', ['-o', 'remount,hidepid=0', '/proc']) })
+  const folder = stand.node.makeFolder('hidden')
+  await stand.node.mount(
+    `${stand.server.host}:${stand.server.folder}`,
+    folder,
+    `${stand.server.mountOptions},rsize=65536`
+  )
+  const pid = (await sessionPids()).find((each) => !before.includes(each)) ?? 0
+  const member = await run('setpriv', [
+    '--reuid', '1300', '--regid', '1300', '--groups', '7001', 'touch', `${folder}/team/file`
+  ])
+  t.is(member.code, 0, member.stderr)
+  t.true(existsSync(path.join(team, 'file')))
+  hasNoPower(t, pid, [capabilityBits.NET_BIND_SERVICE, capabilityBits.SYS_PTRACE])
+  await stand.node.unmount(folder)
+})
+
+const intruder = path.resolve(import.meta.dirname, '../../peers/confined.ts')
+
+/** What it prints, or how it was ended. Born as a session is. */
+async function tries (attempt: string, argument = ''): Promise<string> {
+  const out = path.join(stand.node.folder, 'said')
+  writeFileSync(out, '')
+  // Its standard output is /dev/null; the shell's redirection is the way round that.
+  const child = await launch({
+    file: '/bin/sh',
+    args: [
+      '-c', 'exec "$0" --no-warnings "$1" "$2" "$3" > "$4" 2>&1', process.execPath, intruder, attempt, argument, out
+    ],
+    env: {}, fds: [], capabilities: capabilitiesAtBirth([])
+  })
+  // The wait for its end keeps nobody alive.
+  const alive = setInterval(() => undefined, 1000)
+  const how = await child.ended
+  clearInterval(alive)
+  const said = readFileSync(out, 'utf8')
+  return how === 'exited with code 0' ? said : `${said}${how}`
+}
+
+check('an intruder in a session reads no secret, writes nowhere, looks into nobody and cannot be root again; what serving needs goes on', async (t) => {
+  const secret = path.join(stand.node.folder, 'secret')
+  writeFileSync(secret, 'token', { mode: 0o600 })
+  t.is(await tries('nothing'), 'done')
+  t.is(await tries('works on: a thread, a name, a socket, a reserved port'), 'done')
+  t.is(await tries('reads a secret of root', secret), 'EACCES')
+  t.is(await tries('reads a secret of root', '/etc/shadow'), 'EACCES')
+  t.is(await tries('writes as root'), 'EACCES')
+  for (const attempt of ['lists the memory of process 1', 'lists what process 1 has open']) {
+    t.is(await tries(attempt), 'EACCES')
+  }
+  for (const attempt of ['ends another process', 'becomes root again']) t.is(await tries(attempt), 'EPERM')
+})
+
+check('an intruder that executes a program ends its session at once, and cannot start one beside it', async (t) => {
+  t.is(await tries('starts a program'), 'EPERM')
+  t.is(await tries('becomes a program'), 'was ended by SIGSYS')
+})
+
+check('a session without power gives memory back when it is idle, and lives on', async (t) => {
+  const [pid = 0] = await sessionPids()
+  await shell(
+    `head -c 64M /dev/zero > ${stand.mounted}/some; cat ${stand.mounted}/some > /dev/null; rm ${stand.mounted}/some`
+  )
+  const bytes = (): number => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) * 1024
+  for (const endMs = monotonicMs() + 60_000; bytes() > 100 * 1024 * 1024 && monotonicMs() < endMs;) await pause(250)
+  t.true(bytes() <= 100 * 1024 * 1024, `${bytes()} bytes`)
+  t.deepEqual(await sessionPids(), [pid])
+})
