@@ -68,7 +68,11 @@ export class VolumeError extends Error {
   }
 }
 
-/** Our own bug. It ends the process that meets it (a session, never the agent). */
+/**
+ * Our own bug, of the kind after which memory no longer says what is true: going on could write wrong bytes. It ends
+ * the session that meets it and never the agent; ARCHITECTURE, "A broken invariant", has the whole of it. Everything
+ * else that is thrown unforeseen is a fault, which costs the request or call that met it.
+ */
 export class InvariantError extends Error {
   override readonly name = 'InvariantError'
   readonly code = 'INVARIANT'
@@ -77,6 +81,12 @@ export class InvariantError extends Error {
 /** Fails as our own bug when `condition` does not hold. */
 export function invariant (condition: unknown, message: string): asserts condition {
   if (condition === false || condition === undefined || condition === null) throw new InvariantError(message)
+}
+
+/** For what may fail without harm: everything is swallowed but a broken invariant, which nobody may. */
+export function harmless (error: unknown): undefined {
+  if (error instanceof InvariantError) throw error
+  return undefined
 }
 
 /** The text of anything that was thrown. */

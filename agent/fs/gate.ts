@@ -3,7 +3,7 @@
  * after `shut` nothing is sent any more. Does not know what the calls mean.
  */
 import { Errno } from '../base/errno.ts'
-import { InvariantError } from '../base/errors.ts'
+import { InvariantError, harmless } from '../base/errors.ts'
 import type { Backend, BackendCapabilities, Found, OpenState, Stability } from './backend.ts'
 
 type Call<K extends keyof Backend> = Backend[K] extends (...args: infer A) => unknown ? A : never
@@ -24,11 +24,11 @@ export class BackendGate implements Backend {
 
   close (state: OpenState): Promise<void> | undefined {
     if (this.#isClosed) return undefined
+    // close(2) has reported everything that matters before the open state is given up.
     try {
-      return this.#backend.close(state)?.catch(swallowFault)
+      return this.#backend.close(state)?.catch(harmless)
     } catch (error) {
-      swallowFault(error)
-      return undefined
+      return harmless(error)
     }
   }
 
@@ -120,12 +120,7 @@ export class BackendGate implements Backend {
 }
 
 function toErrno (error: unknown): Errno {
-  // Our own bug must end the session, not look like a disk error.
+  // It must end the session, not look like a disk error: whoever answers the request, or nobody, sees to that.
   if (error instanceof InvariantError) throw error
   return Errno.EIO
-}
-
-function swallowFault (error: unknown): void {
-  // close(2) has reported everything that matters before the open state is given up.
-  if (error instanceof InvariantError) throw error
 }

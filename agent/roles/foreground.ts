@@ -21,7 +21,9 @@ import { Mounts, mountFlagBits } from '../host/mounts.ts'
 import { FuseConnection } from '../session/connection.ts'
 import type { Log } from '../session/dispatcher.ts'
 import type { ConfiguredSession } from '../session/process.ts'
+import { brokenExitCode } from '../session/control.ts'
 import { createStatusReader } from '../session/proc-status.ts'
+import { untilBroken } from './broken.ts'
 import { openNfsVolume } from './nfs-volume.ts'
 import { toNfsLog } from './session.ts'
 
@@ -91,10 +93,13 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
   const mounts = new Mounts(new HostCalls())
   const target = await requireFolder(mounts, given)
   const { fd } = openFuseDevice()
-  const connection = new FuseConnection({
-    device: attachFuseDevice(addon, fd), readStatus: createStatusReader(), log, requestLimits: fuseRequestLimits
-  })
   let volume: ConfiguredSession | undefined
+  const connection = new FuseConnection({
+    device: attachFuseDevice(addon, fd), readStatus: createStatusReader(), log, requestLimits: fuseRequestLimits,
+    onBroken: () => { void volume?.close() }
+  })
+  const broken = untilBroken()
+  broken.addEventListener('abort', () => { connection.break(broken.reason) }, { once: true })
   try {
     volume = await openNfsVolume({ spec, softReval: true, dirtyBytesMax: dirtySessionBytesMax }, {
       log: toNfsLog(log), invalidator: connection.invalidator
@@ -109,9 +114,13 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
     output.err(
       `volbridge: ${showSource(spec)} is mounted at ${target} as long as this process lives; nobody takes it over. Ctrl-C unmounts.\n`
     )
-    const ended = connection.ended.then(({ reason }) => reason)
-    const how = await Promise.race([ended, untilSignalled(output)])
+    const end = await Promise.race([connection.ended, untilSignalled(output)])
+    const how = end?.reason
     if (how !== undefined) output.err(`volbridge: ${how}\n`)
+    if (end?.isBroken === true) {
+      await mounts.unmount(target, { detach: true })
+      return brokenExitCode
+    }
     const lostBytes = how === undefined ? await unmount({ volume, connection, mounts, target }) : 0
     if (lostBytes > 0) {
       output.err(

@@ -8,7 +8,7 @@
  */
 import type { SessionHealth, SessionStatistics } from '../session/control.ts'
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
-import { VolumeError } from '../base/errors.ts'
+import { VolumeError, harmless } from '../base/errors.ts'
 import { monotonicMs } from '../base/deadline.ts'
 import type { FilesystemStatistics } from '../fs/backend.ts'
 import type { DatedStatistics, NfsClient, ProbeAnswer } from '../nfs/client.ts'
@@ -53,14 +53,14 @@ export class ServerHealth {
   /** Looks after an idle mount from now on, without keeping the process alive. */
   watch (): void {
     // Figures to fall back on, should the server fall silent before anybody has asked for them.
-    if (this.#timer === undefined) this.statistics(probeMs).catch(() => undefined)
+    if (this.#timer === undefined) this.statistics(probeMs).catch(harmless)
     this.#timer ??= setInterval(() => {
       if (this.#isProbing || (this.#last.health === 'healthy' && this.#server.transport.sinceLastReplyMs() < idleMs)) {
         return
       }
       this.#isProbing = true
       // A probe answers; it does not reject. If it ever did, the next one tells.
-      this.probe(probeMs).catch(() => undefined).finally(() => { this.#isProbing = false })
+      this.probe(probeMs).catch(harmless).finally(() => { this.#isProbing = false })
     }, idleMs)
     this.#timer.unref()
   }

@@ -13,7 +13,8 @@ import { readMountinfoSync } from '../host/mountinfo.ts'
 import { createMemoryRelease, keepHeapSmall } from '../host/memory.ts'
 import { peerOf } from '../host/sockets.ts'
 import type { Log } from '../session/dispatcher.ts'
-import { cpuLatencyFlag } from '../session/control.ts'
+import { brokenExitCode, cpuLatencyFlag } from '../session/control.ts'
+import { untilBroken } from './broken.ts'
 import { createStatusReader } from '../session/proc-status.ts'
 import { runSession } from '../session/process.ts'
 import { openNfsVolume } from './nfs-volume.ts'
@@ -66,6 +67,7 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
   const end = await runSession({
     socketPath, version, log, underWay, cpusAwakeMs,
     leave: leave.signal,
+    broken: untilBroken(),
     releaseMemory: createMemoryRelease(addon),
     device: attachFuseDevice(addon, fuseFd),
     readStatus: createStatusReader(),
@@ -77,5 +79,5 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
   })
   log('info', { op: 'session', outcome: 'ended', errno: end.errno }, end.reason)
   // Timers and half-closed connections of a finished session are nobody's business any more.
-  process.exit(0)
+  process.exit(end.isBroken === true ? brokenExitCode : 0)
 }

@@ -6,7 +6,7 @@
  */
 import { toFileName } from '../base/brands.ts'
 import { Errno, isErrno } from '../base/errno.ts'
-import { messageOf } from '../base/errors.ts'
+import { InvariantError, messageOf } from '../base/errors.ts'
 import { isPromise } from '../base/maybe-promise.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
 import type {
@@ -14,6 +14,7 @@ import type {
 } from '../fs/operations.ts'
 import type { OpenIn, OpenOut, ReadIn } from '../../proto/fuse/files.ts'
 import type { CreateIn, MknodIn, RenameIn } from '../../proto/fuse/entries.ts'
+import type { OnBroken } from './broken.ts'
 import type { Call, Service } from './call.ts'
 import type { Services } from './dispatcher.ts'
 import type { Log } from './log.ts'
@@ -40,11 +41,14 @@ export interface AdapterParts {
   readonly operations: FilesystemOperations
   readonly statistics: OperationStatistics
   readonly log: Log
+  readonly onBroken: OnBroken
   /** The kernel has a write-back cache, and so owns size and times of files. */
   readonly isSoloWriter?: boolean
 }
 
-export function createServices ({ operations, statistics, log, isSoloWriter = false }: AdapterParts): Services {
+export function createServices ({ operations, statistics, log, onBroken, isSoloWriter = false }:
+  AdapterParts): Services
+{
   const failureTold = ({ handle }: Call): void => {
     if (handle !== undefined) operations.failureTold(handle)
   }
@@ -59,7 +63,8 @@ export function createServices ({ operations, statistics, log, isSoloWriter = fa
     const done = operations.neverOpened(handle)
     if (isPromise(done)) {
       done.catch((error: unknown) => {
-        log('error', { op: 'RELEASE', error: messageOf(error) }, 'a handle could not be released')
+        if (error instanceof InvariantError) onBroken(error)
+        else log('error', { op: 'RELEASE', error: messageOf(error) }, 'a handle could not be released')
       })
     }
   }

@@ -5,7 +5,7 @@
  * `close`. Several may live in one process. Does not know what is served, nor who mounts.
  */
 import { Errno } from '../base/errno.ts'
-import { HostError } from '../base/errors.ts'
+import { HostError, messageOf } from '../base/errors.ts'
 import { monotonicMs } from '../base/deadline.ts'
 import type { Identity } from '../base/volume-spec.ts'
 import { fuseBackgroundMax, ioBytesMax } from '../base/limits.ts'
@@ -68,11 +68,18 @@ export interface ConnectionParts {
   readonly now?: () => number
   /** The number of requests under way is kept in its first element. */
   readonly underWay?: Int32Array
+  /** Told before the end when an invariant does not hold: nothing may be sent any more. */
+  readonly onBroken?: () => void
   /** What the node's administrator allows a request; not given is no limit. */
   readonly requestLimits?: () => KernelRequestLimits
 }
 
-export interface ConnectionEnd { readonly errno: number, readonly reason: string }
+export interface ConnectionEnd {
+  readonly errno: number
+  readonly reason: string
+  /** An invariant did not hold. */
+  readonly isBroken?: boolean
+}
 
 export class FuseConnection {
   readonly statistics = new OperationStatistics()
@@ -84,6 +91,7 @@ export class FuseConnection {
   #requestLimit: RequestLimit | undefined
   #limitMs: number | undefined
   #hasEnded = false
+  #isBroken = false
 
   constructor (parts: ConnectionParts) {
     this.#parts = parts
@@ -115,12 +123,14 @@ export class FuseConnection {
       underWay = new Int32Array(1)
     } = this.#parts
     const ready = Promise.withResolvers<Negotiated>()
+    const onBroken = (error: unknown): void => { this.break(error) }
     const { statistics } = this
     const timeout = requestLimits === undefined ? undefined : requestTimeoutFor(requestLimits())
     if (timeout !== undefined) this.#requestLimit = this.#limitOf(timeout.limitMs, now)
     const dispatcher = new Dispatcher({
       device,
-      services: createServices({ operations, statistics, log, isSoloWriter }),
+      services: createServices({ operations, statistics, log, isSoloWriter, onBroken }),
+      onBroken,
       operations,
       credentials: new Credentials(readStatus, now, identity),
       interrupts: this.#interrupts,
@@ -192,6 +202,24 @@ export class FuseConnection {
     }
   }
 
+  /**
+   * What this session holds in memory is no longer believed (ARCHITECTURE, "A broken invariant"): from now on nothing
+   * is served and nothing is sent, and when the request that met it has its answer the connection ends.
+   */
+  break (error: unknown): void {
+    if (this.#hasEnded || this.#isBroken) return
+    this.#isBroken = true
+    const stack = error instanceof Error ? error.stack : undefined
+    this.#parts.log(
+      'error',
+      { op: 'session', outcome: 'broken', error: messageOf(error), stack },
+      `a bug of ours (${messageOf(error)}): the session ends, and what it had not saved yet is not sent`
+    )
+    this.#dispatcher?.stop()
+    this.#parts.onBroken?.()
+    setImmediate(() => { this.#end(Errno.EIO) })
+  }
+
   /** Closes our descriptor. The kernel ends the connection when it was the last one. */
   close (): void { this.#end(0) }
 
@@ -202,6 +230,7 @@ export class FuseConnection {
     this.#interrupts.close()
     this.#requestLimit?.close()
     this.#parts.device.close()
-    this.#ended.resolve({ errno, reason: errno === 0 ? 'closed' : showEnd(errno) })
+    const reason = this.#isBroken ? 'ended by a bug of ours' : errno === 0 ? 'closed' : showEnd(errno)
+    this.#ended.resolve({ errno, reason, ...this.#isBroken ? { isBroken: true } : undefined })
   }
 }

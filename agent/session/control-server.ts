@@ -8,8 +8,9 @@
 import { chmod } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { Server, Socket } from 'node:net'
-import { messageOf, VolumeError } from '../base/errors.ts'
+import { InvariantError, messageOf, VolumeError } from '../base/errors.ts'
 import { mebibyteBytes } from '../base/limits.ts'
+import type { OnBroken } from './broken.ts'
 import type { ControlAnswer, ControlCall, ControlCalls } from './control.ts'
 import type { Log } from './log.ts'
 
@@ -26,6 +27,7 @@ export interface ControlServerParts {
   /** Is the process at the other end one of ours? */
   readonly isTrusted: (socket: Socket) => boolean
   readonly log: Log
+  readonly onBroken: OnBroken
   /** The number of connected agents changed. */
   readonly onClients: (count: number) => void
 }
@@ -111,6 +113,7 @@ export class ControlServer {
       const handler = this.#parts.handlers[call as ControlCall] as (body: object) => unknown
       return { id, body: await handler(body) as ControlCalls[ControlCall]['answer'] }
     } catch (error) {
+      if (error instanceof InvariantError) this.#parts.onBroken(error)
       return { id, error: toErrorData(error) }
     }
   }

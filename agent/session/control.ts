@@ -17,6 +17,9 @@ import type { VolumeSpec } from '../base/volume-spec.ts'
 
 export const controlVersion = 1
 
+/** Exit code of a session that a bug of its own has ended; EX_SOFTWARE of sysexits.h. */
+export const brokenExitCode = 70
+
 /** Argument of a session that got /dev/cpu_dma_latency as its descriptor 4. */
 export const cpuLatencyFlag = '--cpu-latency'
 

@@ -5,7 +5,7 @@
  * operation means is the services' matter (`adapter.ts`), and how a reply reaches the kernel is that of `replies.ts`.
  */
 import { Errno, isErrno } from '../base/errno.ts'
-import { messageOf, WireError } from '../base/errors.ts'
+import { InvariantError, messageOf, WireError } from '../base/errors.ts'
 import { isPromise } from '../base/maybe-promise.ts'
 import type { FilesystemOperations } from '../fs/operations.ts'
 import type { FuseDevice } from '../host/fuse-device.ts'
@@ -16,6 +16,7 @@ import type { InitWishes, Negotiated } from '../../proto/fuse/init.ts'
 import { nameOfOpcode, operations as rows } from '../../proto/fuse/operations.ts'
 import type { AnswerOf, BulkOut, OperationName, RequestOf } from '../../proto/fuse/operations.ts'
 import { FuseReader } from '../../proto/fuse/reader.ts'
+import type { OnBroken } from './broken.ts'
 import { Call } from './call.ts'
 import type { Service } from './call.ts'
 import type { Credentials } from './credentials.ts'
@@ -51,6 +52,7 @@ export interface DispatcherParts {
   readonly log: Log
   readonly now: () => number
   readonly underWay: Int32Array
+  readonly onBroken: OnBroken
   /** INIT was answered: the kernel sends requests from now on. */
   readonly onReady: (negotiated: Negotiated) => void
 }
@@ -69,11 +71,12 @@ export class Dispatcher {
   readonly #unknownInterrupts = new Map<number, number>()
   readonly #giveUp = (call: Call, errno: Errno): void => { this.#answerEarly(call, errno) }
   #malformed = 0
+  #isStopped = false
 
   constructor (parts: DispatcherParts) {
     this.#parts = parts
     this.#reader = new FuseReader(parts.device.requests)
-    this.#replies = new Replies(parts.device, parts.log)
+    this.#replies = new Replies(parts.device, parts.log, parts.onBroken)
     // One cast: row and service of one name belong together, which `Services` has checked.
     this.#plans = nameOfOpcode.map((name) =>
       name !== undefined && name in parts.services
@@ -102,6 +105,9 @@ export class Dispatcher {
   }
   get malformed (): number { return this.#malformed }
 
+  /** Nothing is served any more: whoever waits is answered by the end of the connection. */
+  stop (): void { this.#isStopped = true }
+
   /** The device read `count` requests. */
   requests (count: number): void {
     const { table } = this.#parts.device
@@ -117,6 +123,7 @@ export class Dispatcher {
   }
 
   #dispatch (start: number, end: number): void {
+    if (this.#isStopped) return
     let header: RequestHeader
     try {
       header = decodeHeader(this.#reader, start, end)
@@ -205,6 +212,10 @@ export class Dispatcher {
     try {
       this.#own[name as OwnName](header)
     } catch (error) {
+      if (error instanceof InvariantError) {
+        this.#parts.onBroken(error)
+        return
+      }
       this.#malformed++
       this.#parts.log('error', { op: name, error: messageOf(error) }, 'a request could not be read')
       if (rows[name].replies) this.#replies.error(header, Errno.EPROTO)

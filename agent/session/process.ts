@@ -71,6 +71,8 @@ export interface SessionParts {
   readonly releaseMemory?: () => void
   /** Ends the session: what is written is saved first, within the time that whoever asks leaves us. */
   readonly leave?: AbortSignal
+  /** Aborted, with what was thrown, when something failed that nobody awaits: the session ends. */
+  readonly broken?: AbortSignal
   /** How long a session that serves nothing waits for an agent to come back; then it ends. */
   readonly orphanMs?: number
 }
@@ -100,19 +102,21 @@ class Session {
     this.#connection = new FuseConnection({
       device, readStatus, log, ...(wishes === undefined ? undefined : { wishes }),
       ...(requestLimits === undefined ? undefined : { requestLimits }),
-      ...(underWay === undefined ? undefined : { underWay })
+      ...(underWay === undefined ? undefined : { underWay }),
+      onBroken: () => { void this.#configured?.close() }
     })
     this.#control = new ControlServer({
       path: parts.socketPath,
       handlers: this.#handlers(),
       isTrusted: parts.isTrusted,
       log,
+      onBroken: (error) => { this.#connection.break(error) },
       onClients: (count) => { this.#watchOrphanhood(count) }
     })
   }
 
   async run (): Promise<ConnectionEnd> {
-    const { releaseMemory, leave } = this.#parts
+    const { releaseMemory, leave, broken } = this.#parts
     const { statistics } = this.#connection
     const idle = releaseMemory === undefined ? undefined : new IdleMemory({
       work: () => statistics.requests,
@@ -121,6 +125,7 @@ class Session {
         releaseMemory()
       }
     })
+    broken?.addEventListener('abort', () => { this.#connection.break(broken.reason) }, { once: true })
     leave?.addEventListener('abort', () => { void this.#leave() }, { once: true })
     try {
       await this.#control.listen()

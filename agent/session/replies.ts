@@ -7,7 +7,8 @@
  * service's matter.
  */
 import { Errno, errnoName, isErrno } from '../base/errno.ts'
-import { messageOf } from '../base/errors.ts'
+import { InvariantError, messageOf } from '../base/errors.ts'
+import type { OnBroken } from './broken.ts'
 import type { FuseDevice } from '../host/fuse-device.ts'
 import { beginReply, finishReply, REPLY_HEADER_BYTES } from '../../proto/fuse/header.ts'
 import type { RequestHeader } from '../../proto/fuse/header.ts'
@@ -32,6 +33,7 @@ interface Gathered { readonly call: Call, readonly service: AnyService, readonly
 export class Replies {
   readonly #device: FuseDevice
   readonly #log: Log
+  readonly #onBroken: OnBroken
   readonly #out: FuseWriter
   readonly #flushLater = (): void => {
     this.#isFlushDue = false
@@ -43,9 +45,10 @@ export class Replies {
   #isFlushDue = false
   #isHeld = false
 
-  constructor (device: FuseDevice, log: Log) {
+  constructor (device: FuseDevice, log: Log, onBroken: OnBroken) {
     this.#device = device
     this.#log = log
+    this.#onBroken = onBroken
     this.#out = new FuseWriter(device.replies)
   }
 
@@ -165,8 +168,12 @@ export class Replies {
     }
   }
 
-  /** A fault of ours or of the core that cost one request. */
+  /** A fault of ours or of the core costs one request; a broken invariant costs the session, which says so itself. */
   logBug (call: Call, error: unknown): void {
+    if (error instanceof InvariantError) {
+      this.#onBroken(error)
+      return
+    }
     const op = nameOfOpcode[call.header.opcode] ?? 'request'
     this.#log('error', {
       op, outcome: 'EIO', error: messageOf(error), stack: error instanceof Error ? error.stack : undefined

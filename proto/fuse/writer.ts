@@ -4,7 +4,6 @@
  * Owns the position and the word views. The caller makes sure of the room (`room`), as it knows the largest body of
  * each reply; a write beyond the end is our own bug and throws.
  */
-import { InvariantError } from '../../agent/base/errors.ts'
 
 const WORD = 0x1_0000_0000
 
@@ -32,7 +31,8 @@ export class FuseWriter {
   #advance (bytes: number): number {
     const at = this.#offset
     if (at + bytes > this.buffer.length) {
-      throw new InvariantError(`reply buffer is full: ${bytes} bytes at ${at} of ${this.buffer.length}`)
+      // A fault of the one reply: nothing else is wrong.
+      throw new RangeError(`reply buffer is full: ${bytes} bytes at ${at} of ${this.buffer.length}`)
     }
     this.#offset = at + bytes
     return at

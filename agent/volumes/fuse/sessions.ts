@@ -10,6 +10,7 @@ import type { StageKey } from '../../base/brands.ts'
 import { endProcess, isAlive, type ProcessId } from '../../host/processes.ts'
 import { checkSocketPath } from '../../host/sockets.ts'
 import {
+  brokenExitCode,
   controlVersion,
   cpuLatencyFlag,
   type ControlCall,
@@ -41,6 +42,8 @@ const connectMs = 30_000
 const helloMs = 2000
 /** A session that is alive but dropped its control connection gets this many tries before it counts as dead. */
 const reconnectTries = 5
+/** A control connection that lasted so long was a good one. */
+const steadyMs = 5000
 /** Between a process's last socket closing and our hearing of its end. */
 const exitNewsMs = 500
 
@@ -61,7 +64,9 @@ export class Session {
     this.process = parts.process
     this.#client = parts.client
     const watched = this.#watch()
-    const exited = parts.exited?.then((how) => `the session process ${how}`)
+    const exited = parts.exited?.then((how) =>
+      `the session process ${how}${how.endsWith(` ${brokenExitCode}`) ? ' (a bug of ours; its log says where)' : ''}`
+    )
     // A process that ends closes its socket first. How it ended says more, and comes a moment later.
     this.ended = exited === undefined
       ? watched
@@ -84,8 +89,12 @@ export class Session {
 
   /** Settles when the session is really gone: a lost connection to a living process is made again. */
   async #watch (): Promise<string> {
-    for (;;) {
+    for (let short = 0;; short++) {
+      const sinceMs = monotonicMs()
       const reason = await this.#client.closed
+      // One that lives and lets us go again and again is not asked in a loop without end; it ends with the process.
+      if (monotonicMs() - sinceMs > steadyMs) short = 0
+      if (short > 0 && !this.#isEnding) await pause(Math.min(steadyMs, 50 * 2 ** short))
       const next = this.#isEnding ? undefined : await this.#reconnect()
       if (next === undefined) return reason
       this.#client = next

@@ -7,7 +7,8 @@ import { once } from 'node:events'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { toStageKey } from '../../../../agent/base/brands.ts'
-import { VolumeError } from '../../../../agent/base/errors.ts'
+import { Errno } from '../../../../agent/base/errno.ts'
+import { InvariantError, VolumeError } from '../../../../agent/base/errors.ts'
 import { controlVersion } from '../../../../agent/session/control.ts'
 import type {
   ControlAnswer,
@@ -18,7 +19,7 @@ import type {
 import { runSession } from '../../../../agent/session/process.ts'
 import type { ConfiguredSession, SessionParts } from '../../../../agent/session/process.ts'
 import { MemoryFilesystem } from '../../../peers/memory-filesystem.ts'
-import { initBody, request, ScriptedDevice } from './scripted-device.ts'
+import { initBody, name, request, ScriptedDevice } from './scripted-device.ts'
 
 const configuration = {
   key: toStageKey('aa'), spec: {}, softReval: true, dirtyBytesMax: 1
@@ -180,4 +181,63 @@ test('a session whose socket path is taken says so', async (t) => {
   await t.throwsAsync(second, { code: 'EADDRINUSE' })
   await peer.call('stop', {})
   await peer.ended
+})
+
+/** A session that serves, and whose next lookups are `lookup`. */
+async function serving (t: ExecutionContext, extra: Partial<SessionParts> = {}): Promise<Peer> {
+  const peer = await session(t, extra)
+  await peer.call('configure', configuration)
+  const serve = peer.call('serve', { mountPoint: '/x', device: '0:99' })
+  while (!peer.device.isStarted) await new Promise((resolve) => setTimeout(resolve, 5))
+  peer.device.push(request('INIT', { unique: 2, body: initBody }))
+  await serve
+  return peer
+}
+
+const lookup = (unique: number): Buffer => request('LOOKUP', { unique, body: name('x') })
+
+for (const [when, fail] of Object.entries({
+  'at once': () => { throw new InvariantError('it holds') },
+  'later': async () => { throw new InvariantError('it holds') }
+})) {
+  test(`a broken invariant met ${when} ends the session: its request gets EIO, nothing more is served or sent, the log has the stack once`, async (t) => {
+    const lines: { level: string, fields: Readonly<Record<string, unknown>>, message: string | undefined }[] = []
+    const peer = await serving(t, { log: (level, fields, message) => { lines.push({ level, fields, message }) } })
+    peer.memory.lookup = fail
+    const before = peer.device.answered.length
+    peer.device.push(lookup(4))
+    if (when === 'later') await new Promise((resolve) => { process.nextTick(resolve) })
+    t.is(peer.closed, 1, 'the connections to the server are closed before anything else is done')
+    peer.device.push(lookup(6), lookup(8))
+    t.deepEqual(await peer.ended, { errno: 5, reason: 'ended by a bug of ours', isBroken: true })
+    t.deepEqual(peer.device.answered.slice(before).map(({ unique, errno }) => [Number(unique), errno]), [[4, 5]])
+    const told = lines.filter(({ level }) => level === 'error')
+    t.is(told.length, 1)
+    t.regex(String(told[0]?.fields['stack']), /InvariantError: it holds\n.*process\.test\.ts/)
+    t.true(peer.device.isClosed)
+  })
+}
+
+test('another error inside costs the one request', async (t) => {
+  const peer = await serving(t)
+  peer.memory.lookup = () => { throw new TypeError('a fault') }
+  peer.device.push(lookup(4))
+  peer.memory.lookup = () => Errno.ENOENT
+  peer.device.push(lookup(6))
+  t.deepEqual(peer.device.answered.slice(-2).map(({ errno }) => errno), [5, 2])
+  t.like(await peer.call('report', {}), { body: { phase: 'serving' } })
+  peer.device.end(19)
+  t.is((await peer.ended).isBroken, undefined)
+})
+
+test('a broken invariant met by a control call, or by nobody who waits, ends the session as well', async (t) => {
+  const called = await serving(t)
+  called.memory.drain = async () => { throw new InvariantError('it holds') }
+  t.like(await called.call('drain', { deadlineMs: 10 }), { error: { code: 'INTERNAL', message: 'it holds' } })
+  t.true((await called.ended).isBroken)
+  const broken = new AbortController()
+  const unawaited = await serving(t, { broken: broken.signal })
+  broken.abort(new TypeError('nobody awaits this'))
+  t.true((await unawaited.ended).isBroken)
+  t.is(unawaited.closed, 2, 'at once, and with the end')
 })

@@ -1,6 +1,6 @@
 /** The engine on a node in memory: idempotence, conflicts, sharing, order. */
 import test from 'ava'
-import { HostError, VolumeError } from '../../../../agent/base/errors.ts'
+import { HostError, InvariantError, VolumeError } from '../../../../agent/base/errors.ts'
 import type { PublishRequest } from '../../../../agent/volumes/operations.ts'
 import { KeyedQueue, NameLocks, SharedWork, UndoStack } from '../../../../agent/volumes/locks.ts'
 import { Crash, World, mountsFolder, path, specOf, volume, type Incarnation } from './world.ts'
@@ -467,6 +467,14 @@ test('of two volumes that leave one share at once the last takes the mount, whic
   await Promise.all(targets.map(async (each) => await engine.service.unpublish({ ...each, door: 'csi' })))
   t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
   t.deepEqual(world.events.filter(({ kind }) => kind === 'mount-lingers'), [], 'nobody else was there')
+})
+
+test('a broken invariant in the agent costs the one call', async (t) => {
+  const { world, engine } = await ready()
+  world.fail = { step: 'bind', error: new InvariantError('it holds') }
+  await t.throwsAsync(engine.service.publish(publish()), { code: 'INTERNAL', message: 'it holds' })
+  await engine.service.publish(publish())
+  t.is(world.sessions.size, 1)
 })
 
 test('a full state disk keeps no mount whose end fails at first', async (t) => {
