@@ -50,10 +50,14 @@ export interface NfsOptions {
   readonly sec: string
   /** Where `fcntl` and `flock` locks are kept, if it was said. Kernel's client only. */
   readonly locks?: 'local' | 'remote' | undefined
-  /** `softreval` and `noacl` of nfs(5). Kernel's client only: the own client always does the first and never speaks
-   * ACLs. */
-  readonly softReval?: true | undefined
+  /** `softreval` of nfs(5). The own client does so unless told not to, the kernel's only when told. */
+  readonly softReval?: boolean | undefined
+  /** `noacl` of nfs(5). Kernel's client only: the own one never speaks ACLs. */
   readonly noAcl?: true | undefined
+  /** `nordirplus` of nfs(5): folders are listed by name alone. */
+  readonly nordirplus?: true | undefined
+  /** Options for the kernel's client alone, as they were written. */
+  readonly kernelWords?: readonly string[] | undefined
   /** How long the first mount attempt is repeated while the server is away (nfs(5) `retry`), in milliseconds; 0 is one
    * attempt. */
   readonly retryMs: number
@@ -106,6 +110,8 @@ export interface NfsVolumeSpec {
   readonly client: ClientKind
   /** Why that client, for `status`. */
   readonly clientReason: string
+  /** Options that were accepted and change nothing that can be seen, with why; for `status`. */
+  readonly optionNotes?: readonly string[] | undefined
   readonly consistency: Consistency
   readonly flags: MountFlags
   /** Octal mode for the volume's root, or undefined to leave it alone. */

@@ -43,8 +43,10 @@ function parseHostPath (text: string): Attributes {
   return { server, share }
 }
 
-export const parseSource = (text: string): Attributes =>
-  /^[a-z0-9+.-]+:\/\//i.test(text) ? parseUrl(text) : parseHostPath(text)
+/** Schemes of URLs. Anything else before `://` is a host whose path begins with two slashes, which mean one. */
+const urlScheme = /^(nfs4?|https?|smb|cifs|s?ftp|ssh|file|s3|davs?|webdav):\/\//i
+
+export const parseSource = (text: string): Attributes => urlScheme.test(text) ? parseUrl(text) : parseHostPath(text)
 
 /** Splits `-o` lists into attributes and mount options. An attribute given twice with two values is refused. */
 export function parseMountArguments (source: string, options: readonly string[]): Attributes {

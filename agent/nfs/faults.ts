@@ -17,6 +17,9 @@ const faults = {
   REJECTED: { code: 'DENIED', why: 'refuses the request' }
 } as const satisfies Record<TransportError['code'], { code: VolumeErrorCode, why: string }>
 
+/** Version 3 is what is asked for where nobody names a version. */
+export const version4Remedy = 'a server that speaks version 4 alone is mounted with vers=4.1'
+
 const versionProblems: ReadonlySet<RejectionKind> = new Set([
   'PROG_UNAVAIL', 'PROG_MISMATCH', 'PROC_UNAVAIL', 'RPC_MISMATCH'
 ])
@@ -28,7 +31,8 @@ export function transportFault (error: unknown, service: string, endpoint: Endpo
   if (error instanceof RejectedError) {
     if (versionProblems.has(error.rejection.kind)) {
       return new VolumeError('UNAVAILABLE', `${where} does not offer NFS version 3 (${error.message})`, {
-        field: 'server', remedy: `enable NFSv3 on the server, or check the mount option ${option}=`, cause: error
+        field: 'server', remedy: `enable NFSv3 on the server, or check the mount option ${option}=; ${version4Remedy}`,
+        cause: error
       })
     }
     return new VolumeError('DENIED', `${where} ${faults.REJECTED.why} (${error.message})`, {

@@ -45,6 +45,7 @@ export function kernelOptions (options: NfsOptions, server: KernelServerFacts): 
     // says so.
     ...flag(isV3, options.locks === 'remote' ? 'lock' : 'nolock'),
     `sec=${options.sec}`,
+    ...flag(options.nordirplus === true, 'nordirplus'), ...options.kernelWords ?? [],
     // A file system of its own for each volume: aborting one that is dead must not hit another, nor a mount that is not
     // ours.
     'nosharecache'

@@ -9,6 +9,7 @@ import { within } from '../base/deadline.ts'
 import { messageOf, TransportError, VolumeError, WireError } from '../base/errors.ts'
 import { RejectedError } from '../rpc/call.ts'
 import type { Endpoint } from '../rpc/connection.ts'
+import { version4Remedy } from './faults.ts'
 import { callOnce } from '../rpc/one-shot.ts'
 import { encodeAuthNone } from '../../proto/rpc/auth.ts'
 import { IPPROTO_TCP, PORTMAP_PORT, portmapProcedures, portOfUniversalAddress } from '../../proto/portmap/procedures.ts'
@@ -96,7 +97,7 @@ export async function registeredPort (
       {
         field: 'server',
         remedy:
-          `start rpcbind on the server, open its port ${locator.portmapPort ?? PORTMAP_PORT}, or give the mount option ${option}=`,
+          `start rpcbind on the server, open its port ${locator.portmapPort ?? PORTMAP_PORT}, or give the mount option ${option}=; ${version4Remedy}`,
         cause: error
       }
     )
@@ -106,7 +107,8 @@ export async function registeredPort (
     'UNAVAILABLE',
     `server: ${query.name} version ${query.version} over TCP is not registered at ${address}`,
     {
-      field: 'server', remedy: `start it on the server and enable NFSv3, or give the mount option ${option}=`
+      field: 'server',
+      remedy: `start it on the server and enable NFSv3, or give the mount option ${option}=; ${version4Remedy}`
     }
   )
 }

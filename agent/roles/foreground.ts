@@ -101,7 +101,9 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
   const broken = untilBroken()
   broken.addEventListener('abort', () => { connection.break(broken.reason) }, { once: true })
   try {
-    volume = await openNfsVolume({ spec, softReval: true, dirtyBytesMax: dirtySessionBytesMax }, {
+    volume = await openNfsVolume({
+      spec, softReval: spec.target.options.softReval !== false, dirtyBytesMax: dirtySessionBytesMax
+    }, {
       log: toNfsLog(log), invalidator: connection.invalidator
     })
     await mounts.mount({

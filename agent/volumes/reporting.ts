@@ -137,7 +137,7 @@ export class Reporting {
         this.#parts.table.loss(key)
       ),
       locks: report?.locks ?? '',
-      notes: report?.notes ?? [],
+      notes: [...report?.notes ?? [], ...record?.spec.optionNotes ?? []],
       sessionPid: report?.pid ?? record?.facts.process?.pid,
       counters: report?.counters ?? {},
       gauges: report?.gauges ?? {},

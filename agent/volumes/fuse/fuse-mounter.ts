@@ -117,7 +117,7 @@ export class FuseMounter implements Mounter {
   async #mount (request: StartRequest, session: Session, fuseFd: number): Promise<LiveMount> {
     const { key, spec, mountPoint } = request
     const configured = await session.call('configure', {
-      key, spec, softReval: true, dirtyBytesMax: this.#parts.dirtyBytesMax
+      key, spec, softReval: spec.target.options.softReval !== false, dirtyBytesMax: this.#parts.dirtyBytesMax
     }, request.deadlineMs)
     await this.#parts.mounts.mount({
       source: showSource(spec), target: mountPoint, type: fuseType, flags: mountFlagBits(spec.flags),

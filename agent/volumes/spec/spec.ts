@@ -17,7 +17,8 @@ import type {
   VolumeSpec
 } from '../../base/volume-spec.ts'
 import { defaultOptions } from './defaults.ts'
-import { parseMountOptions, splitOptions, toMountFlags, type OptionSettings } from './mount-options.ts'
+import { parseMountOptions, splitOptions, toMountFlags } from './mount-options.ts'
+import type { KernelSetting, OptionSettings } from './option-rows.ts'
 import { parseServers } from './servers.ts'
 import { suggest } from './suggestion.ts'
 
@@ -58,7 +59,7 @@ export function parseVolumeSpec (
   const mountOptions = splitOptions([
     known.mountOptions ?? '', ...extras.mountFlags, extras.readOnly === true ? 'ro' : ''
   ])
-  const settings = parseMountOptions(mountOptions)
+  const { settings, notes } = parseMountOptions(mountOptions)
   const version = versionOf(settings)
   const { client, clientReason } = chooseClient(known.client ?? 'auto', version)
   checkClient(client, version, settings)
@@ -78,7 +79,8 @@ export function parseVolumeSpec (
     consistency,
     flags: toMountFlags(settings),
     mountPermissions: parsePermissions(known.mountPermissions ?? '0'),
-    mountGroup: extras.mountGroup
+    mountGroup: extras.mountGroup,
+    ...notes[client].length === 0 ? undefined : { optionNotes: Object.freeze([...new Set(notes[client])]) }
   }
   return Object.freeze(spec)
 }
@@ -181,7 +183,7 @@ function checkClient (client: ClientKind, version: NfsVersion | undefined, setti
       'use vers=3, or client=kernel'
     )
   }
-  if (settings.sec !== undefined && settings.sec !== 'sys') {
+  if (settings.sec?.split(':').includes('sys') === false) {
     refuse(
       'mountOptions',
       `sec=${settings.sec}`,
@@ -283,14 +285,31 @@ function toNfsOptions (settings: OptionSettings, { client, version, consistency 
     lookupCache: settings.lookupCache ?? usual.lookupCache,
     resvport: settings.resvport ?? usual.resvport,
     cto: settings.cto ?? usual.cto,
-    sec: settings.sec ?? usual.sec,
+    sec: client === 'fuse' ? usual.sec : settings.sec ?? usual.sec,
     retryMs: settings.retryMinutes === undefined ? usual.retryMs : settings.retryMinutes * 60_000,
     /* Only where they mean something: what the own client ignores must not make two volumes of one. */
-    ...client === 'kernel' ? { locks: settings.locks, softReval: settings.softReval, noAcl: settings.noAcl } : {}
+    ...client === 'kernel' ? kernelOnly(settings) : settings.softReval === false ? { softReval: false } : {},
+    ...settings.rdirplus === false ? { nordirplus: true } : {}
   }
   checkRange('acregmin', options.acregminMs, 'acregmax', options.acregmaxMs, settings.acregminSeconds !== undefined)
   checkRange('acdirmin', options.acdirminMs, 'acdirmax', options.acdirmaxMs, settings.acdirminSeconds !== undefined)
   return Object.freeze(options)
+}
+
+/** What the kernel's client alone is told, each in the words it was written in. */
+const kernelSettings = [
+  'kernelAlignWrite', 'kernelClientAddr', 'kernelFsc', 'kernelMaxConnect', 'kernelMigration', 'kernelNetErrors',
+  'kernelTrunkDiscovery', 'kernelWrite'
+] as const satisfies readonly KernelSetting[]
+
+function kernelOnly (settings: OptionSettings): Partial<NfsOptions> {
+  const words = kernelSettings.flatMap((name) => settings[name] ?? [])
+  return {
+    locks: settings.locks,
+    softReval: settings.softReval === true ? true : undefined,
+    noAcl: settings.acl === false ? true : undefined,
+    ...words.length === 0 ? undefined : { kernelWords: Object.freeze(words) }
+  }
 }
 
 function checkRange (minName: string, minMs: number, maxName: string, maxMs: number, minGiven: boolean): void {

@@ -192,6 +192,16 @@ for (const [what, { information, bytes }] of Object.entries(sizes)) {
   })
 }
 
+test('nordirplus lists folders by name alone, and everything is found all the same', async (t) => {
+  const { server, sh } = await world(t, {}, ',nordirplus')
+  t.is(
+    await sh('for n in $(seq 40); do echo $n > n$n; done; ls -l | tail -n +2 | wc -l; cat n* | wc -l; ls -l | wc -l'),
+    '42\n40\n43'
+  )
+  t.is(server.calls['READDIRPLUS'], undefined)
+  t.true((server.calls['READDIR'] ?? 0) > 0)
+})
+
 test('FSINFO with a largest file of 0 bytes says nothing, and files grow', async (t) => {
   const { sh } = await world(t, { script: on('FSINFO', { information: { maxFileSize: 0, properties: 0 } }) })
   t.is(

@@ -132,6 +132,7 @@ test('an agent leaves when idle only if told', async (t) => {
 
 for (const [source, expected] of [
   ['nas:/export/a', { server: 'nas', share: '/export/a' }],
+  ['nas://export/a', { server: 'nas', share: '//export/a' }],
   ['10.0.0.1,10.0.0.2:/x', { server: '10.0.0.1,10.0.0.2', share: '/x' }],
   ['[fe80::1%eth0]:/x:y', { server: '[fe80::1%eth0]', share: '/x:y' }],
   ['nfs://nas/a%20b', { server: 'nas', share: '/a b' }],

@@ -1,5 +1,6 @@
 /** Volume attributes: what is accepted and what it means, what is refused and how it is said. */
 import test from 'ava'
+import { kernelOptions } from '../../../../../agent/nfs/kernel-options.ts'
 import { VolumeError } from '../../../../../agent/base/errors.ts'
 import { showSource } from '../../../../../agent/base/volume-spec.ts'
 import { stageKeyOf } from '../../../../../agent/volumes/spec/key.ts'
@@ -157,7 +158,19 @@ const refusals: ReadonlyArray<readonly [Record<string, string>, string[], string
   [{}, ['vers=3', 'v4.1'], 'mountOptions', /contradicts/],
   [{}, ['actimeo=3', 'acregmax=9'], 'mountOptions', /contradicts "actimeo=3"/],
   [{}, ['vers=3,minorversion=1'], 'mountOptions', /contradicts version 3/],
-  [{}, ['vers=2'], 'mountOptions', /"vers=2" is not a known value/],
+  [{}, ['vers=2'], 'mountOptions', /"vers=2" is NFS version 2, which neither client speaks; use vers=3/],
+  [
+    {}, ['context=system_u:object_r:nfs_t:s0'], 'mountOptions',
+    /sets an SELinux context, which neither client passes on/
+  ],
+  [{}, ['uid=1000'], 'mountOptions', /"uid=1000" is for file systems without owners.*use fsGroup/],
+  [{}, ['xprtsec=tls'], 'mountOptions', /asks for TLS.*use xprtsec=none/],
+  [{}, ['mounthost=other'], 'mountOptions', /names another host for mountd/],
+  [{}, ['mountvers=1'], 'mountOptions', /"mountvers=1" is not the MOUNT version of NFS version 3/],
+  [{}, ['write=soon'], 'mountOptions', /"write=soon" is not a known value/],
+  [{}, ['rdirplus', 'nordirplus'], 'mountOptions', /"nordirplus" contradicts "rdirplus"/],
+  [{}, ['sec=sys:krb9'], 'mountOptions', /"sec=sys:krb9" is not a known value/],
+  [{}, ['bind'], 'mountOptions', /"bind" is a deed of mount\(8\)/],
   [{}, ['vers=__proto__'], 'mountOptions', /not a known value/],
   [{}, ['port=65536'], 'mountOptions', /"port=65536" is not a whole number from 0 to 65535/],
   [{}, ['timeo=0'], 'mountOptions', /whole number from 1 to 6000/],
@@ -181,6 +194,72 @@ for (const [attributes, flags, field, message] of refusals) {
     t.truthy(error?.remedy)
   })
 }
+
+test('a secret among the options is in no message', (t) => {
+  for (const option of ['password=hunter2', 'secret_token=hunter2']) {
+    const error = t.throws(() => parse({}, [option]), { instanceOf: VolumeError })
+    t.false(JSON.stringify([error?.message, error?.remedy]).includes('hunter2'))
+  }
+})
+
+/* Names in the order of nfs(5) (nfs-utils 2.8) and mount(8) (util-linux 2.41), with a value where they have one. */
+const documented = `nfsvers=3 vers=3 soft softerr hard softreval nosoftreval intr nointr timeo=600 retrans=2 rsize=4096
+  wsize=4096 ac noac acregmin=3 acregmax=60 acdirmin=30 acdirmax=60 actimeo=5 bg fg nconnect=2 max_connect=4 rdirplus
+  nordirplus rdirplus=none rdirplus=force retry=2 sec=sys sec=sys:krb5 sharecache nosharecache resvport noresvport
+  lookupcache=pos fsc fsc=tag nofsc sloppy xprtsec=none proto=tcp tcp port=2049 mountport=20048 mountproto=udp
+  mountproto=tcp mountvers=3 namlen=255 nolock cto nocto acl noacl local_lock=all minorversion=1 clientaddr=10.0.0.1
+  migration nomigration trunkdiscovery notrunkdiscovery write=lazy write=eager write=wait alignwrite noalignwrite
+  fatal_neterrors=none addr=10.0.0.1 mountaddr=10.0.0.1 async atime noatime auto noauto defaults dev nodev diratime
+  nodiratime dirsync exec noexec group iversion noiversion nomand _netdev nofail relatime norelatime strictatime
+  nostrictatime lazytime nolazytime suid nosuid silent loud owner ro rw sync user nouser users comment=x x-systemd.automount
+  X-mount.mkdir vers=3.0 vers=4.1`
+  .split(/\s+/)
+
+for (const option of documented) {
+  test(`an option that nfs(5) or mount(8) has is accepted: ${option}`, (t) => {
+    t.notThrows(() => parse({ client: 'kernel' }, [option]))
+    if (!/^(vers=4|minorversion)/.test(option)) t.notThrows(() => parse({}, [option]))
+  })
+}
+
+test('options that change nothing are noted, and make no other volume', (t) => {
+  const noted = [
+    'fsc', 'acl', 'lazytime', 'mountproto=udp', 'addr=10.0.0.1', 'max_connect=4', 'write=eager', 'iversion'
+  ]
+  for (const option of noted) {
+    const spec = parse({}, [option])
+    t.is(spec.optionNotes?.length, 1)
+    t.true(spec.optionNotes?.[0]?.startsWith(`${option}: `))
+    t.is(stageKeyOf(spec), stageKeyOf(parse()))
+  }
+  t.is(parse({}, ['defaults', '_netdev', 'nofail', 'hard', 'x-foo']).optionNotes, undefined)
+  t.deepEqual(parse({}, ['sloppy', 'whatever=1']).optionNotes, ['whatever=1: is not a known option (sloppy)'])
+})
+
+test('what only the kernel\'s client heeds is told to it as it was written', (t) => {
+  const { target, optionNotes } = parse({ client: 'kernel' }, ['fsc=pod', 'max_connect=4', 'nomigration', 'acl'])
+  t.deepEqual(target.options.kernelWords, ['fsc=pod', 'max_connect=4', 'nomigration'])
+  t.is(optionNotes, undefined)
+  t.true(
+    kernelOptions(target.options, {
+      version: '4.1', address: '10.0.0.1', port: 2049, mountPort: undefined, clientAddress: '10.0.0.2'
+    }).includes(',fsc=pod,max_connect=4,nomigration,')
+  )
+})
+
+test('nordirplus and nosoftreval are heeded by the own client, and make another volume', (t) => {
+  const { options } = parse({}, ['nordirplus', 'nosoftreval']).target
+  t.like(options, { nordirplus: true, softReval: false })
+  t.is(new Set([parse(), parse({}, ['nordirplus']), parse({}, ['nosoftreval'])].map(stageKeyOf)).size, 3)
+  t.is(stageKeyOf(parse({}, ['rdirplus', 'softreval'])), stageKeyOf(parse()))
+  t.is(parse({}, ['sec=sys:krb5']).target.options.sec, 'sys')
+})
+
+test('user means noexec, nosuid and nodev, unless something else is said', (t) => {
+  t.like(parse({}, ['user']).flags, { noexec: true, nosuid: true, nodev: true })
+  t.like(parse({}, ['user', 'exec']).flags, { noexec: false, nosuid: true })
+  t.like(parse({}, ['exec', 'user']).flags, { noexec: false })
+})
 
 test('a solo writer believes longer and opens without asking, unless its options say otherwise', (t) => {
   const { consistency, target } = parse({ consistency: 'solowriter' })
