@@ -19,6 +19,15 @@ export const ioBytesMax = mebibyteBytes
 export const recordBytesMax = 2 * mebibyteBytes
 /** AUTH_SYS carries at most 16 auxiliary groups, RFC 5531 appendix A. */
 export const authSysGroupsMax = 16
+/** Of a caller's groups so many are kept: the effective one may be among them, and is not carried twice. */
+export const callerGroupsMax = authSysGroupsMax + 1
+/** Callers with different rights that a session tells apart at once: at most 800 bytes each, 3 MiB. */
+export const credentialsMax = 4096
+/**
+ * The kernel prints a task's groups for up to 25 ms before the first can be read. So much of a session's time, at most,
+ * is spent on that in a row, and a tenth of it on average; then others do not wait for it.
+ */
+export const slowStatusBurstMs = 50
 /** Calls in flight on one connection; more wait in order. The kernel's slot table starts at 2 and grows to 65536;
  * servers throttle near 128. */
 export const callsInFlightMax = 128

@@ -21,7 +21,8 @@ export type WriteVerifier = string & { readonly [brand]: 'WriteVerifier' }
 export interface Credential {
   readonly uid: number
   readonly gid: number
-  /** Supplementary groups, all the process has; the backend cuts to what its protocol carries. */
+  /** Supplementary groups, the first of those that the process has (`callerGroupsMax`); the backend cuts to what its
+   * protocol carries. */
   readonly groups: readonly number[]
   readonly key: string
 }

@@ -22,7 +22,7 @@ import { FuseConnection } from '../session/connection.ts'
 import type { Log } from '../session/dispatcher.ts'
 import type { ConfiguredSession } from '../session/process.ts'
 import { brokenExitCode } from '../session/control.ts'
-import { createStatusReader } from '../session/proc-status.ts'
+import { createTaskReader } from '../session/proc-status.ts'
 import { untilBroken } from './broken.ts'
 import { openNfsVolume } from './nfs-volume.ts'
 import { toNfsLog } from './session.ts'
@@ -95,7 +95,7 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
   const { fd } = openFuseDevice()
   let volume: ConfiguredSession | undefined
   const connection = new FuseConnection({
-    device: attachFuseDevice(addon, fd), readStatus: createStatusReader(), log, requestLimits: fuseRequestLimits,
+    device: attachFuseDevice(addon, fd), taskReader: createTaskReader(), log, requestLimits: fuseRequestLimits,
     onBroken: () => { void volume?.close() }
   })
   const broken = untilBroken()

@@ -15,7 +15,7 @@ import { peerOf } from '../host/sockets.ts'
 import type { Log } from '../session/dispatcher.ts'
 import { brokenExitCode, cpuLatencyFlag } from '../session/control.ts'
 import { untilBroken } from './broken.ts'
-import { createStatusReader } from '../session/proc-status.ts'
+import { createTaskReader } from '../session/proc-status.ts'
 import { runSession } from '../session/process.ts'
 import { openNfsVolume } from './nfs-volume.ts'
 import { sessionLog } from './session-log.ts'
@@ -70,7 +70,7 @@ export async function runSessionRole (args: readonly string[]): Promise<number> 
     broken: untilBroken(),
     releaseMemory: createMemoryRelease(addon),
     device: attachFuseDevice(addon, fuseFd),
-    readStatus: createStatusReader(),
+    taskReader: createTaskReader(),
     requestLimits: fuseRequestLimits,
     isTrusted: (socket) => peerOf(socket, addon)?.uid === owner,
     confine: ({ reservedPorts }) => confine({ addon, mounts: readMountinfoSync(), pid: process.pid, reservedPorts }),

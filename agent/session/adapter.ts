@@ -85,6 +85,7 @@ export function createServices ({ operations, statistics, log, onBroken, isSoloW
   }
   const read: Service<ReadIn, FileData> = {
     serve: ({ fh, offsetBytes, sizeBytes }) => operations.read(fh, offsetBytes, sizeBytes),
+    isByHandle: true,
     mayOutliveThread: true,
     accepted (data) {
       statistics.readBytes += data.bytes
@@ -106,6 +107,7 @@ export function createServices ({ operations, statistics, log, onBroken, isSoloW
     vanished ({ opened }) { neverOpened(opened.handle) }
   }
   const listing = (plus: boolean): Service<ReadIn, ListingReply> => ({
+    isByHandle: true,
     serve ({ fh, offsetBytes, sizeBytes }) {
       const list = new ListingReply(sizeBytes, plus)
       const finished = (answer: undefined | Errno): ListingReply | Errno => list.finish(answer)
@@ -146,10 +148,12 @@ export function createServices ({ operations, statistics, log, onBroken, isSoloW
         call.handle = fh
         return operations.write(fh, offsetBytes, data, fromPageCache)
       },
+      isByHandle: true,
       mayOutliveThread: true,
       failed: failureTold
     },
     FLUSH: {
+      isByHandle: true,
       serve ({ fh }, call) {
         call.handle = fh
         return operations.flush(fh, call)
@@ -157,13 +161,14 @@ export function createServices ({ operations, statistics, log, onBroken, isSoloW
       failed: failureTold
     },
     FSYNC: {
+      isByHandle: true,
       serve ({ fh }, call) {
         call.handle = fh
         return operations.fsync(fh)
       },
       failed: failureTold
     },
-    RELEASE: { serve: ({ fh }) => settled(operations.release(fh)) },
+    RELEASE: { isByHandle: true, serve: ({ fh }) => settled(operations.release(fh)) },
     STATFS: { serve: (_, call) => operations.statfs(call.nodeid, call) },
     ACCESS: { serve: ({ mask }, call) => operations.access(call.nodeid, mask, call) },
     OPENDIR: {
@@ -178,8 +183,9 @@ export function createServices ({ operations, statistics, log, onBroken, isSoloW
     },
     READDIR: listing(false),
     READDIRPLUS: listing(true),
-    FSYNCDIR: { serve: ({ fh }) => operations.fsyncdir(fh) },
+    FSYNCDIR: { isByHandle: true, serve: ({ fh }) => operations.fsyncdir(fh) },
     RELEASEDIR: {
+      isByHandle: true,
       serve ({ fh }) {
         operations.releasedir(fh)
         return undefined

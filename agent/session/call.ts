@@ -11,6 +11,8 @@ import type { Interruptible } from './interrupts.ts'
 
 export interface Service<Q, A> {
   serve (request: Q, call: Call): MaybePromise<A | Errno>
+  /** Nobody's rights matter: those of whoever opened the handle were judged then. */
+  readonly isByHandle?: boolean
   /** The thread that asks may end before the answer is there, and its process still wants it. */
   readonly mayOutliveThread?: boolean
   /** The kernel took the answer: references in it count from now on. */
@@ -32,6 +34,7 @@ export class Call implements Caller, Interruptible {
   isGivenUp = false
   isInterrupted = false
   readonly #credentials: Credentials
+  #credential: Credential | undefined
   readonly #giveUp: (call: Call, errno: Errno) => void
 
   constructor (
@@ -50,6 +53,25 @@ export class Call implements Caller, Interruptible {
   get gid (): number { return this.header.gid }
   get pid (): number { return this.header.pid }
   get nodeid (): number { return this.header.nodeid }
-  get credential (): Credential { return this.#credentials.of(this.header.uid, this.header.gid, this.header.pid) }
+  /** The rights that the caller has when they are first asked for. */
+  get credential (): Credential {
+    return this.#credential ??= this.#credentials.of(this.header.uid, this.header.gid, this.header.pid)
+  }
+  /** Settles when the rights are known; undefined when they are, or are found out at once. */
+  learnCredential (): Promise<void> | undefined {
+    const { uid, gid, pid } = this.header
+    return this.#credentials.ofSlow(uid, gid, pid)?.then((credential) => { this.#credential = credential })
+  }
+  /** Finds out which process goes on waiting when the thread has ended. */
+  learnProcess (): void {
+    const { uid, pid } = this.header
+    const process = pid === 0 ? 0 : this.#credentials.processOf(uid, pid)
+    if (typeof process === 'number') {
+      this.process = process
+      return
+    }
+    this.process = 0
+    void process.then((found) => { this.process = found })
+  }
   giveUp (errno: Errno = Errno.EINTR): void { this.#giveUp(this, errno) }
 }

@@ -15,10 +15,11 @@ import type { FuseDevice } from '../host/fuse-device.ts'
 import type { InitWishes, Negotiated } from '../../proto/fuse/init.ts'
 import { createServices } from './adapter.ts'
 import { Credentials } from './credentials.ts'
-import type { ReadStatus } from './credentials.ts'
 import { Dispatcher } from './dispatcher.ts'
 import type { Log } from './log.ts'
 import { Interrupts } from './interrupts.ts'
+import type { TaskReader } from './proc-status.ts'
+import { Tasks } from './tasks.ts'
 import { Notifier } from './notifier.ts'
 import { RequestLimit, requestTimeoutFor } from './request-limit.ts'
 import type { KernelRequestLimits } from './request-limit.ts'
@@ -62,7 +63,7 @@ const noteLimitMs = 3_600_000
 
 export interface ConnectionParts {
   readonly device: FuseDevice
-  readonly readStatus: ReadStatus
+  readonly taskReader: TaskReader
   readonly log: Log
   readonly wishes?: InitWishes
   readonly now?: () => number
@@ -85,6 +86,7 @@ export class FuseConnection {
   readonly statistics = new OperationStatistics()
   readonly #parts: ConnectionParts
   readonly #notifier: Notifier
+  readonly #tasks: Tasks
   readonly #interrupts: Interrupts
   readonly #ended = Promise.withResolvers<ConnectionEnd>()
   #dispatcher: Dispatcher | undefined
@@ -96,7 +98,8 @@ export class FuseConnection {
   constructor (parts: ConnectionParts) {
     this.#parts = parts
     this.#notifier = new Notifier(parts.device)
-    this.#interrupts = new Interrupts(parts.readStatus)
+    this.#tasks = new Tasks(parts.taskReader, parts.now ?? monotonicMs)
+    this.#interrupts = new Interrupts(this.#tasks)
   }
 
   /** For the core, from before the first request on; nothing is sent until the kernel listens. */
@@ -116,7 +119,6 @@ export class FuseConnection {
     const {
       device,
       log,
-      readStatus,
       wishes = isSoloWriter ? soloWriterWishes : defaultWishes,
       now = monotonicMs,
       requestLimits,
@@ -132,7 +134,7 @@ export class FuseConnection {
       services: createServices({ operations, statistics, log, isSoloWriter, onBroken }),
       onBroken,
       operations,
-      credentials: new Credentials(readStatus, now, identity),
+      credentials: new Credentials(this.#tasks, now, identity),
       interrupts: this.#interrupts,
       requestLimit: this.#requestLimit,
       statistics,

@@ -152,7 +152,11 @@ export class Dispatcher {
     const call = new Call(header, now(), credentials, this.#giveUp)
     let result: unknown
     try {
-      result = plan.service.serve(plan.row.decode(this.#reader), call)
+      const request = plan.row.decode(this.#reader)
+      const wait = plan.service.isByHandle === true ? undefined : call.learnCredential()
+      result = wait === undefined
+        ? plan.service.serve(request, call)
+        : wait.then(() => call.isGivenUp ? Errno.EINTR : plan.service.serve(request, call))
     } catch (error) {
       this.#fault(call, plan, error)
       return
@@ -161,7 +165,7 @@ export class Dispatcher {
       this.#answer(call, plan, result, true)
       return
     }
-    if (plan.service.mayOutliveThread === true && header.pid !== 0) call.process = credentials.processOf(header.pid)
+    if (plan.service.mayOutliveThread === true) call.learnProcess()
     this.#inFlight.set(header.unique, call)
     this.#parts.underWay[0] = this.#inFlight.size
     result.then((answer) => { this.#settle(call, plan, answer) }, (error: unknown) => {
@@ -293,7 +297,8 @@ export class Dispatcher {
   }
 
   #answerEarly (call: Call, errno: Errno): void {
-    if (call.isGivenUp) return
+    // Its caller was looked at for a while, in which it may have been answered.
+    if (call.isGivenUp || this.#inFlight.get(call.header.unique) !== call) return
     call.isGivenUp = true
     this.#parts.statistics.count(call.header.opcode, errno, this.#parts.now() - call.startedMs)
     this.#replies.error(call.header, errno)

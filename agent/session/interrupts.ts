@@ -5,10 +5,15 @@
  * request was never read; asynchronous direct I/O sends none and waits uninterruptibly (kernel fs/fuse/file.c,
  * fuse_direct_IO). Programs written for local disks do not expect EINTR from a handled SIGALRM or SIGURG. So EINTR is
  * answered only when the caller is dying: looked at when INTERRUPT comes, and twice a second for whatever has been
- * blocked for a while. Knows /proc/<tid>/status, read through an injected function; does not know how a request is
+ * blocked for a while. Knows the text of /proc/<tid>/status; does not know how it is read, nor how a request is
  * answered.
  */
-import type { ReadStatus } from './credentials.ts'
+import { monotonicMs } from '../base/deadline.ts'
+import { statusHeadBytes } from './proc-status.ts'
+import type { Tasks } from './tasks.ts'
+
+/** The text of /proc/<tid>/status, or undefined when there is no such task. */
+type ReadStatus = (tid: number) => string | undefined
 
 /** SIGKILL is signal 9, bit 8 of the pending masks. Fatal signals without a handler become SIGKILL for every thread of
  * the group. */
@@ -16,6 +21,9 @@ const SIGKILL_BIT = 0x100
 /** A killed process is to be gone within two seconds: a request is overdue after one period and looked at within the
  * next. */
 export const lookEveryMs = 500
+/** Many blocked callers are looked at in portions of so much time, with room for other work between them. */
+const lookMs = 5
+const goOnMs = 20
 
 /**
  * Is the caller gone, or about to be? A pid of 0 is a caller we cannot see: it is let be. A thread that waits in the
@@ -43,6 +51,7 @@ function isProcessDying (leader: string | undefined): boolean {
 
 /** A request that may be given up. */
 export interface Interruptible {
+  readonly uid: number
   readonly pid: number
   /** The process that goes on waiting when the thread has ended; see `isDying`. */
   readonly process?: number | undefined
@@ -51,25 +60,64 @@ export interface Interruptible {
 }
 
 export class Interrupts {
-  readonly #readStatus: ReadStatus
+  readonly #tasks: Tasks
+  /** Their callers are being looked at by another thread. */
+  readonly #lookedAt = new Set<Interruptible>()
   #timer: NodeJS.Timeout | undefined
+  #isClosed = false
 
-  constructor (readStatus: ReadStatus) { this.#readStatus = readStatus }
+  constructor (tasks: Tasks) { this.#tasks = tasks }
 
   /** Looks from now on at `overdue()`: the requests blocked for longer than a period. */
   start (overdue: () => Iterable<Interruptible>): void {
-    this.#timer ??= setInterval(() => {
-      for (const request of overdue()) this.consider(request)
-    }, lookEveryMs).unref()
+    let looking: Iterator<Interruptible> | undefined
+    const look = (): void => {
+      const untilMs = monotonicMs() + lookMs
+      looking ??= overdue()[Symbol.iterator]()
+      for (let next = looking.next();; next = looking.next()) {
+        if (next.done === true) {
+          looking = undefined
+          break
+        }
+        this.consider(next.value)
+        if (monotonicMs() > untilMs) break
+      }
+      if (!this.#isClosed) this.#timer = setTimeout(look, looking === undefined ? lookEveryMs : goOnMs).unref()
+    }
+    this.#timer ??= setTimeout(look, lookEveryMs).unref()
   }
 
   /** Gives the request up if its caller is dying. */
   consider (request: Interruptible): void {
-    if (isDying(request.pid, this.#readStatus, request.process)) request.giveUp()
+    if (this.#lookedAt.has(request)) return
+    const { uid, pid, process } = request
+    if (this.#tasks.isSlow(uid)) {
+      void this.#considerLater(request)
+      return
+    }
+    let isCut = false
+    const isDead = isDying(pid, (tid) => {
+      const text = this.#tasks.head(uid, tid)
+      isCut ||= text !== undefined && text.length >= statusHeadBytes
+      return text
+    }, process)
+    // The signals come after the groups.
+    if (isCut) void this.#considerLater(request)
+    else if (isDead) request.giveUp()
+  }
+
+  async #considerLater (request: Interruptible): Promise<void> {
+    const { uid, pid, process } = request
+    this.#lookedAt.add(request)
+    const read = new Map<number, string | undefined>()
+    for (const tid of [pid, process ?? 0]) if (tid !== 0) read.set(tid, await this.#tasks.later(uid, tid))
+    this.#lookedAt.delete(request)
+    if (isDying(pid, (tid) => read.get(tid), process)) request.giveUp()
   }
 
   close (): void {
-    clearInterval(this.#timer)
+    this.#isClosed = true
+    clearTimeout(this.#timer)
     this.#timer = undefined
   }
 }

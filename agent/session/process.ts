@@ -18,7 +18,7 @@ import { controlVersion } from './control.ts'
 import type { ControlCalls, SessionConfiguration, SessionReport, SessionStatistics } from './control.ts'
 import { ControlServer } from './control-server.ts'
 import type { ControlHandlers } from './control-server.ts'
-import type { ReadStatus } from './credentials.ts'
+import type { TaskReader } from './proc-status.ts'
 import type { Log } from './log.ts'
 import type { KernelRequestLimits } from './request-limit.ts'
 import { IdleMemory } from '../host/idle-memory.ts'
@@ -52,7 +52,7 @@ export interface SessionParts {
   readonly socketPath: string
   readonly version: string
   readonly device: FuseDevice
-  readonly readStatus: ReadStatus
+  readonly taskReader: TaskReader
   readonly isTrusted: (socket: Socket) => boolean
   readonly log: Log
   readonly configure: (
@@ -98,9 +98,9 @@ class Session {
 
   constructor (parts: SessionParts) {
     this.#parts = parts
-    const { device, readStatus, log, wishes, requestLimits, underWay } = parts
+    const { device, taskReader, log, wishes, requestLimits, underWay } = parts
     this.#connection = new FuseConnection({
-      device, readStatus, log, ...(wishes === undefined ? undefined : { wishes }),
+      device, taskReader, log, ...(wishes === undefined ? undefined : { wishes }),
       ...(requestLimits === undefined ? undefined : { requestLimits }),
       ...(underWay === undefined ? undefined : { underWay }),
       onBroken: () => { void this.#configured?.close() }

@@ -18,7 +18,7 @@ import { HostCalls } from '../../../agent/host/host-calls.ts'
 import { readMountinfo, topMountAt } from '../../../agent/host/mountinfo.ts'
 import { Mounts } from '../../../agent/host/mounts.ts'
 import { FuseConnection } from '../../../agent/session/connection.ts'
-import { createStatusReader } from '../../../agent/session/proc-status.ts'
+import { createTaskReader } from '../../../agent/session/proc-status.ts'
 import type { FilesystemOperations } from '../../../agent/fs/operations.ts'
 import type { DeviceNumber } from '../../../agent/base/brands.ts'
 import type { InitWishes, Negotiated } from '../../../proto/fuse/init.ts'
@@ -50,7 +50,7 @@ export async function mountMemory (
   if (tap !== undefined) tapRequests(device, tap)
   const connection = new FuseConnection({
     device,
-    readStatus: createStatusReader(),
+    taskReader: createTaskReader(),
     log: (level, fields, message) => { logged.push(`${level} ${message ?? ''} ${JSON.stringify(fields)}`) },
     ...(wishes === undefined ? undefined : { wishes })
   })

@@ -10,6 +10,9 @@ import { initBody, name, readBody, request, ScriptedDevice, turn, u32, u64 } fro
 const aliveStatus = 'State:\tS (sleeping)\nGroups:\t5 6 \nSigPnd:\t0000000000000000\nShdPnd:\t0000000000004000\n'
 const killedStatus = aliveStatus.replace('SigPnd:\t0000000000000000', 'SigPnd:\t0000000000000100')
 
+/** No task can be seen. */
+const noTasks = { head: () => undefined, later: async () => undefined }
+
 interface Bench {
   readonly device: ScriptedDevice
   readonly memory: MemoryFilesystem
@@ -27,7 +30,10 @@ async function serving (options: MemoryOptions = {}): Promise<Bench> {
   const logged: string[] = []
   const connection = new FuseConnection({
     device,
-    readStatus: (tid) => bench.gone.has(tid) ? undefined : bench.status,
+    taskReader: {
+      head: (tid) => bench.gone.has(tid) ? undefined : bench.status,
+      later: async (tid) => bench.gone.has(tid) ? undefined : bench.status
+    },
     log: (level, fields, message) => {
       logged.push(`${level} ${fields.op} ${message ?? ''} ${String(fields['error'] ?? '')}`)
     }
@@ -327,7 +333,7 @@ test('groups are looked up only when somebody asks, and a caller that is not vis
 
 test('nothing is invalidated before the kernel listens, and it is joined while it waits', async (t) => {
   const device = new ScriptedDevice()
-  const connection = new FuseConnection({ device, readStatus: () => undefined, log: () => {} })
+  const connection = new FuseConnection({ device, taskReader: noTasks, log: () => {} })
   connection.invalidator.inode(5, 0, 0)
   connection.invalidator.inode(5, 8192, 100)
   connection.invalidator.inode(5, 4096, 100)
@@ -363,7 +369,7 @@ test('a name only expires where the kernel offers that, and is dropped when anyb
     { body: old, asked: ['expire'], flags: 0 }
   ] as const) {
     const device = new ScriptedDevice()
-    const connection = new FuseConnection({ device, readStatus: () => undefined, log: () => {} })
+    const connection = new FuseConnection({ device, taskReader: noTasks, log: () => {} })
     const ready = connection.serve(new MemoryFilesystem())
     device.push(request('INIT', { unique: 2, body }))
     await ready
@@ -385,7 +391,7 @@ test('the end of the connection is told once, with its reason, and closes the de
 
 test('a connection that ends before INIT is an error, not a hang', async (t) => {
   const device = new ScriptedDevice()
-  const connection = new FuseConnection({ device, readStatus: () => undefined, log: () => {} })
+  const connection = new FuseConnection({ device, taskReader: noTasks, log: () => {} })
   const ready = connection.serve(new MemoryFilesystem())
   device.end(Errno.EPERM)
   await t.throwsAsync(ready, { message: /before INIT: not mounted/ })

@@ -40,7 +40,7 @@ class Peer {
       socketPath: this.path,
       version: '1.2.3',
       device: this.device,
-      readStatus: () => undefined,
+      taskReader: { head: () => undefined, later: async () => undefined },
       isTrusted: () => true,
       log: () => {},
       configure: async () => this.#configure(),
@@ -175,7 +175,8 @@ test('a session whose socket path is taken says so', async (t) => {
   const peer = await session(t)
   await peer.call('report', {})
   const second = runSession({
-    socketPath: peer.path, version: '', device: new ScriptedDevice(), readStatus: () => undefined,
+    socketPath: peer.path, version: '', device: new ScriptedDevice(),
+    taskReader: { head: () => undefined, later: async () => undefined },
     isTrusted: () => true, log: () => {}, configure: async () => { throw new Error('never') }
   })
   await t.throwsAsync(second, { code: 'EADDRINUSE' })
