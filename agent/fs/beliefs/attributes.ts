@@ -301,7 +301,8 @@ export class AttributeCache {
     } else if (change.before !== undefined) own.seen.push(change.before)
     else if (last === undefined || inode.kind === 'directory' || !hasSameData(last, change.after)) own.isUnknown = true
     for (const half of own.resized) if (isHalfOf(half, change, change.after, own)) own.made.add(half.change)
-    own.made.add(change.after.change)
+    // A call that changed nothing, such as a CREATE of what was there, made nothing: the token may be somebody else's.
+    if (change.before !== change.after.change || last === undefined) own.made.add(change.after.change)
     this.#accept(inode, change.after, sent, this.#clock.nowMs())
   }
 

@@ -302,6 +302,18 @@ test('our own changes of a folder keep what is known about its other names', asy
   t.is(world.server.count('lookup'), lookups)
 })
 
+test('a foreign change of a folder seen in the answer to a create that found the file there drops its names', async (t) => {
+  const world = new World()
+  world.server.put('/there', 'one')
+  await world.nodeid('/there')
+  t.is(await world.lookup('/job'), Errno.ENOENT)
+  t.is(await world.lookup('/job'), Errno.ENOENT)
+  world.server.makeFolder('/job')
+  // Nothing has changed between "before" and "after", and neither is as it was known here.
+  await world.close(await world.create('/there'))
+  t.false(isErrno(await world.lookup('/job')))
+})
+
 test('a foreign change of a folder seen in the answer to our own change drops its names', async (t) => {
   const world = new World()
   world.server.put('/a', 'one')
