@@ -112,8 +112,11 @@ export class Filesystem implements FilesystemOperations {
   }
   remember (nodeid: Nodeid, count: number): void { this.#core.inodes.remember(nodeid, count) }
   acknowledge ({ nodeid, attributes }: NodeAttributes): void {
-    const inode = this.#core.inodes.get(nodeid)
-    if (inode !== undefined) this.#core.attributes.acknowledge(inode, attributes)
+    const { inodes, invalidator } = this.#core
+    const inode = inodes.get(nodeid)
+    // A notice on its way makes the kernel throw away what it was asked for before (kernel fs/fuse/inode.c:
+    // attr_version).
+    if (inode !== undefined && invalidator.isHeard(nodeid)) this.#core.attributes.acknowledge(inode, attributes)
   }
   forget (nodeid: Nodeid, count: number): void { this.#core.inodes.forget(nodeid, count) }
 

@@ -198,6 +198,8 @@ export interface Invalidator {
   entry (parent: Nodeid, name: FileName, how: 'drop' | 'expire'): void
   /** The kernel knows `expire`; elsewhere names are dropped. */
   readonly canExpire: boolean
-  /** Resolves when the kernel has heard all that was said so far. */
-  whenHeard (): Promise<void>
+  /** Whether nothing that was said of this inode is still on its way. */
+  isHeard (nodeid: Nodeid): boolean
+  /** Resolves when the kernel has heard all that was said so far, or all that was said of this inode. */
+  whenHeard (nodeid?: Nodeid): Promise<void>
 }

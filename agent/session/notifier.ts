@@ -31,8 +31,9 @@ export class Notifier implements Invalidator {
     string,
     { readonly parent: Nodeid, readonly name: FileName, readonly isExpiryOnly: boolean }
   >()
-  #underWay = 0
-  #heard: PromiseWithResolvers<void> | undefined
+  /** What the writer thread has, oldest first: the inode, 0 for a name. */
+  readonly #underWayOf: Nodeid[] = []
+  readonly #waiting = new Set<{ readonly nodeid: Nodeid | undefined, resolve (): void }>()
   #written = 0
   #unknown = 0
   #failed = 0
@@ -44,7 +45,7 @@ export class Notifier implements Invalidator {
   get counters (): NotifierCounters {
     return {
       written: this.#written, unknown: this.#unknown, failed: this.#failed,
-      waiting: this.#inodes.size + this.#entries.size + this.#underWay
+      waiting: this.#inodes.size + this.#entries.size + this.#underWayOf.length
     }
   }
 
@@ -64,18 +65,26 @@ export class Notifier implements Invalidator {
 
   get canExpire (): boolean { return this.#canExpire }
 
+  isHeard (nodeid: Nodeid): boolean { return !this.#inodes.has(nodeid) && !this.#underWayOf.includes(nodeid) }
+
   /** With more being said all the time it may come later, never earlier. */
-  whenHeard (): Promise<void> {
-    if (!this.#isOpen || this.#isQuiet) return Promise.resolve()
-    this.#heard ??= Promise.withResolvers<void>()
-    return this.#heard.promise
+  whenHeard (nodeid?: Nodeid): Promise<void> {
+    if (!this.#isOpen || this.#hasHeard(nodeid)) return Promise.resolve()
+    return new Promise((resolve) => { this.#waiting.add({ nodeid, resolve }) })
   }
 
-  get #isQuiet (): boolean { return this.#inodes.size + this.#entries.size + this.#underWay === 0 }
+  #hasHeard (nodeid: Nodeid | undefined): boolean {
+    return nodeid === undefined
+      ? this.#inodes.size + this.#entries.size + this.#underWayOf.length === 0
+      : this.isHeard(nodeid)
+  }
 
-  #tellHeard (): void {
-    this.#heard?.resolve()
-    this.#heard = undefined
+  #tellHeard (isOver = false): void {
+    for (const waiting of this.#waiting) {
+      if (!isOver && !this.#hasHeard(waiting.nodeid)) continue
+      this.#waiting.delete(waiting)
+      waiting.resolve()
+    }
   }
 
   /** The kernel has answered INIT's reply: from now on it knows something that can be invalidated. */
@@ -89,15 +98,15 @@ export class Notifier implements Invalidator {
     this.#isOpen = false
     this.#inodes.clear()
     this.#entries.clear()
-    this.#tellHeard()
+    this.#tellHeard(true)
   }
 
   /** The device reports that the oldest `count` notifications were written. */
   noteWritten (count: number): void {
     for (let index = 0; index < count; index++) this.#count(this.#device.notified[index] ?? 0)
-    this.#underWay -= count
+    this.#underWayOf.splice(0, count)
     this.#pump()
-    if (this.#isQuiet) this.#tellHeard()
+    this.#tellHeard()
   }
 
   #count (result: number): void {
@@ -109,21 +118,21 @@ export class Notifier implements Invalidator {
   #pump (): void {
     if (!this.#isOpen) return
     for (const [nodeid, { offsetBytes, lengthBytes }] of this.#inodes) {
-      if (!this.#submit(encodeInvalInode(nodeid, offsetBytes, lengthBytes))) return
+      if (!this.#submit(encodeInvalInode(nodeid, offsetBytes, lengthBytes), nodeid)) return
       this.#inodes.delete(nodeid)
     }
     for (const [key, { parent, name, isExpiryOnly }] of this.#entries) {
-      if (!this.#submit(encodeInvalEntry(parent, name, isExpiryOnly))) return
+      if (!this.#submit(encodeInvalEntry(parent, name, isExpiryOnly), 0)) return
       this.#entries.delete(key)
     }
   }
 
   /** False: try again when the next ones were written. */
-  #submit (message: Buffer): boolean {
-    if (this.#underWay >= underWayMax) return false
+  #submit (message: Buffer, nodeid: Nodeid): boolean {
+    if (this.#underWayOf.length >= underWayMax) return false
     const result = this.#device.notify(message)
     if (result === Errno.EAGAIN) return false
-    if (result === 0) this.#underWay++
+    if (result === 0) this.#underWayOf.push(nodeid)
     else this.#failed++
     return true
   }

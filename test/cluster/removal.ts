@@ -38,6 +38,8 @@ export function removalTests (declare: Declare, stage: Stage): void {
     const { world } = stage
     t.is(await asked(world), 403, 'without it details are for nobody')
     const before = await world.daemonPod('volbridge-agent')
+    // The tests before this one run with inline volumes; which kinds a driver serves can't be changed afterwards.
+    await world.kube(['delete', 'csidriver', driver])
     await world.deploy('csi-status')
     await world.daemonPod('volbridge-agent', before.metadata.uid ?? '')
     await world.kube(['create', 'serviceaccount', 'reader'])

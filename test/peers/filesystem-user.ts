@@ -61,6 +61,8 @@ export class World {
   readonly clock = new ManualClock()
   readonly state = new MemoryState()
   readonly notices: Notice[] = []
+  /** Inodes of which something was said that the kernel has not heard yet. */
+  readonly unheard = new Set<Nodeid>()
   readonly fs: Filesystem
   readonly arena: MemoryArena
   caller = root
@@ -88,6 +90,7 @@ export class World {
       arena: this.arena,
       invalidator: {
         canExpire: kernelCanExpire,
+        isHeard: (nodeid) => !this.unheard.has(nodeid),
         whenHeard: () => Promise.resolve(),
         inode: (nodeid, offset, length) => { this.notices.push({ kind: 'inode', nodeid, offset, length }) },
         entry: (nodeid, name) => { this.notices.push({ kind: 'entry', nodeid, name }) }

@@ -3,7 +3,7 @@
  * written bytes. Does not know names.
  */
 import { Errno, isErrno } from '../../base/errno.ts'
-import { isPromise, type MaybePromise } from '../../base/maybe-promise.ts'
+import type { MaybePromise } from '../../base/maybe-promise.ts'
 import { accessBitsOf } from '../beliefs/access.ts'
 import {
   Access,
@@ -171,15 +171,22 @@ export class Metadata {
     const inode = inodes.get(nodeid)
     if (inode === undefined) return Errno.ESTALE
     const wanted = accessBitsOf(mask, inode.kind === 'directory')
-    const verdict = access.judge(inode, wanted, caller.credential)
-    return isPromise(verdict)
-      ? verdict.then((refused) => this.#judged(inode, wanted, refused, caller))
-      : verdict
+    const known = access.known(inode, wanted, caller.credential)
+    return known === 'unknown' ? this.#judged(inode, wanted, caller.credential) : known
   }
 
-  #judged (inode: Inode, wanted: number, refused: Errno | undefined, caller: Caller): Errno | undefined {
-    if (refused === Errno.EACCES && wanted === Access.lookup) this.#core.search.refused(inode, caller.credential)
-    return refused
+  async #judged (inode: Inode, wanted: number, credential: Credential): Promise<undefined | Errno> {
+    const { access, search, soft } = this.#core
+    const verdict = await soft.or(
+      async () => ({ refused: await access.ask(inode, wanted, credential) }),
+      () => {
+        const last = access.lastKnown(inode, wanted, credential)
+        return last === 'unknown' ? undefined : { refused: last }
+      }
+    )
+    if (isErrno(verdict)) return verdict
+    if (verdict.refused === Errno.EACCES && wanted === Access.lookup) search.refused(inode, credential)
+    return verdict.refused
   }
 
   /** Of the file system that the object is on: below the volume's root there may be others. */

@@ -34,6 +34,8 @@ import type { SillyRename } from '../names/silly-rename.ts'
 
 /** inode(7) */
 const OWNER_READ = 0o400
+/** A notice waits for pages that a READ holds, and so for the server. */
+const heardMs = 1_000
 
 /** What an open brings with it; a caller who has looked the name up again for it is let in. */
 interface Opening { readonly nodeid: Nodeid, readonly flags: OpenFlags, readonly mayBeSentBack: boolean }
@@ -141,7 +143,7 @@ export class OpenFiles {
 
   write (
     id: HandleId,
-    offset: number,
+    kernelOffset: number,
     data: Buffer,
     fromPageCache: boolean
   ): MaybePromise<{ readonly bytes: number } | Errno> {
@@ -154,6 +156,7 @@ export class OpenFiles {
     // and close.
     const error = fromPageCache ? undefined : takeError(handle.inode, handle)
     if (error !== undefined) return error
+    const offset = handle.flags.append && !fromPageCache ? this.#appendAt(handle, kernelOffset) : kernelOffset
     if (offset + data.length > backend.capabilities.fileBytesMax) {
       if (fromPageCache) this.#core.solo?.distrust(handle.inode)
       return Errno.EFBIG
@@ -164,6 +167,18 @@ export class OpenFiles {
     const taken = writeback.write(handle.inode, handle.open, offset, data)
     if (taken === undefined && !isSynchronous) return { bytes }
     return this.#finishWrite(handle, taken, bytes, isSynchronous)
+  }
+
+  /**
+   * The kernel appends at the size it has, which may be older than ours when another node has written: then it must not
+   * land in the middle of foreign bytes. What the kernel keeps of it at the wrong place is called back.
+   */
+  #appendAt ({ inode, nodeid }: OpenHandle, kernelOffset: number): number {
+    const { cached, file } = inode
+    const end = Math.max(cached.attributes?.sizeBytes ?? 0, file?.endBytes ?? 0)
+    if (!cached.isShared || kernelOffset >= end) return kernelOffset
+    this.#core.invalidator.inode(nodeid, kernelOffset, -1)
+    return end
   }
 
   /** close(2), and every other end of a descriptor. A reader's close has nothing to wait for. */
@@ -260,13 +275,29 @@ export class OpenFiles {
     const { options } = this.#core
     const { credential } = caller
     const { nodeid, flags } = how
-    if (how.mayBeSentBack && mustLookAgain(inode, nodeid)) return Errno.ESTALE
+    if (how.mayBeSentBack && mustLookAgain(inode, nodeid)) {
+      await this.#whenHeard(nodeid)
+      return Errno.ESTALE
+    }
     if (flags.truncate) {
       const failure = await this.#metadata.change(inode, { sizeBytes: 0 }, credential)
       if (failure !== undefined) return failure
     }
     const isBlind = options.soloWriter && flags.write && !flags.read && await this.#mayNotRead(inode, credential)
     return this.#grant(inode, { nodeid, flags, isBlind }, credential)
+  }
+
+  /**
+   * What the kernel looks up next is thrown away if a notice about the inode comes in between, and it would go on with
+   * the old size.
+   */
+  async #whenHeard (nodeid: Nodeid): Promise<void> {
+    const { clock, invalidator } = this.#core
+    if (invalidator.isHeard(nodeid)) return
+    let cancel = (): void => undefined
+    const late = new Promise<void>((resolve) => { cancel = clock.after(heardMs, resolve) })
+    await Promise.race([invalidator.whenHeard(nodeid), late])
+    cancel()
   }
 
   /** A kernel with a write-back cache reads the rest of a page that is written in part, with the writer's

@@ -32,10 +32,11 @@ if (!existsSync(sysctl)) {
       server.stop()
       // The kernel looks every 15 seconds: this is silence enough for it to end the mount twice.
       const tries = await Promise.all(
-        ['cat file', 'echo new > other', 'ls -U .', 'stat missing'].map(async (command) =>
-          await run('/bin/sh', ['-c', `cd ${point}; for i in 1 2 3; do ${command}; done; exit 1`], {
-            timeoutMs: 120_000
-          })
+        [`cat ${point}/file`, `echo new > ${point}/other`, `ls -U ${point}`, `stat ${point}/missing`].map(
+          async (command) =>
+            await run('/bin/sh', ['-c', `for i in 1 2 3; do ${command}; done; exit 1`], {
+              timeoutMs: 120_000
+            })
         )
       )
       for (const { stderr } of tries) t.regex(stderr, /Input\/output error/)

@@ -52,7 +52,7 @@ async function world (
   const volume = await openNfsVolume({ spec, softReval: false, dirtyBytesMax: 8 * mebibyteBytes }, {
     log: quiet,
     invalidator: {
-      inode: () => undefined, entry: () => undefined, canExpire: true,
+      inode: () => undefined, entry: () => undefined, canExpire: true, isHeard: () => true,
       whenHeard: async () => { await Promise.resolve() }
     }
   })

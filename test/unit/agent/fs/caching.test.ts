@@ -750,3 +750,48 @@ test('with softreval, what is known is answered from last values when the server
   world.clock.advance(60_000)
   t.is(good(await world.fs.getattr(nodeid, undefined, root)).attributes.sizeBytes, 6)
 })
+
+test('attributes that a notice on its way makes the kernel throw away are told again at the next open', async (t) => {
+  const world = new World()
+  world.server.put('/log', 'old')
+  const { nodeid } = good(await world.lookup('/log'))
+  await world.release(good(await world.fs.open(nodeid, readWrite, root)).handle)
+  world.server.put('/log', 'longer by far')
+  world.clock.advance(120_000)
+  world.unheard.add(nodeid)
+  // The LOOKUP that finds the change: the kernel hears the notice before its answer, and drops what it brings.
+  const seen = good(await world.lookup('/log'))
+  world.fs.acknowledge(seen)
+  world.unheard.delete(nodeid)
+  t.is(await world.fs.open(nodeid, readWrite, root), Errno.ESTALE)
+  world.fs.acknowledge(good(await world.lookup('/log')))
+  t.false(isErrno(await world.fs.open(nodeid, readWrite, root)))
+})
+
+test('an append whose kernel knows an older size lands behind what another node has written', async (t) => {
+  const world = new World()
+  world.server.put('/log', 'one,')
+  const handle = good(await world.opened('/log', { append: true })).handle
+  world.server.put('/log', 'one,two,')
+  world.clock.advance(120_000)
+  t.is((await world.stat('/log')).sizeBytes, 8)
+  world.notices.length = 0
+  await world.write(handle, 4, 'three,')
+  await world.write(handle, 10, 'four,')
+  await world.close(handle)
+  t.is(world.server.read('/log'), 'one,two,three,four,')
+  t.true(world.notices.some(({ kind, offset }) => kind === 'inode' && offset === 4))
+})
+
+test('with softreval, access(2) of what was asked before is answered from the last answer', async (t) => {
+  const world = new World({ softRevalMs: 5_000 })
+  world.server.put('/a', 'x')
+  const { nodeid } = good(await world.lookup('/a'))
+  t.is(await world.fs.access(nodeid, 4, root), undefined)
+  world.clock.advance(3_600_000)
+  world.server.intercept('access', () => new Promise(() => undefined), 4)
+  const known = world.fs.access(nodeid, 4, root)
+  await new Promise(setImmediate)
+  world.clock.advance(6_000)
+  t.is(await known, undefined)
+})
