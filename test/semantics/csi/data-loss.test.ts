@@ -48,7 +48,10 @@ check('unstage with a dead server drops what it cannot save, says so in log, met
     const write = (bytes) => { try { fs.writeSync(fd, Buffer.alloc(bytes, 'x')); console.log('written') } catch (error) { console.log(error.code) } }
     write(1000000); process.stdin.on('data', () => write(1000000))`
   // close(2) and fsync(2) would wait for the server, as they promise; the program does neither.
-  const pod = spawn(process.execPath, ['-e', program], { cwd: target, stdio: ['pipe', 'pipe', 'inherit'] })
+  // It goes there by itself: this process would wait for its chdir(2), which asks the server, and that is this process.
+  const pod = spawn('/bin/sh', ['-c', 'cd "$1" && exec "$2" -e "$3"', 'sh', target, process.execPath, program], {
+    stdio: ['pipe', 'pipe', 'inherit']
+  })
   t.teardown(() => { pod.kill('SIGKILL') })
   let said = ''
   pod.stdout.setEncoding('utf8').on('data', (text: string) => { said += text })
