@@ -5,6 +5,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { loadAddon } from '../host/addon.ts'
 import { hidesProcesses } from '../host/confine.ts'
 import { readMountinfoSync, type Mountinfo } from '../host/mountinfo.ts'
 
@@ -12,6 +13,8 @@ export interface PowerFacts {
   /** Of a process that could start sessions: /proc/self/status. */
   readonly status: string
   readonly mounts: Mountinfo
+  /** Version of the kernel's Landlock, 0 for none. */
+  readonly viewAbi: number
   /** Controllers of the v2 hierarchy at a mount point. */
   readonly controllersAt: (mountPoint: string) => readonly string[]
 }
@@ -32,6 +35,7 @@ export function powerFacts (): PowerFacts {
   return {
     status: readFileSync('/proc/self/status', 'utf8'),
     mounts: readMountinfoSync(),
+    viewAbi: loadAddon().viewAbi(),
     controllersAt: (mountPoint) => {
       const file = join(mountPoint, 'cgroup.controllers')
       return existsSync(file) ? readFileSync(file, 'utf8').trim().split(' ') : []
@@ -46,21 +50,47 @@ function isLimited ({ mounts, controllersAt }: PowerFacts, controller: string): 
   )
 }
 
+/** Versions of Landlock and what each has brought (landlock(7), "VERSIONS"). */
+const portsAbi = 4
+const scopesAbi = 6
+
+/** What of the node a session can name. */
+function judgeView ({ viewAbi, mounts }: PowerFacts): PowerVerdict {
+  if (viewAbi === 0) {
+    return { holds: [], lacks: ['this kernel has no Landlock, so files are kept by their modes alone'] }
+  }
+  if (hidesProcesses(mounts)) {
+    return {
+      holds: [], lacks: ['with hidepid no Landlock, which would hide callers: files are kept by their modes alone']
+    }
+  }
+  const named = [
+    'files', ...viewAbi >= portsAbi ? ['ports'] : [], ...viewAbi >= scopesAbi ? ['abstract sockets'] : []
+  ]
+  return {
+    holds: [`a list of ${named.join(', ')} (Landlock ${viewAbi})`],
+    lacks: viewAbi >= portsAbi ? [] : [`Landlock ${viewAbi} limits no ports (Linux 6.7 does)`]
+  }
+}
+
 export function judgePower (facts: PowerFacts): PowerVerdict {
   const effective = BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(facts.status)?.[1] ?? '0'}`)
   const missing = wanted.filter(([, bit]) => (effective >> BigInt(bit) & 1n) === 0n)
   const hasFilters = /^Seccomp:/m.test(facts.status)
   const limits = ['memory', 'pids'].filter((controller) => isLimited(facts, controller))
+  const view = judgeView(facts)
   const kept = hidesProcesses(facts.mounts) ? 'NET_BIND_SERVICE and SYS_PTRACE (hidepid)' : 'NET_BIND_SERVICE'
   return {
     holds: [
       ...missing.some(([name]) => name !== 'CAP_SYS_RESOURCE') ? [] : [`a user of its own with ${kept} alone`],
       ...hasFilters ? ['a list of system calls'] : [],
+      ...view.holds,
       ...limits.length === 0 ? [] : [`limits for ${limits.join(' and ')}`]
     ],
     lacks: [
       ...missing.map(([name, , means]) => `without ${name} ${means}`),
       ...hasFilters ? [] : ['this kernel has no seccomp filters'],
+      ...view.lacks,
       ...['memory', 'pids'].filter((each) => !limits.includes(each)).map((each) => `no cgroup hierarchy limits ${each}`)
     ]
   }

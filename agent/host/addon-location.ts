@@ -26,6 +26,8 @@ import { makePrivateFolderSync } from './files.ts'
 import { mountOf, readMountinfoSync } from './mountinfo.ts'
 
 const temporaryPrefix = 'volbridge-addon-'
+/** The last resort. */
+export const temporaryFolders = ['/var/tmp', '/tmp'] as const
 
 /** What a packed binary carries. `folders` are tried in order before /var/tmp and /tmp. */
 export interface AddonSource {
@@ -33,6 +35,8 @@ export interface AddonSource {
   readonly folders: readonly string[]
   /** The addon once it is loaded: a second copy in one process would have state of its own. */
   loaded?: unknown
+  /** None of the folders could hold it: it was in a temporary one. */
+  isTemporary?: boolean
 }
 
 /** Key on `globalThis`; a registered symbol, because the packed entry and the bundle are different modules. */
@@ -57,6 +61,7 @@ export function unpackAddon (source: AddonSource): string {
   for (const folder of [...source.folders, undefined]) {
     try {
       const place = folder === undefined ? temporaryFolder() : privateFolder(folder)
+      source.isTemporary = folder === undefined
       return placeAddon(place, bytes, hash)
     } catch (error) {
       refusals.push(error instanceof Error ? error.message : String(error))
@@ -74,7 +79,7 @@ function privateFolder (folder: string): string {
 }
 
 function temporaryFolder (): string {
-  for (const parent of ['/var/tmp', '/tmp']) {
+  for (const parent of temporaryFolders) {
     try {
       refuseNoexec(parent)
       return mkdtempSync(join(parent, temporaryPrefix))

@@ -55,6 +55,8 @@ export interface ConfineAddon {
   forbidDumps: () => number
   /** For every thread. Some calls are refused, some end the process. */
   filterSystemCalls: () => number
+  /** The kernel's version of Landlock; 0 where there is none. */
+  viewAbi: () => number
 }
 
 /** native/busy_poll.c. */

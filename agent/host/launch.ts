@@ -11,6 +11,7 @@ import { hostCallMs } from '../base/limits.ts'
 import { loadAddon, type LaunchAddon } from './addon.ts'
 import { sameNamespaces, type NodeNamespaces } from './namespaces.ts'
 import { endedAtOnce, startTicksOf, type LaunchRequest, type StartedProcess } from './processes.ts'
+import { viewLetters, type ViewRule } from './view.ts'
 
 /** How soon the end of a session is noticed; its closed socket tells sooner. */
 const lookMs = 250
@@ -38,6 +39,8 @@ export interface PreparedLaunch extends LaunchRequest {
   readonly preparations?: readonly Preparation[]
   /** Two halves of a mask of capabilities: no others are left, and no way to get some. Our own unless given. */
   readonly capabilities?: readonly number[]
+  /** With `capabilities`: of files and ports it can name these alone. All that its user may unless given. */
+  readonly view?: readonly ViewRule[]
 }
 
 /** As `startDetached`, in `namespaces`. The file is what has that path there. @throws HostError when it cannot be
@@ -47,11 +50,19 @@ export async function launch (
   namespaces: NodeNamespaces = sameNamespaces(),
   addon: LaunchAddon = loadAddon()
 ): Promise<LaunchedProcess> {
-  const { file, args, env, fds, stderrFd = -1, preparations = [], capabilities = [] } = request
+  const { file, args, env, fds, stderrFd = -1, preparations = [], capabilities = [], view = [] } = request
   const environment = Object.entries(env).map(([name, value]) => `${name}=${value}`)
-  const counts = Int32Array.of(namespaces.enter.length, args.length + 1, environment.length, preparations.length)
+  const counts = Int32Array.of(
+    namespaces.enter.length,
+    args.length + 1,
+    environment.length,
+    preparations.length,
+    view.length
+  )
   const strings = [
-    file, ...namespaces.enter, file, ...args, ...environment, ...preparations.flatMap(({ path, text }) => [path, text])
+    file, ...namespaces.enter, file, ...args, ...environment,
+    ...preparations.flatMap(({ path, text }) => [path, text]),
+    ...view.flatMap(({ kind, what }) => [viewLetters[kind], what])
   ]
   if (strings.some((text) => text.includes('\0'))) throw new TypeError('an argument contains a NUL byte')
   const [pid, report] = addon.startProgram(
@@ -89,7 +100,8 @@ export async function launch (
 const confinements: ReadonlyMap<number, string> = new Map([
   [-1001, 'leaves a core file when it dies'], [-1002, 'keeps all capabilities'],
   [-1003, 'may gain privileges by executing a file'], [-1004, 'may wait for its own dirty pages'],
-  [-1005, 'may use io_uring, which no filter sees']
+  [-1005, 'may use io_uring, which no filter sees'],
+  [-1006, 'can name every file and port that its user may: this kernel has no Landlock']
 ])
 
 interface Failure { readonly step: number, readonly errno: number }

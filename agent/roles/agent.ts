@@ -35,7 +35,7 @@ import { parseVolumeSpec } from '../volumes/spec/spec.ts'
 import { Doors, csiSocketFolders } from './doors.ts'
 import { engineEvents } from './engine-events.ts'
 import { askToHandOver, isSuccessor, type Contender } from './handover.ts'
-import { ownProgram, programOnNode } from './program.ts'
+import { filesOf, ownProgram, programOnNode } from './program.ts'
 import { version } from './version.ts'
 
 /** Calls that run when we are told to end get this long. kubelet repeats those that are cut. */
@@ -109,7 +109,10 @@ async function startEngineWhenFree (options: AgentOptions, places: Places, log: 
         stateDir: places.stateDir,
         runDir: places.runDir,
         // The packed binary reads the state folder from the arguments of every role: its addon is unpacked there.
-        sessionCommand: { file: program.file, args: [...program.args, 'session', '--state-dir', places.stateDir] },
+        sessionCommand: {
+          file: program.file, args: [...program.args, 'session', '--state-dir', places.stateDir],
+          files: filesOf(program)
+        },
         sessionEnv: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
         kernelNfs: new KernelServer(),
         csiFolder: options.csiEndpoint === undefined ? undefined : options.kubeletDir,

@@ -32,7 +32,7 @@ import { recover } from './recovery/recovering.ts'
 import { Reporting } from './reporting.ts'
 import { VolumeService } from './service.ts'
 import { SessionLogs } from './fuse/session-logs.ts'
-import { Sessions } from './fuse/sessions.ts'
+import { Sessions, type SessionCommand } from './fuse/sessions.ts'
 import { SharedMounts } from './shared-mounts.ts'
 import { VolumeTable } from './records/table.ts'
 import { NodeVolumeHost } from './volume-host.ts'
@@ -43,7 +43,7 @@ export interface EngineOptions {
   /** Sockets. */
   readonly runDir: string
   /** Program and leading arguments of a session; what `Sessions` says is appended, and its descriptors are given. */
-  readonly sessionCommand: { readonly file: string, readonly args: readonly string[] }
+  readonly sessionCommand: SessionCommand
   readonly sessionEnv?: Readonly<Record<string, string>>
   /** Busy sessions may keep idle CPUs awake, on machines where that is worth it (`../host/cpu-latency.ts`); no unless
    * given. */

@@ -1,10 +1,11 @@
 /**
  * A process that gives its power away as a session does, and then tries one thing that an intruder would.
- * Arguments: the attempt. Prints `done`, or the name of the errno that stopped it; some end it at once.
+ * Arguments: the attempt and what it is about. Says `done` on its standard error, or the name of the errno that
+ * stopped it; some end it at once.
  */
 import { spawnSync } from 'node:child_process'
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { lookup } from 'node:dns/promises'
 import process from 'node:process'
 import { Worker } from 'node:worker_threads'
@@ -14,8 +15,24 @@ import { readMountinfoSync } from '../../agent/host/mountinfo.ts'
 
 const attempts: Readonly<Record<string, () => unknown>> = {
   nothing: () => undefined,
-  'reads a secret of root': () => readFileSync(process.argv[3] ?? ''),
-  'writes as root': () => { writeFileSync('/etc/volbridge-intruder', '') },
+  'reads': () => readFileSync(process.argv[3] ?? ''),
+  'lists': () => readdirSync(process.argv[3] ?? ''),
+  'writes': () => { writeFileSync(process.argv[3] ?? '', '') },
+  'speaks to an abstract socket': async () => {
+    const socket = connect({ path: `\0${process.argv[3] ?? ''}` })
+    await new Promise((resolve, reject) => { socket.once('connect', resolve).once('error', reject) })
+    socket.destroy()
+  },
+  'connects to a port': async () => {
+    const socket = connect(Number(process.argv[3]), '127.0.0.1')
+    await new Promise((resolve, reject) => { socket.once('connect', resolve).once('error', reject) })
+    socket.destroy()
+  },
+  'listens on a port': async () => {
+    const server = createServer().listen(Number(process.argv[3]), '127.0.0.1')
+    await new Promise((resolve, reject) => { server.once('listening', resolve).once('error', reject) })
+    server.close()
+  },
   'lists the memory of process 1': () => readFileSync('/proc/1/maps'),
   'lists what process 1 has open': () => readdirSync('/proc/1/fd'),
   'ends another process': () => process.kill(process.ppid, 'SIGTERM'),
@@ -27,10 +44,6 @@ const attempts: Readonly<Record<string, () => unknown>> = {
     await new Promise((resolve) => { worker.once('message', resolve) })
     await worker.terminate()
     await lookup('localhost')
-    const server = createServer().listen(0, '127.0.0.1')
-    await new Promise((resolve) => { server.once('listening', resolve) })
-    if ((server.address() as AddressInfo).port === 0) throw new Error('no port')
-    server.close()
     const reserved = createServer().listen(998, '127.0.0.1')
     await new Promise((resolve, reject) => {
       reserved.once('listening', resolve)
@@ -49,7 +62,7 @@ if (lacks.length > 0) throw new Error(lacks.join())
 try {
   const answer = await attempts[process.argv[2] ?? '']?.()
   if (answer instanceof Error) throw answer
-  process.stdout.write('done')
+  process.stderr.write('done')
 } catch (error) {
-  process.stdout.write((error as NodeJS.ErrnoException).code ?? String(error))
+  process.stderr.write((error as NodeJS.ErrnoException).code ?? String(error))
 }

@@ -12,6 +12,7 @@
 #endif
 #include "common.h"
 #include "confine.h"
+#include "landlock.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -232,11 +233,20 @@ static napi_value forbid_dumps (napi_env env, napi_callback_info info) {
   return napi_create_int32(env, error, &result) == napi_ok ? result : NULL;
 }
 
+/* viewAbi() → the kernel's version of Landlock, or 0 where there is none. */
+static napi_value answer_view_abi (napi_env env, napi_callback_info info) {
+  (void)info;
+  napi_value result;
+  int abi = view_abi();
+  return napi_create_int32(env, abi < 0 ? 0 : abi, &result) == napi_ok ? result : NULL;
+}
+
 napi_status register_confine (napi_env env, napi_value exports) {
   napi_property_descriptor list[] = {
     { "becomeUser", NULL, become_user, NULL, NULL, NULL, napi_enumerable, NULL },
     { "forbidDumps", NULL, forbid_dumps, NULL, NULL, NULL, napi_enumerable, NULL },
-    { "filterSystemCalls", NULL, filter_system_calls, NULL, NULL, NULL, napi_enumerable, NULL }
+    { "filterSystemCalls", NULL, filter_system_calls, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "viewAbi", NULL, answer_view_abi, NULL, NULL, NULL, napi_enumerable, NULL }
   };
   return napi_define_properties(env, exports, sizeof list / sizeof list[0], list);
 }

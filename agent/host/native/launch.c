@@ -16,6 +16,7 @@
 #endif
 #include "common.h"
 #include "confine.h"
+#include "landlock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +37,7 @@
 #define PR_SET_IO_FLUSHER 57
 #endif
 
-enum { NAMESPACES_MAX = 8, FDS_MAX = 16, COUNTS = 4, LIST_MAX = 128, STRINGS_MAX = COUNTS * LIST_MAX, STRING_BYTES_MAX = 64 * 1024, ASIDE = 64 };
+enum { NAMESPACES_MAX = 8, FDS_MAX = 16, COUNTS = 5, LIST_MAX = 128, STRINGS_MAX = COUNTS * LIST_MAX, STRING_BYTES_MAX = 64 * 1024, ASIDE = 64 };
 /* A parent folder may be removed as empty by another agent before our folder is in it. */
 enum { FOLDER_TRIES = 5 };
 
@@ -49,6 +50,9 @@ struct launch {
   /* Pairs: a path and what is written there; nothing to write makes a folder. */
   char **preparations;
   int preparation_count;
+  /* Pairs of landlock.c: what it can name of the node's files and ports; all that its user may when there are none. */
+  char **view;
+  int view_count;
   /* Capabilities that are left, with no way to more, and no core file; the starter's when false. */
   bool is_confined;
   uint64_t capabilities;
@@ -56,7 +60,7 @@ struct launch {
 };
 
 /* Steps that are told of and stop nothing, beside the preparations. */
-enum { STEP_CORE = -1001, STEP_CAPABILITIES = -1002, STEP_PRIVILEGES = -1003, STEP_FLUSHER = -1004, STEP_RINGS = -1005 };
+enum { STEP_CORE = -1001, STEP_CAPABILITIES = -1002, STEP_PRIVILEGES = -1003, STEP_FLUSHER = -1004, STEP_RINGS = -1005, STEP_VIEW = -1006 };
 
 /*
  * What went wrong: `step` counts the namespaces, then the descriptors, then exec; of these nothing is written when exec succeeds.
@@ -172,6 +176,7 @@ static void run_child (struct launch *launch) {
   if (chdir("/") != 0 || arrange(launch) != 0) give_up(report, step);
   close_between((unsigned)launch->fd_count, (unsigned)report - 1, launch->limit);
   close_between((unsigned)report + 1, ~0U, launch->limit);
+  if (launch->view_count > 0 && limit_view(launch->view, launch->view_count) != 0) tell(report, STEP_VIEW);
   execve(launch->file, launch->argv, launch->envp);
   give_up(report, step + 1);
 }
@@ -205,8 +210,9 @@ static pid_t fork_child (struct launch *launch, int *error) {
 
 /*
  * startProgram(strings: Buffer, counts: Int32Array, fds: Int32Array, capabilities: Int32Array) → [pid, readFd]
- *   strings: NUL-terminated: file, namespaces, arguments (with argv[0]), environment, preparations (each a path and a text)
- *   counts:  [namespaces, arguments, environment, preparations]
+ *   strings: NUL-terminated: file, namespaces, arguments (with argv[0]), environment, preparations (each a path and a text),
+ *            what it can name (each a kind and a path or ports)
+ *   counts:  [namespaces, arguments, environment, preparations, names]
  *   fds:     become 0, 1, 2, …; -1 is /dev/null
  *   capabilities: [bits 0 to 31, bits 32 to 63] of those that are left; none are taken when it is empty
  * readFd ends when the program runs or has failed to; { step, errno } of whatever failed came first.
@@ -222,8 +228,8 @@ static napi_value start (napi_env env, napi_callback_info info) {
       size == 0 || size > STRING_BYTES_MAX || fd_count < 3 || fd_count > FDS_MAX) return fail(env, "startProgram", EINVAL);
   for (int i = 0; i < COUNTS; i++) if (counts[i] < 0 || counts[i] > LIST_MAX) return fail(env, "startProgram", EINVAL);
   if (counts[0] > NAMESPACES_MAX || counts[1] == 0) return fail(env, "startProgram", EINVAL);
-  char *strings[2 * STRINGS_MAX], *arguments[LIST_MAX + 1], *environment[LIST_MAX + 1];
-  size_t string_count = 1 + (size_t)counts[0] + (size_t)counts[1] + (size_t)counts[2] + 2 * (size_t)counts[3];
+  char *strings[2 * STRINGS_MAX + 1], *arguments[LIST_MAX + 1], *environment[LIST_MAX + 1];
+  size_t string_count = 1 + (size_t)counts[0] + (size_t)counts[1] + (size_t)counts[2] + 2 * ((size_t)counts[3] + (size_t)counts[4]);
   if (!split(data, size, strings, string_count)) return fail(env, "startProgram", EINVAL);
   char **at = strings + 1 + counts[0];
   memcpy(arguments, at, sizeof *at * (size_t)counts[1]);
@@ -234,7 +240,8 @@ static napi_value start (napi_env env, napi_callback_info info) {
     .file = strings[0], .namespace_count = counts[0], .fd_count = (int)fd_count, .argv = arguments, .envp = environment,
     .is_confined = capability_count == 2,
     .capabilities = capability_count == 2 ? (uint64_t)(uint32_t)capabilities[1] << 32 | (uint32_t)capabilities[0] : 0,
-    .preparations = at + counts[1] + counts[2], .preparation_count = counts[3]
+    .preparations = at + counts[1] + counts[2], .preparation_count = counts[3],
+    .view = at + counts[1] + counts[2] + 2 * counts[3], .view_count = counts[4]
   };
   for (int i = 0; i < counts[0]; i++) launch.namespaces[i] = strings[1 + i];
   for (size_t i = 0; i < fd_count; i++) launch.fds[i] = fds[i];

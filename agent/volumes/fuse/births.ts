@@ -5,11 +5,12 @@
 import { basename } from 'node:path'
 import { sessionMemoryBytesMax, sessionTasksMax } from '../../base/limits.ts'
 import { birthSteps, judgeBirth, removeGroup, type BirthReport, type GroupName } from '../../host/birth-group.ts'
-import { capabilitiesAtBirth } from '../../host/confine.ts'
+import { capabilitiesAtBirth, hidesProcesses } from '../../host/confine.ts'
 import { ownFiles, type CgroupFiles } from '../../host/cgroups.ts'
 import { launch, type PreparationFailure } from '../../host/launch.ts'
 import type { NodeNamespaces } from '../../host/namespaces.ts'
 import type { StartedProcess, LaunchRequest } from '../../host/processes.ts'
+import { sessionView, type ViewRequest } from '../../host/view.ts'
 
 export interface BirthPlace {
   /** Name of the cgroup in which each session has one of its own, or undefined to leave them in ours. */
@@ -34,6 +35,9 @@ export interface BirthCertificate {
  */
 export const sessionOomScore = -500
 const oomScore = { path: '/proc/self/oom_score_adj', text: `${sessionOomScore}` } as const
+/** landlock(7) keeps a process from what ptrace(2) would be asked for, and such a /proc asks that of who looks. */
+const seesAll =
+  'can name every file and port that its user may: with a limit it would not see callers\' groups in a /proc with hidepid'
 const limits = { memoryBytes: sessionMemoryBytesMax, tasks: sessionTasksMax } as const
 
 export class Births {
@@ -43,20 +47,22 @@ export class Births {
     this.#place = place
   }
 
-  /** `socketPath` tells this session from all others. @throws HostError when the program cannot be started. */
+  /** The socket tells this session from all others. @throws HostError when the program cannot be started. */
   async launch (
     program: LaunchRequest,
-    socketPath: string
+    needs: ViewRequest
   ): Promise<{ child: StartedProcess, birth: BirthCertificate }> {
-    const group = this.#groupOf(socketPath)
+    const group = this.#groupOf(needs.socketPath)
     const mounts = await this.#cgroupFiles.mountinfo()
     const steps = group === undefined ? [] : birthSteps(mounts, group, limits)
     const child = await launch({
-      ...program, preparations: [oomScore, ...steps], capabilities: capabilitiesAtBirth(mounts)
+      ...program, preparations: [oomScore, ...steps], capabilities: capabilitiesAtBirth(mounts),
+      ...hidesProcesses(mounts) ? {} : { view: sessionView(needs) }
     }, this.#place.node?.namespaces)
     const cgroups = group === undefined ? undefined : judgeBirth(steps, child.unprepared)
     const refused = child.unprepared.filter(({ path }) => path === oomScore.path)
-    return { child, birth: { cgroups, refused, unconfined: child.unconfined } }
+    const unconfined = [...child.unconfined, ...hidesProcesses(mounts) ? [seesAll] : []]
+    return { child, birth: { cgroups, refused, unconfined } }
   }
 
   /** The session is gone: so is its cgroup. */

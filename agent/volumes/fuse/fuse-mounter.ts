@@ -12,7 +12,7 @@ import { closeSync } from 'node:fs'
 import type { StageKey } from '../../base/brands.ts'
 import { HostError, VolumeError, messageOf } from '../../base/errors.ts'
 import { ioBytesMax, kibibyteBytes } from '../../base/limits.ts'
-import { showSource } from '../../base/volume-spec.ts'
+import { showSource, type VolumeSpec } from '../../base/volume-spec.ts'
 import { idleFacts, judgeCpuLatency, openCpuLatencyDevice } from '../../host/cpu-latency.ts'
 import {
   abortConnection,
@@ -87,14 +87,15 @@ export class FuseMounter implements Mounter {
   }
 
   async #startSession (
-    { key, facts, note }: StartRequest,
+    { key, spec, facts, note }: StartRequest,
     socketPath: string,
     fuseFd: number
   ): ReturnType<Sessions['start']> {
     const latencyFd = this.#openCpuLatency(key)
     try {
       return await this.#parts.sessions.start({
-        key, socketPath, fuseFd, latencyFd, started: async (id) => { await note({ ...facts, process: id }) }
+        key, socketPath, fuseFd, latencyFd, serverPorts: serverPortsOf(spec),
+        started: async (id) => { await note({ ...facts, process: id }) }
       })
     } finally {
       // A wish lasts as long as anybody has the descriptor: from here on that is the session alone.
@@ -190,6 +191,11 @@ export class FuseMounter implements Mounter {
     if (device !== undefined) await abortConnection(device, this.#writeControl)
     await mounts.unmount(mountPoint, { detach: true }, { deadlineMs: forceMs, key: mountPoint })
   }
+}
+
+/** Of both services, or undefined where the port mapper is asked for one. */
+function serverPortsOf ({ target: { options: { port, mountPort } } }: VolumeSpec): readonly number[] | undefined {
+  return port === undefined || mountPort === undefined ? undefined : [port, mountPort]
 }
 
 async function succeeds (work: Promise<void>): Promise<boolean> {

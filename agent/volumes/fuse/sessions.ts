@@ -9,6 +9,7 @@ import { VolumeError, messageOf } from '../../base/errors.ts'
 import type { StageKey } from '../../base/brands.ts'
 import { endProcess, isAlive, type ProcessId } from '../../host/processes.ts'
 import { checkSocketPath } from '../../host/sockets.ts'
+import type { ViewRule } from '../../host/view.ts'
 import {
   brokenExitCode,
   controlVersion,
@@ -22,6 +23,13 @@ import { ControlClient } from './control-client.ts'
 import type { SessionLogs } from './session-logs.ts'
 import { StartGate } from './start-gate.ts'
 
+export interface SessionCommand {
+  readonly file: string
+  readonly args: readonly string[]
+  /** The program and what it loads beside the system's libraries. */
+  readonly files: readonly ViewRule[]
+}
+
 export interface SessionsOptions extends BirthPlace {
   /** Folder of the sockets, 0700. */
   readonly runDir: string
@@ -29,7 +37,7 @@ export interface SessionsOptions extends BirthPlace {
   readonly logs: SessionLogs
   /** Program and leading arguments; `--socket PATH` and `--cpu-latency` are appended. Descriptor 3 is /dev/fuse, 4
    * /dev/cpu_dma_latency. */
-  readonly command: { readonly file: string, readonly args: readonly string[] }
+  readonly command: SessionCommand
   readonly env: Readonly<Record<string, string>>
   /** How many may be starting now. */
   readonly startsAtOnce: () => number
@@ -146,6 +154,8 @@ export class Sessions {
     readonly socketPath: string
     readonly fuseFd: number
     readonly latencyFd: number | undefined
+    /** Where its server may be, if the volume says. */
+    readonly serverPorts: readonly number[] | undefined
     readonly started: (id: ProcessId) => Promise<void>
   }): Promise<{ session: Session, birth: BirthCertificate }> {
     return await this.#gate.run(async () => await this.#startNow(request))
@@ -163,7 +173,9 @@ export class Sessions {
         fds: [request.fuseFd, ...request.latencyFd === undefined ? [] : [request.latencyFd]],
         ...log === undefined ? {} : { stderrFd: log.fd }
       }
-      const { child, birth } = await this.#births.launch(program, request.socketPath)
+      const { child, birth } = await this.#births.launch(program, {
+        program: command.files, socketPath: request.socketPath, serverPorts: request.serverPorts
+      })
       await request.started(child.id)
       const client = await this.#connectNew(request.socketPath, child.ended)
       const session = new Session({ client, socketPath: request.socketPath, process: child.id, exited: child.ended })

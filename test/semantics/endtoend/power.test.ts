@@ -2,13 +2,18 @@
  * A session without power: what is left of root once it serves, and what an intruder in it would meet.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { once } from 'node:events'
+import {
+  chmodSync, chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync
+} from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
 import path from 'node:path'
 import process from 'node:process'
 import type { ExecutionContext } from 'ava'
 import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
 import { capabilitiesAtBirth, capabilityBits } from '../../../agent/host/confine.ts'
 import { launch } from '../../../agent/host/launch.ts'
+import { sessionView } from '../../../agent/host/view.ts'
 import { sessionOomScore } from '../../../agent/volumes/fuse/births.ts'
 import { testNeeding } from '../../peers/testing.ts'
 import { processesOf, run, shell } from './node.ts'
@@ -58,6 +63,7 @@ function hasNoPower (t: ExecutionContext, pid: number, kept: readonly number[]):
 check('a serving session is nobody: a user of its own, one capability for reserved ports, no dump, no privileges, few system calls', async (t) => {
   const [pid = 0] = await sessionPids()
   hasNoPower(t, pid, [capabilityBits.NET_BIND_SERVICE])
+  t.notRegex(stand.node.agentLog, /can name every file|keeps all capabilities|may gain privileges|no filter sees/)
   const other = spawnSync('setpriv', [
     '--reuid', fieldOf(readFileSync(`/proc/${pid}/status`, 'utf8'), 'Uid').split('\t')[0] ?? '',
     '--clear-groups', 'cat', `/proc/${pid}/environ`
@@ -124,40 +130,90 @@ check('where /proc hides the processes of others a session still knows their gro
   await stand.node.unmount(folder)
 })
 
-const intruder = path.resolve(import.meta.dirname, '../../peers/confined.ts')
+const tree = path.resolve(import.meta.dirname, '../../..')
+const intruder = path.join(tree, 'test/peers/confined.ts')
 
-/** What it prints, or how it was ended. Born as a session is. */
-async function tries (attempt: string, argument = ''): Promise<string> {
+/** What it says, or how it was ended. Born as a session is, of a volume whose ports are fixed if `serverPorts` are. */
+async function tries (
+  attempt: string,
+  argument = '',
+  { serverPorts, isLimited = true }: { serverPorts?: readonly number[], isLimited?: boolean } = {}
+): Promise<string> {
   const out = path.join(stand.node.folder, 'said')
-  writeFileSync(out, '')
-  // Its standard output is /dev/null; the shell's redirection is the way round that.
-  const child = await launch({
-    file: '/bin/sh',
-    args: [
-      '-c', 'exec "$0" --no-warnings "$1" "$2" "$3" > "$4" 2>&1', process.execPath, intruder, attempt, argument, out
-    ],
-    env: {}, fds: [], capabilities: capabilitiesAtBirth([])
-  })
-  // The wait for its end keeps nobody alive.
-  const alive = setInterval(() => undefined, 1000)
-  const how = await child.ended
-  clearInterval(alive)
-  const said = readFileSync(out, 'utf8')
-  return how === 'exited with code 0' ? said : `${said}${how}`
+  const stderrFd = openSync(out, 'w')
+  const program = [process.execPath, tree].map((what) => ({ kind: 'run', what } as const))
+  try {
+    const child = await launch({
+      file: process.execPath, args: ['--no-warnings', intruder, attempt, argument], env: {}, fds: [], stderrFd,
+      capabilities: capabilitiesAtBirth([]),
+      ...isLimited
+        ? { view: sessionView({ program, socketPath: path.join(stand.node.folder, 'none', 'a.sock'), serverPorts }) }
+        : {}
+    })
+    // The wait for its end keeps nobody alive.
+    const alive = setInterval(() => undefined, 1000)
+    const how = await child.ended
+    clearInterval(alive)
+    const said = readFileSync(out, 'utf8')
+    return how === 'exited with code 0' ? said : `${said}${how}`
+  } finally {
+    closeSync(stderrFd)
+  }
 }
 
 check('an intruder in a session reads no secret, writes nowhere, looks into nobody and cannot be root again; what serving needs goes on', async (t) => {
   const secret = path.join(stand.node.folder, 'secret')
   writeFileSync(secret, 'token', { mode: 0o600 })
-  t.is(await tries('nothing'), 'done')
-  t.is(await tries('works on: a thread, a name, a socket, a reserved port'), 'done')
-  t.is(await tries('reads a secret of root', secret), 'EACCES')
-  t.is(await tries('reads a secret of root', '/etc/shadow'), 'EACCES')
-  t.is(await tries('writes as root'), 'EACCES')
+  for (const isLimited of [true, false]) {
+    t.is(await tries('nothing', '', { isLimited }), 'done')
+    t.is(await tries('works on: a thread, a name, a socket, a reserved port', '', { isLimited }), 'done')
+    t.is(await tries('reads', secret, { isLimited }), 'EACCES')
+  }
+  t.is(await tries('reads', '/etc/shadow'), 'EACCES')
+  t.is(await tries('writes', '/etc/volbridge-intruder'), 'EACCES')
   for (const attempt of ['lists the memory of process 1', 'lists what process 1 has open']) {
     t.is(await tries(attempt), 'EACCES')
   }
   for (const attempt of ['ends another process', 'becomes root again']) t.is(await tries(attempt), 'EPERM')
+})
+
+check('an intruder in a session does not even find what every user of the node may read, list or write', async (t) => {
+  chmodSync(stand.node.folder, 0o755)
+  const open = path.join(stand.node.folder, 'open')
+  mkdirSync(open)
+  chmodSync(open, 0o777)
+  writeFileSync(path.join(open, 'file'), 'everybody\'s')
+  chmodSync(path.join(open, 'file'), 0o666)
+  for (const isLimited of [false, true]) {
+    const expected = isLimited ? 'EACCES' : 'done'
+    t.is(await tries('reads', path.join(open, 'file'), { isLimited }), expected)
+    t.is(await tries('writes', path.join(open, 'file'), { isLimited }), expected)
+    t.is(await tries('writes', path.join(open, 'new'), { isLimited }), expected)
+    t.is(await tries('lists', open, { isLimited }), expected)
+    t.is(await tries('lists', '/', { isLimited }), expected)
+    rmSync(path.join(open, 'new'), { force: true })
+  }
+  t.is(await tries('reads', '/proc/1/status'), 'done', 'callers\' groups are there')
+})
+
+check('an intruder in a session serves no port, speaks to no abstract socket, and where a volume fixes its ports to no other', async (t) => {
+  const listener = createServer((socket) => { socket.destroy() }).listen(0, '127.0.0.1')
+  const name = `volbridge-${process.pid}`
+  const abstract = createServer((socket) => { socket.destroy() }).listen({ path: `\0${name}` })
+  await Promise.all([once(listener, 'listening'), once(abstract, 'listening')])
+  t.teardown(() => {
+    listener.close()
+    abstract.close()
+  })
+  const { port } = listener.address() as AddressInfo
+  t.is(await tries('listens on a port', '0', { isLimited: false }), 'done')
+  t.is(await tries('listens on a port', '0'), 'EACCES')
+  t.is(await tries('listens on a port', '80'), 'EACCES')
+  t.is(await tries('speaks to an abstract socket', name, { isLimited: false }), 'done')
+  t.is(await tries('speaks to an abstract socket', name), 'EPERM')
+  t.is(await tries('connects to a port', String(port)), 'done', 'mountd and nfsd may come back anywhere')
+  t.is(await tries('connects to a port', String(port), { serverPorts: [2049, port] }), 'done')
+  t.is(await tries('connects to a port', String(port), { serverPorts: [2049, 20048] }), 'EACCES')
 })
 
 check('an intruder that executes a program ends its session at once, and cannot start one beside it', async (t) => {

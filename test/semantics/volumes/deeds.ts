@@ -1,5 +1,6 @@
 /** The deeds of a CSI volume and of a Flex volume on a real engine below one folder, with the stand-in session. Owns
  * their paths and ids. */
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseAbsolutePath, toVolumeId, type AbsolutePath } from '../../../agent/base/brands.ts'
 import { startEngine, type Engine } from '../../../agent/volumes/engine.ts'
@@ -11,7 +12,11 @@ const session = fileURLToPath(new URL('stand-in-session.ts', import.meta.url))
 export async function startEngineIn (root: string): Promise<Engine> {
   return await startEngine({
     stateDir: `${root}/state`, runDir: `${root}/run`,
-    sessionCommand: { file: process.execPath, args: ['--no-warnings', session] }, cgroup: false,
+    sessionCommand: {
+      file: process.execPath, args: ['--no-warnings', session],
+      files: [process.execPath, join(import.meta.dirname, '../../..')].map((what) => ({ kind: 'run', what }))
+    },
+    cgroup: false,
     events: () => undefined
   })
 }

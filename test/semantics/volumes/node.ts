@@ -27,7 +27,8 @@ export class TestNode {
       stateDir: join(this.root, 'state'),
       runDir: join(this.root, 'run'),
       sessionCommand: {
-        file: process.execPath, args: ['--no-warnings', fileURLToPath(new URL('stand-in-session.ts', import.meta.url))]
+        file: process.execPath, args: ['--no-warnings', fileURLToPath(new URL('stand-in-session.ts', import.meta.url))],
+        files: [process.execPath, join(import.meta.dirname, '../../..')].map((what) => ({ kind: 'run', what }))
       },
       cgroup: false,
       events: (event) => { this.events.push(event) }

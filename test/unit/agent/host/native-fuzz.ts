@@ -58,7 +58,10 @@ function program (): Buffer {
 }
 
 function launchStrings (): Buffer {
-  const words = ['/bin/true', '/bin/true', 'A=b', '/nonexistent/volbridge', oneOf(['', 'x'])]
+  const words = [
+    '/bin/true', '/bin/true', 'A=b', '/nonexistent/volbridge', oneOf(['', 'x']), oneOf(['r', 'b', '?', '']),
+    oneOf(['/usr', '665-', '1-9'])
+  ]
   const strings = Buffer.from(words.map((text) => `${text}\0`).join(''))
   return strings.subarray(0, random() < 0.4 ? 24 : random() < 0.6 ? strings.length : below(strings.length + 1))
 }
@@ -69,7 +72,7 @@ const calls: Readonly<Record<string, readonly (() => unknown)[]>> = {
   startHostCall: [rather(program), rather(() => Int32Array.of(...oneOf([[], [0, 1, 2], [2, 1], [nobodys], [-7]])))],
   reapHostCall: [rather(() => nobodys)],
   startProgram: [
-    rather(launchStrings), rather(() => Int32Array.of(0, 1, below(2), below(2))), rather(fewDescriptors),
+    rather(launchStrings), rather(() => Int32Array.of(0, 1, below(2), below(2), below(2))), rather(fewDescriptors),
     rather(() => Int32Array.of(...oneOf([[], [1024, 0], [1]])))
   ],
   // What it takes lasts: only what it refuses is tried.
