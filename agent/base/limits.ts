@@ -36,6 +36,18 @@ export const callsInFlightMax = 128
  * ones stay below that; a server that sends more only keeps us reading.
  */
 export const unmatchedRepliesMax = 1024
+/**
+ * Of one open listing the places of so many entries are kept, 16 bytes each; of a longer one the last. Going back
+ * further lists again from the start.
+ */
+export const listingEntriesMax = mebibyteBytes
+/**
+ * Places and pages of all listings of a session. 400 folders of 10,000 names are listed side by side in it; beyond that
+ * those that were read longest ago are asked for again when they go on.
+ */
+export const listingsBytesMax = 64 * mebibyteBytes
+/** What the server lets whom do, by object and user: some 300 bytes each, 20 MiB. Then it is asked again. */
+export const accessAnswersMax = 65_536
 /** Unacknowledged and uncommitted bytes of one file, then writers wait. */
 export const dirtyFileBytesMax = 48 * mebibyteBytes
 /**

@@ -3,6 +3,7 @@
  */
 import type { AccessCache } from './beliefs/access.ts'
 import type { AttributeCache } from './beliefs/attributes.ts'
+import type { Budget } from './objects/budget.ts'
 import type { Clock } from '../base/clock.ts'
 import type { NameCache } from './beliefs/entries.ts'
 import type { BackendGate } from './gate.ts'
@@ -30,6 +31,8 @@ export interface Core {
   readonly search: SearchRights
   readonly special: SpecialFiles
   readonly handles: HandleTable
+  /** What open listings may keep together. */
+  readonly listings: Budget
   readonly writeback: Writeback
   readonly soft: SoftRevalidation
   /** With consistency=solowriter. */

@@ -9,6 +9,7 @@ import { AccessCache } from './beliefs/access.ts'
 import type { Arena } from './written/arena.ts'
 import { AttributeCache } from './beliefs/attributes.ts'
 import type { AttributeChanges, Backend } from './backend.ts'
+import { Budget } from './objects/budget.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Core } from './core.ts'
 import { Creations } from './names/creations.ts'
@@ -22,8 +23,9 @@ import { Metadata } from './files/metadata.ts'
 import { OpenFiles } from './files/open-files.ts'
 import type {
   Caller, Created, Entry, FileData, FilesystemOperations, HandleId, Invalidator, ListingSink, NoEntry, NodeAttributes,
-  Nodeid, NodeToMake, Opened, OpenFlags, RenameFlags, StatfsAnswer, Unsaved
+  Nodeid, NodeToMake, Opened, OpenFlags, RenameFlags, StatfsAnswer, Unsaved, Waiting
 } from './operations.ts'
+import { stillWaiting } from './operations.ts'
 import { defaultOptions, type FilesystemOptions } from './options.ts'
 import { Removals } from './names/removals.ts'
 import { SillyRename } from './names/silly-rename.ts'
@@ -51,6 +53,10 @@ export interface FilesystemGauges {
   readonly handles: number
   readonly names: number
   readonly dirtyBytes: number
+  /** Answers of ACCESS that are remembered. */
+  readonly accessAnswers: number
+  /** Places and pages of listings. */
+  readonly listingBytes: number
   readonly waitingWriters: number
   /** 1 while answers come from last known values. */
   readonly silent: number
@@ -82,12 +88,14 @@ export class Filesystem implements FilesystemOperations {
   }
 
   gauges (): FilesystemGauges {
-    const { handles, inodes, names, soft, writeback } = this.#core
+    const { access, handles, inodes, listings, names, soft, writeback } = this.#core
     return {
       inodes: inodes.size,
       handles: handles.size,
       names: names.size,
       dirtyBytes: writeback.heldBytes,
+      accessAnswers: access.answers,
+      listingBytes: listings.bytes,
       waitingWriters: writeback.waiting,
       silent: soft.isSilent ? 1 : 0,
       soloWriter: this.#core.solo === undefined ? 0 : 1
@@ -215,8 +223,14 @@ export class Filesystem implements FilesystemOperations {
   failureTold (handle: HandleId): void { this.#files.failureTold(handle) }
   release (handle: HandleId): MaybePromise<void> { return this.#files.release(handle) }
   opendir (nodeid: Nodeid, caller: Caller): MaybePromise<Opened | Errno> { return this.#files.opendir(nodeid, caller) }
-  readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): MaybePromise<undefined | Errno> {
-    return this.#files.readdir(handle, offset, plus, sink)
+  readdir (
+    handle: HandleId,
+    offset: number,
+    plus: boolean,
+    sink: ListingSink,
+    reader: Waiting = stillWaiting
+  ): MaybePromise<undefined | Errno> {
+    return this.#files.readdir(handle, offset, plus, sink, reader)
   }
 
   /** Names are on stable storage when a server answers (RFC 1813 section 3.3.8 ff.): nothing is left to do. */
@@ -266,19 +280,24 @@ function makeCore (parts: FilesystemParts, backend: BackendGate): Core {
     onClosedToSome: (directory) => { search.closed(directory) },
     onOtherFsid: () => { inodes.numbers.distrust() }
   })
-  const access = new AccessCache({ clock, backend, attributes })
+  const access = new AccessCache({ clock, backend, attributes, answersMax: options.accessAnswersMax })
   const search = new SearchRights({ access, names, invalidator, clock, kernelChecks: options.kernelChecks })
   const special = new SpecialFiles({ access, inodes, kernelChecks: options.kernelChecks })
   const writeback = new Writeback({
     backend, attributes, invalidator, state, arena, clock, options, onEmpty: (inode) => { inodes.release(inode) },
     onRefused: (inode) => { solo?.distrust(inode) }
   })
-  inodes.onForgotten = (inode) => { names.clear(inode) }
+  inodes.onForgotten = (inode) => {
+    names.clear(inode)
+    access.forget(inode)
+    inode.listed?.close()
+  }
   const root = inodes.addRoot(backend.root.handle, backend.root.attributes)
   attributes.apply(root, backend.root.attributes, attributes.stamp())
   return {
     backend, state, clock, options, invalidator, inodes, attributes, names, access, search, special, writeback,
     handles: new HandleTable(state),
+    listings: new Budget(options.listingsBytesMax),
     solo,
     soft: new SoftRevalidation({ clock, backend, afterMs: options.softRevalMs })
   }

@@ -24,6 +24,11 @@ export interface Caller {
   readonly credential: Credential
 }
 
+/** Whoever waits for an answer, as long as it is wanted: work without an end of its own ends with that. */
+export interface Waiting { readonly isGivenUp: boolean }
+/** For those who do not say. */
+export const stillWaiting: Waiting = { isGivenUp: false }
+
 export interface NodeAttributes {
   readonly nodeid: Nodeid
   readonly attributes: Attributes
@@ -173,7 +178,13 @@ export interface FilesystemOperations {
   neverOpened (handle: HandleId): MaybePromise<void>
   opendir (nodeid: Nodeid, caller: Caller): MaybePromise<Opened | Errno>
   /** From `offset` (0 is the start) into `sink` until it is full or the folder ends. */
-  readdir (handle: HandleId, offset: number, plus: boolean, sink: ListingSink): MaybePromise<undefined | Errno>
+  readdir (
+    handle: HandleId,
+    offset: number,
+    plus: boolean,
+    sink: ListingSink,
+    reader?: Waiting
+  ): MaybePromise<undefined | Errno>
   fsyncdir (handle: HandleId): MaybePromise<undefined | Errno>
   releasedir (handle: HandleId): void
   statfs (nodeid: Nodeid, caller: Caller): MaybePromise<StatfsAnswer | Errno>

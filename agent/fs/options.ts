@@ -2,7 +2,7 @@
  * What can be chosen about the core. Owns the type and the defaults; those of nfs(5) are in base.
  * Does not know how an operator spells them.
  */
-import { dirtyFileBytesMax, dirtySessionBytesMax } from '../base/limits.ts'
+import { accessAnswersMax, dirtyFileBytesMax, dirtySessionBytesMax, listingsBytesMax } from '../base/limits.ts'
 import { defaultCaching, type CachingOptions } from '../base/volume-spec.ts'
 
 export interface FilesystemOptions extends CachingOptions {
@@ -34,6 +34,10 @@ export interface FilesystemOptions extends CachingOptions {
   readonly commitDelayMs: number
   readonly writesInFlightMax: number
   readonly namesMax: number
+  /** Answers of ACCESS that are remembered. */
+  readonly accessAnswersMax: number
+  /** Memory of listings that can be had again. */
+  readonly listingsBytesMax: number
   /** Inodes without a kernel reference that are kept for a reply that is still on its way, or because a listing brought
    * them (about 1 KiB each). */
   readonly idleInodesMax: number
@@ -55,5 +59,7 @@ export const defaultOptions: FilesystemOptions = {
   // 16 x 1 MiB covers 100 ms of round trip at 160 MB/s and leaves call slots to other files.
   writesInFlightMax: 16,
   namesMax: 65_536,
+  accessAnswersMax,
+  listingsBytesMax,
   idleInodesMax: 8_192
 }

@@ -108,10 +108,10 @@ export function createServices ({ operations, statistics, log, onBroken, isSoloW
   }
   const listing = (plus: boolean): Service<ReadIn, ListingReply> => ({
     isByHandle: true,
-    serve ({ fh, offsetBytes, sizeBytes }) {
+    serve ({ fh, offsetBytes, sizeBytes }, call) {
       const list = new ListingReply(sizeBytes, plus)
       const finished = (answer: undefined | Errno): ListingReply | Errno => list.finish(answer)
-      const result = operations.readdir(fh, offsetBytes, plus, list.sink)
+      const result = operations.readdir(fh, offsetBytes, plus, list.sink, call)
       return isPromise(result) ? result.then(finished) : finished(result)
     },
     accepted (list) { for (const entry of list.entries) remember(entry) }

@@ -9,6 +9,7 @@ import { Access, type Credential } from '../backend.ts'
 import type { Clock } from '../../base/clock.ts'
 import type { BackendGate } from '../gate.ts'
 import { isSameObject, type CachedAccess, type Inode } from '../objects/inode.ts'
+import { UseOrder } from '../objects/use-order.ts'
 
 /** Different users of one object that are remembered. */
 const usersMax = 64
@@ -17,12 +18,20 @@ export class AccessCache {
   readonly #clock: Clock
   readonly #backend: BackendGate
   readonly #attributes: AttributeCache
+  readonly #answersMax: number
+  /** Objects with answers, those first that were judged longest ago. */
+  readonly #objects = new UseOrder<Inode, ReadonlyMap<string, CachedAccess>>()
+  #answers = 0
 
-  constructor (parts: { clock: Clock, backend: BackendGate, attributes: AttributeCache }) {
+  constructor (parts: { clock: Clock, backend: BackendGate, attributes: AttributeCache, answersMax: number }) {
+    this.#answersMax = parts.answersMax
     this.#clock = parts.clock
     this.#backend = parts.backend
     this.#attributes = parts.attributes
   }
+
+  /** How many are remembered. */
+  get answers (): number { return this.#answers }
 
   /** The known answer, EACCES or undefined for "granted"; `'unknown'` when the server has to be asked. */
   known (inode: Inode, wanted: number, credential: Credential): Errno | undefined | 'unknown' {
@@ -77,17 +86,29 @@ export class AccessCache {
   #keep (inode: Inode, credential: Credential, asked: number, granted: number): void {
     const nowMs = this.#clock.nowMs()
     const users = inode.access ??= new Map<string, CachedAccess>()
+    this.#uncount(inode)
     const before = users.get(credential.key)
     const answer = { asked, granted, untilMs: nowMs + this.#attributes.remainingMs(inode) }
     users.delete(credential.key)
     users.set(credential.key, before === undefined || before.untilMs <= nowMs ? answer : joined(before, answer))
-    if (users.size <= usersMax) return
-    for (const oldest of users.keys()) {
-      users.delete(oldest)
-      return
-    }
+    if (users.size > usersMax) users.delete(oldestOf(users))
+    this.#objects.put(inode, users)
+    this.#answers += users.size
+    while (this.#answers > this.#answersMax && this.#objects.oldest !== undefined) this.forget(this.#objects.oldest)
   }
+
+  /** Nothing is known of it any more. */
+  forget (inode: Inode): void {
+    this.#uncount(inode)
+    this.#objects.delete(inode)
+    inode.access = undefined
+  }
+
+  /** Its answers may be others by now than those that were counted. */
+  #uncount (inode: Inode): void { this.#answers -= this.#objects.get(inode)?.size ?? 0 }
 }
+
+const oldestOf = (users: ReadonlyMap<string, CachedAccess>): string => users.keys().next().value ?? ''
 
 /** Bits judged earlier stay judged until then; both end with the earlier of the two. */
 function joined (before: CachedAccess, answer: CachedAccess): CachedAccess {

@@ -26,7 +26,8 @@ import type {
   ListingSink,
   Nodeid,
   Opened,
-  OpenFlags
+  OpenFlags,
+  Waiting
 } from '../operations.ts'
 import { FileReader } from './reads.ts'
 import { SentBack } from './sent-back.ts'
@@ -204,6 +205,7 @@ export class OpenFiles {
     if (handle === undefined) return
     handles.delete(handle)
     if (handle.early !== undefined) this.#early.drop(handle.early)
+    handle.listing?.close()
     const { inode } = handle
     inode.opens -= 1
     if (handle.flags.execute) endRun(inode)
@@ -222,12 +224,18 @@ export class OpenFiles {
     return this.release(id)
   }
 
-  readdir (id: HandleId, offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno> | Errno {
+  readdir (
+    id: HandleId,
+    offset: number,
+    plus: boolean,
+    sink: ListingSink,
+    reader: Waiting
+  ): Promise<undefined | Errno> | Errno {
     const handle = this.#core.handles.get(id)
     if (handle === undefined) return Errno.EBADF
     if (handle.inode.kind !== 'directory') return Errno.ENOTDIR
     handle.listing ??= new FolderListing(this.#core, this.#lookups, handle)
-    return handle.listing.read(offset, plus, sink)
+    return handle.listing.read(offset, plus, sink, reader)
   }
 
   /** Counts as open while it is being opened: an unlink at this moment must not take the data away. */

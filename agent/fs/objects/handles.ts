@@ -5,13 +5,14 @@
 import type { Errno } from '../../base/errno.ts'
 import type { Credential, OpenState, ReadAnswer } from '../backend.ts'
 import type { Inode } from './inode.ts'
-import type { HandleId, ListingSink, Nodeid, OpenFlags } from '../operations.ts'
+import type { HandleId, ListingSink, Nodeid, OpenFlags, Waiting } from '../operations.ts'
 import type { State } from './state.ts'
 
 /** A folder's listing through one handle (names/directories.ts). */
 export interface OpenFolder {
-  /** From `offset` on into `sink`, until it is full or the folder ends. */
-  read (offset: number, plus: boolean, sink: ListingSink): Promise<undefined | Errno>
+  /** From `offset` on into `sink`, until it is full or the folder ends; no further than somebody waits for it. */
+  read (offset: number, plus: boolean, sink: ListingSink, reader: Waiting): Promise<undefined | Errno>
+  close (): void
 }
 
 /** The first bytes of a file, asked for together with the permission to open it (files/early-reads.ts). */

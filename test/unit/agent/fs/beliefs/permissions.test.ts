@@ -185,3 +185,22 @@ test('a silent server: who was let into a folder before walks on by last values,
   t.is(good(await known).attributes.uid, 1000)
   t.is(await Promise.race([stranger, new Promise((resolve) => setImmediate(resolve, 'waits'))]), 'waits')
 })
+
+test('answers about many objects and users are remembered up to a bound, and asked for again beyond it', async (t) => {
+  const world = new World({ accessAnswersMax: 100, cto: false })
+  for (let file = 0; file < 20; file++) world.server.put(`/f${file}`, 'x')
+  let most = 0
+  for (let round = 0; round < 2; round++) {
+    for (let file = 0; file < 20; file++) {
+      for (let uid = 1; uid <= 20; uid++) {
+        world.caller = callerOf(uid)
+        await world.close(await world.open(`/f${file}`, readOnly))
+        most = Math.max(most, world.fs.gauges().accessAnswers)
+      }
+    }
+  }
+  t.true(most > 50 && most <= 100, `${most}`)
+  const asked = world.server.count('access') + world.server.count('read')
+  await world.close(await world.open('/f19', readOnly))
+  t.is(world.server.count('access') + world.server.count('read'), asked, 'the last ones are known')
+})

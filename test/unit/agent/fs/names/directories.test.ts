@@ -244,3 +244,108 @@ test('F13: names that are there all the time are listed exactly once while other
   t.deepEqual(names.filter((name) => name.startsWith('stay')).sort(), [...stay].sort())
   t.is(new Set(names).size, names.length)
 })
+
+/** As a socket would: other work comes in between. */
+const nextTurn = async (): Promise<void> => { await new Promise((resolve) => { setImmediate(resolve) }) }
+
+/** A folder that never ends: each page goes on where the last one was. */
+function endless (world: World): void {
+  world.server.intercept('readdir', async () => {
+    await nextTurn()
+    const first = world.server.count('readdir') * 100
+    const entries = Array.from({ length: 100 }, (_value, index) => ({
+      name: `n${first + index}` as never, fileid: BigInt(first + index), cookie: BigInt(first + index + 1),
+      attributes: undefined, handle: undefined
+    }))
+    return { entries, eof: false, cookieVerifier: '', directory: undefined }
+  }, 1_000_000)
+}
+
+test('a listing without end ends with who waits for it, and so does what was begun ahead', async (t) => {
+  const world = new World()
+  endless(world)
+  const handle = good(await world.fs.opendir(1, root)).handle
+  const reader = { isGivenUp: false }
+  const answer = world.fs.readdir(handle, 1_000_000_000, false, () => true, reader)
+  for (let round = 0; round < 50; round++) await nextTurn()
+  t.true(world.server.count('readdir') > 20, 'it does not go on')
+  reader.isGivenUp = true
+  t.is(await answer, Errno.EINTR)
+  const asked = world.server.count('readdir')
+  for (let round = 0; round < 50; round++) await nextTurn()
+  t.true(world.server.count('readdir') <= asked + 1)
+  t.is(await world.fs.readdir(handle, 0, false, () => true, reader), Errno.EINTR, 'nobody waits for this one')
+  world.fs.releasedir(handle)
+  for (let round = 0; round < 10; round++) await nextTurn()
+  t.true(world.server.count('readdir') <= asked + 1)
+})
+
+test('pages without a name of use end with who waits for them', async (t) => {
+  const world = new World()
+  world.server.intercept('readdir', async () => {
+    await nextTurn()
+    const cookie = BigInt(world.server.count('readdir'))
+    const entry = { name: '.' as never, fileid: 1n, cookie, attributes: undefined, handle: undefined }
+    return { entries: [entry], eof: false, cookieVerifier: '', directory: undefined }
+  }, 1_000_000)
+  const handle = good(await world.fs.opendir(1, root)).handle
+  const reader = { isGivenUp: false }
+  const answer = world.fs.readdir(handle, 2, false, () => true, reader)
+  for (let round = 0; round < 50; round++) await nextTurn()
+  reader.isGivenUp = true
+  t.is(await answer, Errno.EINTR)
+})
+
+test('what open listings keep has a bound together, and each of them is complete', async (t) => {
+  const listingsBytesMax = 100 * 1024
+  const world = filled(3_000, { listingsBytesMax })
+  const open = await Promise.all(
+    Array.from({ length: 12 }, async () => ({
+      handle: good(await world.fs.opendir(1, root)).handle, offset: 0, names: [] as string[], isOver: false
+    }))
+  )
+  let most = 0
+  while (open.some(({ isOver }) => !isOver)) {
+    for (const one of open) {
+      let taken = 0
+      const answer = await world.fs.readdir(one.handle, one.offset, false, ({ name, nextOffset }) => {
+        if (taken === 70) return false
+        taken += 1
+        one.names.push(name)
+        one.offset = nextOffset
+        return true
+      })
+      t.is(answer, undefined)
+      one.isOver = taken === 0
+      most = Math.max(most, world.fs.gauges().listingBytes)
+    }
+  }
+  for (const { names } of open) {
+    t.is(names.length, 3_002)
+    t.is(new Set(names).size, 3_002)
+  }
+  t.true(most > listingsBytesMax / 2, `${most} bytes: the bound was not met`)
+  // Who is reading just now may have the pages that it needs.
+  t.true(most <= listingsBytesMax + 100 * 1024, `${most} bytes`)
+  const again = await world.listHandle(open[0]!.handle, { from: 50 })
+  t.is(again.length, 2_952, 'going back to what is not kept lists again')
+  for (const { handle } of open) world.fs.releasedir(handle)
+  await turns()
+  t.true(world.fs.gauges().listingBytes <= 16 * 4_096, 'the folder keeps the places of one listing')
+})
+
+test('cookies that the server forgets while the names given are not kept end the listing with an error', async (t) => {
+  const world = filled(3_000, { listingsBytesMax: 1 })
+  const handles = [good(await world.fs.opendir(1, root)).handle, good(await world.fs.opendir(1, root)).handle]
+  let offset = 0
+  const [first, other] = handles
+  const some = (from: number) => ({ nextOffset }: { nextOffset: number }) => {
+    if (nextOffset > from + 60) return false
+    offset = nextOffset
+    return true
+  }
+  await world.fs.readdir(first!, 0, false, some(0))
+  await world.listHandle(other!)
+  world.server.intercept('readdir', () => badCookie, 1)
+  t.is(await world.fs.readdir(first!, offset, false, () => true), Errno.EIO)
+})
