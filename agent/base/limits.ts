@@ -56,6 +56,11 @@ export const dirtyFileBytesMax = 48 * mebibyteBytes
  * MiB.
  */
 export const dirtySessionBytesMax = 64 * mebibyteBytes
+/**
+ * Text of one file below /proc/PID of a caller in a user namespace: a container has some ten kilobytes of mounts. What
+ * is longer is not read to its end, which takes a millisecond here.
+ */
+export const taskFileBytesMax = 256 * kibibyteBytes
 /** Threads of a session: Node, V8 and our addon have eleven, on any number of CPUs. */
 export const sessionTasksMax = 64
 /**

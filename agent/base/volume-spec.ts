@@ -118,6 +118,8 @@ export interface NfsVolumeSpec {
   readonly mountPermissions: number | undefined
   /** CSI volume_mount_group, or undefined. */
   readonly mountGroup: number | undefined
+  /** The mount's binds may be idmapped, for pods in user namespaces. Own client only. */
+  readonly idmap?: true | undefined
   /** What is held back because a pod's author may have written the attributes; undefined: nothing. */
   readonly restraint?: Restraint | undefined
 }

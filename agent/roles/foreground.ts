@@ -4,7 +4,7 @@
  * Owns that life. There is no custody: nobody notices its death or takes the mount over, and it says so.
  */
 import path from 'node:path'
-import { parseAbsolutePath } from '../base/brands.ts'
+import { parseAbsolutePath, type DeviceNumber } from '../base/brands.ts'
 import { VolumeError } from '../base/errors.ts'
 import { dirtySessionBytesMax, kibibyteBytes } from '../base/limits.ts'
 import { showSource } from '../base/volume-spec.ts'
@@ -77,6 +77,20 @@ async function unmount ({ volume, connection, mounts, target }: Mounted): Promis
   return lostBytes
 }
 
+async function serveOrUnmount (
+  { connection, mounts, target, volume }: Mounted,
+  device: DeviceNumber | undefined
+): Promise<void> {
+  try {
+    await connection.serve(volume.operations, {
+      ...volume, idmappedDevice: volume.allowsIdmap === true ? device : undefined
+    })
+  } catch (error) {
+    await mounts.unmount(target, { detach: true })
+    throw error
+  }
+}
+
 /** Answers the exit code. @throws VolumeError when it can't be mounted; then nothing is. */
 export async function mountInForeground (spec: VolumeSpec, directory: string, output: Output): Promise<number> {
   if (spec.client !== 'fuse') {
@@ -108,10 +122,10 @@ export async function mountInForeground (spec: VolumeSpec, directory: string, ou
     })
     await mounts.mount({
       source: showSource(spec), target, type: fuseType, flags: mountFlagBits(spec.flags),
-      data: fuseMountData({ fd, maxReadBytes: volume.maxReadBytes, kernelChecks: false })
+      data: fuseMountData({ fd, maxReadBytes: volume.maxReadBytes, kernelChecks: spec.idmap === true })
     }, { keep: [fd] })
-    await connection.serve(volume.operations, volume)
     const device = topMountAt(await readMountinfo(), target)?.device
+    await serveOrUnmount({ volume, connection, mounts, target }, device)
     if (device !== undefined) await setReadAhead(device, volume.readAheadBytes / kibibyteBytes)
     output.err(
       `volbridge: ${showSource(spec)} is mounted at ${target} as long as this process lives; nobody takes it over. Ctrl-C unmounts.\n`

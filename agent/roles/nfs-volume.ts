@@ -89,17 +89,21 @@ function filesystemOf (
       softRevalMs: softReval ? softRevalMs : undefined,
       protectedHardlinks: protectsHardlinks(),
       mountGroup: spec.mountGroup,
+      kernelChecks: spec.idmap === true,
       nosuid: spec.flags.nosuid
     }
   })
 }
+
+const idmapNote =
+  'idmap: pods in user namespaces may use the volume; this node judges by mode bits before the server does'
 
 /** Connects and resolves the root. @throws VolumeError naming the attribute that is wrong. */
 export async function openNfsVolume (
   configuration: Omit<SessionConfiguration, 'key'>,
   parts: NfsVolumeParts
 ): Promise<ConfiguredSession> {
-  const { mountGroup, flags, restraint, target } = configuration.spec
+  const { mountGroup, flags, idmap, restraint, target } = configuration.spec
   const client = await connectNfs(target, { log: parts.log, squashRoot: restraint === 'anonymous' })
   try {
     const rootMode = await rootModeOf(client)
@@ -118,7 +122,8 @@ export async function openNfsVolume (
       ...note === undefined ? [] : [note],
       ...identity === undefined
         ? []
-        : [`identity: every call goes to the server as uid ${identity.uid}, gid ${identity.gid}`]
+        : [`identity: every call goes to the server as uid ${identity.uid}, gid ${identity.gid}`],
+      ...idmap === true ? [idmapNote] : []
     ]
     const health = new ServerHealth(client)
     health.watch()
@@ -129,6 +134,7 @@ export async function openNfsVolume (
       serverAddress: transport.serverAddress,
       isSoloWriter: configuration.spec.consistency === 'solowriter',
       identity,
+      allowsIdmap: idmap === true,
       maxReadBytes: Math.min(client.backend.capabilities.readBytesMax, ioBytesMax),
       readAheadBytes,
       report: () => ({

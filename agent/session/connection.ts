@@ -5,7 +5,7 @@
  * `close`. Several may live in one process. Does not know what is served, nor who mounts.
  */
 import { Errno } from '../base/errno.ts'
-import { HostError, messageOf } from '../base/errors.ts'
+import { HostError, messageOf, VolumeError } from '../base/errors.ts'
 import { monotonicMs } from '../base/deadline.ts'
 import type { Identity } from '../base/volume-spec.ts'
 import { fuseBackgroundMax, ioBytesMax } from '../base/limits.ts'
@@ -16,6 +16,8 @@ import type { InitWishes, Negotiated } from '../../proto/fuse/init.ts'
 import { createServices } from './adapter.ts'
 import { Credentials } from './credentials.ts'
 import { Dispatcher } from './dispatcher.ts'
+import { IdMapping } from './idmap.ts'
+import { createTaskFileReader, createTaskOwnerReader } from './proc-namespaces.ts'
 import type { Log } from './log.ts'
 import { Interrupts } from './interrupts.ts'
 import type { TaskReader } from './proc-status.ts'
@@ -82,6 +84,21 @@ export interface ConnectionEnd {
   readonly isBroken?: boolean
 }
 
+const noIdmap = (): VolumeError =>
+  new VolumeError('UNSUPPORTED', 'idmap: this node\'s kernel has no idmapped FUSE mounts; Linux 6.12 is the first', {
+    field: 'idmap',
+    remedy: 'leave idmap out and run the pod with hostUsers: true, or use a node with Linux 6.12 or later'
+  })
+
+export interface Serving {
+  readonly isSoloWriter?: boolean
+  readonly identity?: Identity | undefined
+  /** `major:minor` of the mount, whose binds may be idmapped; it must be mounted with `default_permissions`. */
+  readonly idmappedDevice?: string | undefined
+}
+
+const withIdmap = (wishes: InitWishes): InitWishes => ({ ...wishes, flags: [...wishes.flags, 'ALLOW_IDMAP'] })
+
 export class FuseConnection {
   readonly statistics = new OperationStatistics()
   readonly #parts: ConnectionParts
@@ -110,11 +127,12 @@ export class FuseConnection {
 
   /**
    * Serves `operations` from now on; the file system must be mounted. Resolves when the kernel's INIT was answered.
-   * @throws HostError when the connection ends before that.
+   * @throws HostError when the connection ends before that, VolumeError UNSUPPORTED when idmapped mounts are asked for
+   * and the kernel has none.
    */
   async serve (
     operations: FilesystemOperations,
-    { isSoloWriter = false, identity }: { isSoloWriter?: boolean, identity?: Identity | undefined } = {}
+    { isSoloWriter = false, identity, idmappedDevice }: Serving = {}
   ): Promise<Negotiated> {
     const {
       device,
@@ -129,22 +147,29 @@ export class FuseConnection {
     const { statistics } = this
     const timeout = requestLimits === undefined ? undefined : requestTimeoutFor(requestLimits())
     if (timeout !== undefined) this.#requestLimit = this.#limitOf(timeout.limitMs, now)
+    const idMapping = idmappedDevice === undefined
+      ? undefined
+      : new IdMapping({
+        read: createTaskFileReader(), readOwner: createTaskOwnerReader(), now, device: idmappedDevice
+      })
+    const flagged = idMapping === undefined ? wishes : withIdmap(wishes)
     const dispatcher = new Dispatcher({
       device,
       services: createServices({ operations, statistics, log, isSoloWriter, onBroken }),
       onBroken,
       operations,
-      credentials: new Credentials(this.#tasks, now, identity),
+      credentials: new Credentials(this.#tasks, now, identity, idMapping),
       interrupts: this.#interrupts,
       requestLimit: this.#requestLimit,
       statistics,
-      wishes: timeout === undefined ? wishes : { ...wishes, requestTimeoutSeconds: timeout.wishedSeconds },
+      wishes: timeout === undefined ? flagged : { ...flagged, requestTimeoutSeconds: timeout.wishedSeconds },
       log,
       now,
       underWay,
       onReady: (negotiated) => {
         this.#notifier.open(negotiated.canExpireNames)
-        ready.resolve(negotiated)
+        if (idMapping !== undefined && !negotiated.flags.has('ALLOW_IDMAP')) ready.reject(noIdmap())
+        else ready.resolve(negotiated)
       }
     })
     this.#dispatcher = dispatcher

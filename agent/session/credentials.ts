@@ -3,10 +3,12 @@
  *
  * Owns the cache of supplementary groups by thread and the interned `Credential` objects. Knows the text of
  * /proc/<tid>/status. A caller the session cannot see (pid 0, or gone) gets no groups: guessing would give away files.
+ * Where the header does not say who asks (idmap.ts) it is nobody then.
  */
 import type { Identity } from '../base/volume-spec.ts'
 import { callerGroupsMax, credentialsMax } from '../base/limits.ts'
 import type { Credential } from '../fs/backend.ts'
+import type { Ids, IdMapping } from './idmap.ts'
 import type { Tasks } from './tasks.ts'
 
 /** Long enough to cover a program's burst of calls, short enough that setgroups(2) or a reused pid is seen soon. */
@@ -19,6 +21,20 @@ interface Task {
   readonly gid: number
   readonly untilMs: number
   readonly credential: Credential
+}
+
+/** FUSE_INVALID_UIDGID: the header does not say who asks. */
+const noId = 0xffff_ffff
+/** Whom no server and no system gives anything that it does not give to everybody. */
+const nobodyId = 65_534
+
+/** What the kernel checks files with: the fourth number of each (proc(5)). */
+export function parseIds (status: string): Ids | undefined {
+  const [, uid] = /^Uid:\s+\d+\s+\d+\s+\d+\s+(\d+)$/m.exec(status) ?? []
+  const [, gid] = /^Gid:\s+\d+\s+\d+\s+\d+\s+(\d+)$/m.exec(status) ?? []
+  return uid === undefined || gid === undefined
+    ? undefined
+    : { uid: Number(uid), gid: Number(gid), groups: parseGroups(status) }
 }
 
 /** Supplementary groups in a /proc/<tid>/status text: the first `callerGroupsMax` different ones. */
@@ -49,39 +65,59 @@ export class Credentials {
   readonly #reader: Tasks
   /** Who everybody is to the server, where the volume says so. */
   readonly #everybody: Credential | undefined
+  readonly #idMapping: IdMapping | undefined
   readonly #now: () => number
   readonly #tasks = new Map<number, Task>()
   readonly #processes = new Map<number, { readonly process: number, readonly untilMs: number }>()
   readonly #interned = new Map<string, Credential>()
 
-  constructor (reader: Tasks, now: () => number, identity?: Identity) {
+  constructor (reader: Tasks, now: () => number, identity?: Identity, idMapping?: IdMapping) {
     this.#reader = reader
+    this.#idMapping = idMapping
     this.#now = now
     this.#everybody = identity === undefined ? undefined : this.#intern(identity.uid, identity.gid, [])
   }
 
   /** The caller's rights as of now. The same user and groups give the same object. */
   of (uid: number, gid: number, pid: number): Credential {
-    return this.#known(uid, gid, pid) ?? this.#learn(uid, gid, pid, this.#reader.head(uid, pid))
+    return this.#known(uid, gid, pid) ?? this.#learn(uid, gid, pid, this.#reader.head(this.#payer(uid, pid), pid))
   }
 
   /** The same for a caller whose groups take long to read; undefined for all others. */
   ofSlow (uid: number, gid: number, pid: number): Promise<Credential> | undefined {
-    if (!this.#reader.isSlow(uid) || this.#known(uid, gid, pid) !== undefined) return undefined
-    return this.#reader.later(uid, pid).then((status) => this.#learn(uid, gid, pid, status))
+    const payer = this.#payer(uid, pid)
+    if (!this.#reader.isSlow(payer) || this.#known(uid, gid, pid) !== undefined) return undefined
+    return this.#reader.later(payer, pid).then((status) => this.#learn(uid, gid, pid, status))
+  }
+
+  /** Never from memory: a thread that becomes another user (setuid(2)) shows in nothing but its status. */
+  #inVolume (idMapping: IdMapping, uid: number, gid: number, pid: number, status: string | undefined): Credential {
+    const onNode = status === undefined ? undefined : parseIds(status)
+    const found = onNode === undefined ? undefined : idMapping.inVolume(pid, onNode)
+    if (uid !== noId && gid !== noId) return this.#intern(uid, gid, found?.groups ?? [])
+    return found === undefined
+      ? this.#intern(nobodyId, nobodyId, [])
+      : this.#intern(found.uid, found.gid, found.groups)
   }
 
   /** The process of a thread, or 0 when it cannot be seen any more. */
   processOf (uid: number, tid: number): number | Promise<number> {
     const known = this.#processes.get(tid)
     if (known !== undefined && known.untilMs > this.#now()) return known.process
-    return this.#reader.isSlow(uid)
-      ? this.#reader.later(uid, tid).then((status) => this.#learnProcess(tid, status))
-      : this.#learnProcess(tid, this.#reader.head(uid, tid))
+    const payer = this.#payer(uid, tid)
+    return this.#reader.isSlow(payer)
+      ? this.#reader.later(payer, tid).then((status) => this.#learnProcess(tid, status))
+      : this.#learnProcess(tid, this.#reader.head(payer, tid))
   }
+
+  /** Whose time is spent on reading: a user of the node, whom headers do not name on idmapped volumes. */
+  #payer (uid: number, pid: number): number { return this.#idMapping?.ownerOf(pid) ?? uid }
 
   #known (uid: number, gid: number, pid: number): Credential | undefined {
     if (this.#everybody !== undefined) return this.#everybody
+    if (this.#idMapping !== undefined) {
+      return pid === 0 ? this.#inVolume(this.#idMapping, uid, gid, pid, undefined) : undefined
+    }
     if (pid === 0) return this.#intern(uid, gid, [])
     const known = this.#tasks.get(pid)
     return known !== undefined && known.untilMs > this.#now() && known.uid === uid && known.gid === gid
@@ -91,6 +127,7 @@ export class Credentials {
 
   #learn (uid: number, gid: number, pid: number, status: string | undefined): Credential {
     this.#learnProcess(pid, status)
+    if (this.#idMapping !== undefined) return this.#inVolume(this.#idMapping, uid, gid, pid, status)
     const credential = this.#intern(uid, gid, status === undefined ? [] : parseGroups(status))
     if (this.#tasks.size >= tasksMax) this.#tasks.clear()
     this.#tasks.set(pid, { uid, gid, untilMs: this.#now() + groupsValidMs, credential })

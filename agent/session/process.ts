@@ -36,6 +36,8 @@ export interface ConfiguredSession {
   readonly isSoloWriter: boolean
   /** Who everybody is to the server, where the volume says so. */
   readonly identity?: Identity | undefined
+  /** Binds of the mount may be idmapped. */
+  readonly allowsIdmap?: boolean
   report (): Pick<
     SessionReport,
     'health' | 'healthReason' | 'serverAddress' | 'sinceLastReplyMs' | 'counters' | 'gauges' | 'notes'
@@ -173,7 +175,7 @@ class Session {
         return { version: controlVersion, report: this.#report() }
       },
       configure: async (configuration) => await this.#configure(configuration),
-      serve: async () => await this.#serve(),
+      serve: async ({ device }) => await this.#serve(device),
       report: () => this.#report(),
       statistics: async ({ deadlineMs }) => await this.#needConfigured().statistics(deadlineMs),
       probe: async ({ deadlineMs }) => await this.#needConfigured().probe(deadlineMs),
@@ -222,14 +224,17 @@ class Session {
 
   #lacks: readonly string[] | undefined
   #serving: Promise<{ minor: number }> | undefined
-  async #serve (): Promise<{ minor: number }> {
+  async #serve (device: string): Promise<{ minor: number }> {
     const configured = this.#needConfigured()
     this.#confine()
-    this.#serving ??= this.#connection.serve(configured.operations, configured).then(({ minor }) => {
-      this.#phase = 'serving'
-      clearTimeout(this.#orphanTimer)
-      return { minor }
-    })
+    const idmappedDevice = configured.allowsIdmap === true ? device : undefined
+    this.#serving ??= this.#connection.serve(configured.operations, { ...configured, idmappedDevice }).then(
+      ({ minor }) => {
+        this.#phase = 'serving'
+        clearTimeout(this.#orphanTimer)
+        return { minor }
+      }
+    )
     return await this.#serving
   }
 

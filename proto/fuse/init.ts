@@ -39,6 +39,8 @@ export const INIT_FLAG = {
   HAS_EXPIRE_ONLY: 35,
   DIRECT_IO_ALLOW_MMAP: 36,
   HAS_RESEND: 39,
+  /** Binds of the mount may be idmapped; only with `default_permissions` (Linux 6.12). */
+  ALLOW_IDMAP: 40,
   REQUEST_TIMEOUT: 42
 } as const
 export type InitFlag = keyof typeof INIT_FLAG

@@ -3,6 +3,7 @@
  * Owns the probes. Does not know the tests: `testing.ts` binds it to AVA.
  */
 import { accessSync, constants, existsSync, statSync } from 'node:fs'
+import { release } from 'node:os'
 import path from 'node:path'
 import process from 'node:process'
 import { areProgramsBuilt } from '../../scripts/kubernetes/programs.ts'
@@ -43,6 +44,11 @@ function canOpen (file: string): boolean {
   }
 }
 
+function isLinuxFrom (major: number, minor: number): boolean {
+  const [ourMajor = 0, ourMinor = 0] = release().split('.').map((part) => Number.parseInt(part, 10))
+  return ourMajor > major || (ourMajor === major && ourMinor >= minor)
+}
+
 const probes = {
   root: () => process.geteuid?.() === 0 ? undefined : 'needs root',
   fuse: () => canOpen('/dev/fuse') ? undefined : 'needs /dev/fuse',
@@ -67,6 +73,7 @@ const probes = {
       ? undefined
       : 'needs etcd and containerd (apt: etcd-server containerd busybox-static openssl)',
   openssl: () => findProgram('openssl') === undefined ? 'needs openssl' : undefined,
+  idmappedFuse: () => isLinuxFrom(6, 12) ? undefined : 'needs Linux 6.12, the first with idmapped FUSE mounts',
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 

@@ -123,7 +123,7 @@ export class FuseMounter implements Mounter {
     await this.#parts.mounts.mount({
       source: showSource(spec), target: mountPoint, type: fuseType, flags: mountFlagBits(spec.flags),
       data: fuseMountData({
-        fd: fuseFd, maxReadBytes: Math.min(configured.maxReadBytes, ioBytesMax), kernelChecks: false
+        fd: fuseFd, maxReadBytes: Math.min(configured.maxReadBytes, ioBytesMax), kernelChecks: spec.idmap === true
       })
     }, { keep: [fuseFd], key: mountPoint })
     const device = topMountAt(await this.#parts.mounts.mountinfo(), mountPoint)?.device

@@ -46,5 +46,5 @@ export const defaultFlags: MountFlags = {
 /** What every volume has besides its target, its options and its flags. */
 export const defaultFacts = {
   type: 'nfs', client: 'fuse', consistency: 'standard', mountPermissions: undefined, mountGroup: undefined,
-  restraint: undefined
+  idmap: undefined, restraint: undefined
 } as const satisfies Omit<VolumeSpec, 'target' | 'flags' | 'clientReason'>

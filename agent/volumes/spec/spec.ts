@@ -32,7 +32,7 @@ export interface SpecExtras {
 }
 
 const attributeNames = [
-  'type', 'server', 'share', 'subDir', 'client', 'consistency', 'identity', 'mountOptions', 'mountPermissions',
+  'type', 'server', 'share', 'subDir', 'client', 'consistency', 'identity', 'idmap', 'mountOptions', 'mountPermissions',
   'onDelete'
 ] as const
 type AttributeName = typeof attributeNames[number]
@@ -80,6 +80,7 @@ export function parseVolumeSpec (
     flags: toMountFlags(settings),
     mountPermissions: parsePermissions(known.mountPermissions ?? '0'),
     mountGroup: extras.mountGroup,
+    ...parseIdmap(known.idmap ?? 'false', client) ? { idmap: true } : undefined,
     ...notes[client].length === 0 ? undefined : { optionNotes: Object.freeze([...new Set(notes[client])]) }
   }
   return Object.freeze(spec)
@@ -241,6 +242,19 @@ function parseIdentity (text: string, client: ClientKind): Identity {
     )
   }
   return Object.freeze({ uid: Number(uid), gid: Number(gid) })
+}
+
+function parseIdmap (text: string, client: ClientKind): boolean {
+  if (text !== 'true' && text !== 'false') refuse('idmap', text, 'is neither true nor false', 'write true or false')
+  if (text === 'true' && client === 'kernel') {
+    refuse(
+      'idmap',
+      text,
+      'exists with client=fuse only: the kernel\'s NFS client has no idmapped mounts',
+      'use client=fuse, or leave idmap out and run the pod with hostUsers: true'
+    )
+  }
+  return text === 'true'
 }
 
 function parsePermissions (text: string): number | undefined {

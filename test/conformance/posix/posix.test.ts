@@ -18,6 +18,7 @@ let server: Ganesha
 let node: TestNode
 let mounted: Judge
 let solo: Judge
+let idmapped: Judge | undefined
 let local: Judge
 let program: string
 let point: string
@@ -30,7 +31,7 @@ test.before(async () => {
   await node.startAgent()
   program = await compileCaller(node.folder)
   point = node.makeFolder('mnt')
-  for (const name of ['mounted', 'solo', 'local']) {
+  for (const name of ['mounted', 'solo', 'idmapped', 'local']) {
     mkdirSync(path.join(server.folder, name))
     chmodSync(path.join(server.folder, name), 0o755)
   }
@@ -39,12 +40,18 @@ test.before(async () => {
   await node.mount(`${server.host}:${server.folder}`, soloPoint, `${server.mountOptions},consistency=solowriter`)
   mounted = new Judge({ program, folder: path.join(point, 'mounted'), judged: 'nfs' })
   solo = new Judge({ program, folder: path.join(soloPoint, 'solo'), judged: 'solo' })
+  if (missing('idmappedFuse') === undefined) {
+    const idmappedPoint = node.makeFolder('idmapped')
+    await node.mount(`${server.host}:${server.folder}`, idmappedPoint, `${server.mountOptions},idmap=true`)
+    idmapped = new Judge({ program, folder: path.join(idmappedPoint, 'idmapped'), judged: 'nfs' })
+  }
   local = new Judge({ program, folder: path.join(server.folder, 'local'), judged: 'local' })
 })
 
 test.after.always(async () => {
   await mounted?.close()
   await solo?.close()
+  await idmapped?.close()
   await local?.close()
   await node?.close()
   await server?.close()
@@ -56,6 +63,7 @@ for (const [name, rules] of Object.entries(tables)) {
       t.deepEqual(await local.run(rule), [], 'on the exported folder itself: the rule is wrong')
       t.deepEqual(await mounted.run(rule), [], 'on the mount')
       t.deepEqual(await solo.run(rule), [], 'on a mount with consistency=solowriter')
+      t.deepEqual(await idmapped?.run(rule) ?? [], [], 'on a mount with idmap')
     })
   }
 }

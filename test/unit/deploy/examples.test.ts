@@ -60,8 +60,8 @@ test('every example is a whole Kubernetes object', (t) => {
     t.is(typeof spec, 'object')
   }
   t.deepEqual(objects.map(({ kind }) => kind).sort(), [
-    'CSIDriver', ...Array<string>(3).fill('PersistentVolume'), ...Array<string>(3).fill('PersistentVolumeClaim'),
-    ...Array<string>(6).fill('Pod')
+    'CSIDriver', ...Array<string>(4).fill('PersistentVolume'), ...Array<string>(4).fill('PersistentVolumeClaim'),
+    ...Array<string>(7).fill('Pod')
   ])
 })
 
@@ -146,7 +146,7 @@ test('every CSI example names the driver, and its attributes are accepted', (t) 
     )
   ]
     .filter((csi) => csi !== undefined)
-  t.is(sources.length, 3)
+  t.is(sources.length, 4)
   for (const csi of sources) {
     t.is(csi.driver, driver)
     t.notThrows(() => parseVolumeSpec(csi.volumeAttributes))

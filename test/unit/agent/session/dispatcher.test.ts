@@ -389,6 +389,22 @@ test('the end of the connection is told once, with its reason, and closes the de
   t.true(device.isClosed)
 })
 
+test('a kernel without idmapped FUSE mounts: a volume that wants them is refused by name, with the remedy', async (t) => {
+  // FUSE_ALLOW_IDMAP is bit 40: bit 8 of flags2, the fifth word.
+  const body = Buffer.from(initBody)
+  for (const flags2 of [body.readUInt32LE(16) & ~0x100, body.readUInt32LE(16) | 0x100]) {
+    body.writeUInt32LE(flags2, 16)
+    const device = new ScriptedDevice()
+    const connection = new FuseConnection({ device, taskReader: noTasks, log: () => {} })
+    const ready = connection.serve(new MemoryFilesystem(), { idmappedDevice: '0:55' })
+    device.push(request('INIT', { unique: 2, body }))
+    if ((flags2 & 0x100) === 0) {
+      const error = await t.throwsAsync(ready, { message: /^idmap: .*Linux 6\.12/ })
+      t.like(error, { code: 'UNSUPPORTED', field: 'idmap' })
+    } else t.true((await ready).flags.has('ALLOW_IDMAP'))
+  }
+})
+
 test('a connection that ends before INIT is an error, not a hang', async (t) => {
   const device = new ScriptedDevice()
   const connection = new FuseConnection({ device, taskReader: noTasks, log: () => {} })

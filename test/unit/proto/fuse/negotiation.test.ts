@@ -69,6 +69,15 @@ test('flags beyond 32 bits are answered only together with INIT_EXT', (t) => {
   t.not(reply.flags & bit('INIT_EXT'), 0)
 })
 
+test('idmapped mounts are agreed on where the kernel has them, and only when they are wished', (t) => {
+  const init = { major: 7, minor: 45, maxReadaheadBytes: 0, flags: 0x73ff_fffb, flags2: 0x3ff }
+  const wishes = { ...defaultWishes, flags: [...defaultWishes.flags, 'ALLOW_IDMAP'] as const }
+  // include/uapi/linux/fuse.h: FUSE_ALLOW_IDMAP is 1ULL << 40.
+  t.is(negotiate(init, wishes).reply.flags2 & 0x100, 0x100)
+  t.is(negotiate(init, defaultWishes).reply.flags2 & 0x100, 0)
+  t.false(negotiate({ ...init, flags2: 0xff }, wishes).flags.has('ALLOW_IDMAP'))
+})
+
 test('kernels older than Linux 4.18 and other majors are refused by version', (t) => {
   for (const [major, minor] of [[7, 26], [6, 40], [8, 0]] as const) {
     const error = t.throws(

@@ -144,6 +144,10 @@ const refusals: ReadonlyArray<readonly [Record<string, string>, string[], string
   [{ identity: '1000:100:10' }, [], 'identity', /is not UID:GID/],
   [{ identity: '-1:0' }, [], 'identity', /is not UID:GID/],
   [{ identity: '4294967295:0' }, [], 'identity', /is not UID:GID/],
+  [{ idmap: 'yes' }, [], 'idmap', /"yes" is neither true nor false/],
+  [{ idmap: '' }, [], 'idmap', /"" is neither true nor false/],
+  [{ idmap: 'true', client: 'kernel' }, [], 'idmap', /client=fuse only/],
+  [{ idmap: 'true', mountOptions: 'vers=4.1' }, [], 'idmap', /client=fuse only/],
   [{ identity: '1000:1000', client: 'kernel' }, [], 'identity', /client=fuse only/],
   [{ mountPermissions: '0999' }, [], 'mountPermissions', /"0999" is not an octal mode; write it like 0770/],
   [{ mountPermissions: '77777' }, [], 'mountPermissions', /not an octal mode/],
@@ -306,6 +310,13 @@ test('the nearest word is suggested, and none when nothing is near', (t) => {
   t.is(suggest('shrae', ['server', 'share']), 'did you mean "share"?')
   t.is(suggest('qqqq', ['a', 'b']), 'known are: a, b')
   t.is(suggest('x'.repeat(10_000), ['a']), 'known are: a')
+})
+
+test('idmap is part of what a mount is only when it is given', (t) => {
+  t.true(parse({ idmap: 'true' }).idmap)
+  t.is(parse({ IdMap: 'false', client: 'kernel' }).idmap, undefined)
+  t.not(stageKeyOf(parse({ idmap: 'true' })), stageKeyOf(parse({})))
+  t.is(stageKeyOf(parse({ idmap: 'false' })), stageKeyOf(parse({})))
 })
 
 test('an identity is two numbers, and part of what a mount is only when it is given', (t) => {
