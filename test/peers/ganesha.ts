@@ -32,6 +32,8 @@ export interface GaneshaOptions {
   readonly accessType?: 'RW' | 'RO' | 'MDONLY' | 'NONE'
   /** Ask the server's own user database for groups instead of believing AUTH_SYS. */
   readonly manageGids?: boolean
+  /** The server's own users and groups, lines of passwd(5) and group(5), instead of this machine's. */
+  readonly accounts?: { readonly passwd: readonly string[], readonly group: readonly string[] }
   /** Seconds that ganesha trusts its attribute cache. 0: what a test changes in the folder itself is seen at once. */
   readonly attributeCacheSeconds?: number
   readonly protocols?: '3' | '4' | '3,4'
@@ -259,11 +261,12 @@ export class Ganesha {
     }
     const at = (name: string): string => path.join(this.#work, name)
     mkdirSync(at('run'), { recursive: true })
+    const ofItsOwn = this.#writeAccounts()
     const registry = await listenAsRpcbind(at('run/rpcbind.sock'))
     const output = openSync(at('output'), 'w')
     const child = spawn(setpriv, [
       '--pdeathsig', 'KILL', 'unshare', '--mount', '--propagation', 'private', 'sh', '-c',
-      'mount --bind "$1" /run && shift && exec "$@"', 'sh',
+      `mount --bind "$1" /run && ${ofItsOwn} shift && exec "$@"`, 'sh',
       at('run'), program, '-F', '-f', at('ganesha.conf'), '-L', at('ganesha.log'), '-p', at('ganesha.pid')
     ], { stdio: ['ignore', output, output] })
     closeSync(output)
@@ -281,6 +284,13 @@ export class Ganesha {
       }
       await pause(20)
     }
+  }
+
+  /** Shell commands that put the server's users in the place of this machine's, in its own mount namespace. */
+  #writeAccounts (): string {
+    const files = Object.entries(this.#options.accounts ?? {})
+    for (const [name, lines] of files) writeFileSync(path.join(this.#work, name), `${lines.join('\n')}\n`)
+    return files.map(([name]) => `mount --bind '${path.join(this.#work, name)}' /etc/${name} && `).join('')
   }
 
   /** SIGKILL, as a crash: whatever was not committed and not yet on disk is the server's to lose. */

@@ -36,9 +36,9 @@ async function withShare (
 }
 
 /** A shell command as this user, without supplementary groups; root without any capability when that is asked for. */
-async function as (uid: number, command: string, { powerless = false } = {}): Promise<Ran> {
+async function as (uid: number, command: string, { powerless = false, groups = '' } = {}): Promise<Ran> {
   return await run('setpriv', [
-    '--reuid', String(uid), '--regid', String(uid), '--clear-groups',
+    '--reuid', String(uid), '--regid', String(uid), ...groups === '' ? ['--clear-groups'] : ['--groups', groups],
     ...powerless ? ['--bounding-set=-all', '--inh-caps=-all'] : [],
     '/bin/bash', '-c', command
   ], { cwd: '/' })
@@ -151,6 +151,30 @@ check('root without capabilities may do what the server lets root do', async (t)
     )
     t.regex(ran.stdout, /CapEff:\s+0+\n/)
     t.is(ran.code, 0, ran.stderr)
+  })
+})
+
+check('a server that knows its users’ groups itself: those count, and what the node says of groups does not', async (t) => {
+  await withShare({
+    manageGids: true,
+    accounts: {
+      passwd: ['root:x:0:0::/:/bin/sh', 'ann:x:1000:1000::/:/bin/sh', 'bob:x:2000:2000::/:/bin/sh'],
+      group: ['root:x:0:', 'ann:x:1000:', 'bob:x:2000:', 'team:x:3000:ann']
+    },
+    prepare: (folder) => {
+      chmodSync(folder, 0o755)
+      mkdirSync(path.join(folder, 'team'))
+      chownSync(path.join(folder, 'team'), 0, 3000)
+      chmodSync(path.join(folder, 'team'), 0o2770)
+    }
+  }, async ({ folder, mounted }) => {
+    await works(t, 1000, `cd ${mounted}/team && echo x > f && chmod 660 f && test -w . && cat f && mkdir d && ls d`)
+    t.is(statSync(path.join(folder, 'team/f')).gid, 3000)
+    await isRefused(t, 2000, `ls ${mounted}/team`)
+    // The node counts this user in, and the server does not.
+    const counted = await as(2000, `cat ${mounted}/team/f || test -r ${mounted}/team`, { groups: '3000' })
+    t.not(counted.code, 0, counted.stdout)
+    await works(t, 1000, `rm -r ${mounted}/team/d ${mounted}/team/f`)
   })
 })
 
