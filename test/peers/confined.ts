@@ -54,6 +54,18 @@ const attempts: Readonly<Record<string, () => unknown>> = {
       })
     })
     reserved.close()
+  },
+  // A server's link-local address is nothing without its interface. Nobody is there, and that is known at once; through
+  // another interface it would be waited for.
+  'works on: an interface by its name': async () => {
+    const socket = connect({ port: 1, host: 'fe80::1%lo', timeout: 5000 })
+    const code = await new Promise<string>((resolve) => {
+      socket.once('error', (error: NodeJS.ErrnoException) => { resolve(error.code ?? '') })
+      socket.once('connect', () => { resolve('ECONNREFUSED') })
+      socket.once('timeout', () => { resolve('ETIMEDOUT') })
+    })
+    socket.destroy()
+    if (!['ENETUNREACH', 'EHOSTUNREACH', 'EADDRNOTAVAIL', 'ECONNREFUSED'].includes(code)) throw new Error(code)
   }
 }
 

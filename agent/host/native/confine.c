@@ -96,7 +96,8 @@ static const struct conditional conditionals[] = {
   /* getaddrinfo(3) asks netlink for the node's addresses. */
   { SYS_socket, 0, EAFNOSUPPORT, 4, 0, { AF_UNIX, AF_INET, AF_INET6, AF_NETLINK } },
   { SYS_socketpair, 0, EAFNOSUPPORT, 1, 0, { AF_UNIX } },
-  { SYS_ioctl, 1, ENOTTY, 6, 0, { FIONBIO, FIONREAD, FIOCLEX, FIONCLEX, TCGETS, TIOCGWINSZ } },
+  /* The last two: a server's link-local address is one together with an interface (if_nametoindex(3)), at each new connection. */
+  { SYS_ioctl, 1, ENOTTY, 8, 0, { FIONBIO, FIONREAD, FIOCLEX, FIONCLEX, TCGETS, TIOCGWINSZ, SIOCGIFINDEX, SIOCGIFNAME } },
   { SYS_prctl, 0, EPERM, 3, 0, { PR_SET_NAME, PR_GET_NAME, PR_SET_VMA } },
   { SYS_prlimit64, 0, EPERM, 1, 0, { 0 } },
   /* abort(3). */

@@ -169,6 +169,7 @@ check('an intruder in a session reads no secret, writes nowhere, looks into nobo
     t.is(await tries('works on: a thread, a name, a socket, a reserved port', '', { isLimited }), 'done')
     t.is(await tries('reads', secret, { isLimited }), 'EACCES')
   }
+  t.is(await tries('works on: an interface by its name', '', { isLimited: false }), 'done')
   t.is(await tries('reads', '/etc/shadow'), 'EACCES')
   t.is(await tries('writes', '/etc/volbridge-intruder'), 'EACCES')
   for (const attempt of ['lists the memory of process 1', 'lists what process 1 has open']) {
