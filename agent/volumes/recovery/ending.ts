@@ -39,14 +39,16 @@ export class Endings {
     try {
       return await this.#endNow(request, hurry)
     } catch (error) {
-      this.goOn()
+      this.#rounds = 0
+      this.#schedule()
       throw error
     }
   }
 
-  /** Something may be unfinished: it is looked after from now on. */
+  /** Something may be unfinished: it is looked after from now on. What a round of ours tells is no news: it waits ever
+   * longer. */
   goOn (): void {
-    this.#rounds = 0
+    if (!this.#isRunning) this.#rounds = 0
     this.#schedule()
   }
 

@@ -1,4 +1,5 @@
 /** The engine on a node in memory: idempotence, conflicts, sharing, order. */
+import { mock } from 'node:test'
 import test from 'ava'
 import { HostError, InvariantError, VolumeError } from '../../../../agent/base/errors.ts'
 import type { PublishRequest } from '../../../../agent/volumes/operations.ts'
@@ -445,6 +446,35 @@ test('a mount that does not end goes by itself later, also when an agent died ov
     t.is(world.sessions.size, 1)
     await last.endings.round()
     t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
+  }
+})
+
+test.serial('what cannot be ended, and what somebody else holds, is tried ever more seldom', async (t) => {
+  for (const isHeld of [false, true]) {
+    const { world, engine } = await ready()
+    await engine.service.publish(publish())
+    if (isHeld) world.mount('/pods/a/subpath', '0:40', 'fuse.volbridge', 'x')
+    else {Object.defineProperty(world, 'fail', {
+        get: () => ({ step: 'end session', error: stuck }), set: () => undefined
+      })}
+    mock.timers.enable({ apis: ['setTimeout'] })
+    try {
+      await engine.service.unpublish({ volume: v1, target, door: 'csi' }).catch(() => undefined)
+      let rounds = 0
+      const round = engine.endings.round.bind(engine.endings)
+      engine.endings.round = async () => {
+        rounds++
+        await round()
+      }
+      for (let second = 0; second < 600; second++) {
+        mock.timers.tick(1000)
+        await new Promise((resolve) => { setImmediate(resolve) })
+      }
+      t.true(rounds >= 5, `${rounds} in ten minutes`)
+      t.true(rounds <= 20, `${rounds} in ten minutes`)
+    } finally {
+      mock.timers.reset()
+    }
   }
 })
 
