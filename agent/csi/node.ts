@@ -108,7 +108,9 @@ export function nodeService (options: NodeOptions): Implementation<'Node'> {
         return stage
       }
       const who = { asker: stagerOf(door), pod: podOf(volumeContext, path, door) }
-      await admission.admit({ call: 'stage', door, ...who, volume, path, decode }, async (stage) => {
+      const isThere = async ({ staging, spec, ...stage }: StageRequest): Promise<boolean> =>
+        await volumes.shows({ volume: stage.volume, path: staging, spec, readOnly: spec.flags.readOnly })
+      await admission.admit({ call: 'stage', door, ...who, volume, path, decode, isThere }, async (stage) => {
         await volumes.stage(stage)
       })
       return {}
@@ -128,7 +130,9 @@ export function nodeService (options: NodeOptions): Implementation<'Node'> {
         return publish
       }
       const who = { asker: askerOf(door, request), pod: podOf(volumeContext, path, door) }
-      await admission.admit({ call: 'publish', door, ...who, volume, path, decode }, async (publish) => {
+      const isThere = async ({ target, spec, readOnly, ...publish }: PublishRequest): Promise<boolean> =>
+        await volumes.shows({ volume: publish.volume, path: target, spec, readOnly })
+      await admission.admit({ call: 'publish', door, ...who, volume, path, decode, isThere }, async (publish) => {
         await volumes.publish(publish)
       })
       return {}

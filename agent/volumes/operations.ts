@@ -126,6 +126,13 @@ export interface VolumeOperations {
     readonly path: AbsolutePath
     readonly deadlineMs: number
   }): Promise<VolumeStatistics>
+  /** Whether this very volume is at `path` already and served, whatever was held back of it when it was made. */
+  shows (request: {
+    readonly volume: VolumeId
+    readonly path: AbsolutePath
+    readonly spec: VolumeSpec
+    readonly readOnly: boolean
+  }): Promise<boolean>
   list (): Promise<readonly VolumeView[]>
   /** What the last unmount of each share could not save, whether it is mounted again or not. */
   losses (): readonly DataLoss[]

@@ -4,7 +4,7 @@
  */
 import type { StageKey } from '../base/brands.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
-import { showSource } from '../base/volume-spec.ts'
+import { showSource, type VolumeSpec } from '../base/volume-spec.ts'
 import { topMountAt, type MountEntry, type Mountinfo } from '../host/mountinfo.ts'
 import type { MountReport, RawStatistics } from './mounter.ts'
 import type { DataLoss, VolumeHealth, VolumeOperations, VolumeStatistics, VolumeView } from './operations.ts'
@@ -14,6 +14,7 @@ import type { BindRecord } from './records/records.ts'
 import type { VolumeTable } from './records/table.ts'
 import type { HealFacts } from './recovery/healing.ts'
 import { stillThere } from './recovery/strays.ts'
+import { sameButGroup } from './spec/key.ts'
 
 export type StatisticsRequest = Parameters<VolumeOperations['statistics']>[0]
 const reportMs = 1000
@@ -67,6 +68,17 @@ export class Reporting {
     const problem = record.role === 'target' ? this.#problemOf(record, top) : ''
     const shown: VolumeHealth = problem === '' || health.state === 'dead' ? health : { state: 'dead', reason: problem }
     return { ...figures, health: withLoss(shown, this.#parts.table.loss(key)) }
+  }
+
+  async shows ({ volume, path, spec, readOnly }: Parameters<VolumeOperations['shows']>[0]): Promise<boolean> {
+    const { table, shared, host } = this.#parts
+    const bind = table.bind(path)
+    if (bind?.phase !== 'attached' || bind.volume !== volume || bind.readOnly !== readOnly) return false
+    const [held, live] = [table.mount(bind.key), shared.live(bind.key)]
+    if (held === undefined || live === undefined) return false
+    const unrestrained = (of: VolumeSpec): VolumeSpec => ({ ...of, restraint: undefined })
+    if (!sameButGroup(unrestrained(held.spec), unrestrained(spec))) return false
+    return bind.role === 'staging' || topMountAt(await host.mountinfo(), bind.resolved)?.device === live.facts.device
   }
 
   async list (): Promise<readonly VolumeView[]> {

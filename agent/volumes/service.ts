@@ -121,6 +121,10 @@ export class VolumeService implements VolumeOperations {
     return await this.#reporting.statistics(request)
   }
 
+  async shows (request: Parameters<VolumeOperations['shows']>[0]): Promise<boolean> {
+    return await this.#reporting.shows(request)
+  }
+
   async list (): Promise<readonly VolumeView[]> { return await this.#reporting.list() }
 
   losses (): readonly DataLoss[] { return this.#reporting.losses() }

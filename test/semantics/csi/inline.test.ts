@@ -246,6 +246,38 @@ check('suid and dev are never for inline volumes, and for persistent ones only w
   })
 })
 
+check('what is mounted stays and can be asked for again when the rules are other ones, and no more than that', async (t) => {
+  await withNode((ganesha) => ['--ephemeral-allow', ganesha.host, '--allow-suid-dev'], async (stage) => {
+    const { node, kubelet, ganesha } = stage
+    const other: Pod = { ...pod, uid: '5d0aa3f2-0000-4000-8000-000000000003' }
+    const inline = volumeOf(attributesOf(ganesha))
+    const volume = { handle: 'pv', attributes: attributesOf(ganesha), mountFlags: ['suid'] }
+    const askAgain = async (): Promise<readonly string[]> => [
+      await kubelet.publishInline(node.csiSocket, inline, pod), await kubelet.stage(node.csiSocket, driver, volume),
+      await kubelet.publish(node.csiSocket, driver, volume, 'pod', 'pv')
+    ]
+    const [inlineTarget = '', , target = ''] = await askAgain()
+    await node.stopAgent()
+    await node.startAgent()
+    await askAgain()
+    t.deepEqual([mountsBelow(inlineTarget).length, mountsBelow(target).length], [1, 1])
+    t.deepEqual(
+      auditOf(node).slice(-3).map(({ outcome, rule }) => [outcome, rule]),
+      Array(3).fill(['allowed', 'as it is'])
+    )
+    for (const deed of [
+      kubelet.publishInline(node.csiSocket, inline, other),
+      kubelet.publishInline(node.csiSocket, { ...inline, attributes: attributesOf(ganesha, { subDir: 'sub' }) }, pod),
+      kubelet.publish(node.csiSocket, driver, volume, 'other', 'pv'),
+      kubelet.publish(node.csiSocket, driver, { ...volume, mountFlags: ['dev'] }, 'pod', 'pv')
+    ]) t.is((await refused(t, deed)).code, 'PERMISSION_DENIED')
+    await kubelet.unpublish(node.csiSocket, inlineHandle(pod, { name: 'data' }), inlineTarget)
+    t.is((await refused(t, kubelet.publishInline(node.csiSocket, inline, pod))).code, 'PERMISSION_DENIED', 'it is gone')
+    await kubelet.unpublish(node.csiSocket, 'pv', target)
+    await kubelet.unstage(node.csiSocket, driver, 'pv')
+  })
+})
+
 check('the kernel\'s client and another file system are refused to an inline volume by name', async (t) => {
   await withNode((ganesha) => ['--ephemeral-allow', ganesha.host], async ({ node, kubelet, ganesha }) => {
     const kernel = await refused(

@@ -52,6 +52,12 @@ export class ScriptedVolumes implements VolumeOperations {
     return this.statisticsAnswer
   }
 
+  /** Paths that show what is asked for. */
+  readonly shown = new Set<string>()
+  async shows ({ path }: { readonly path: string }): Promise<boolean> {
+    return await Promise.resolve(this.shown.has(path))
+  }
+
   lost: readonly DataLoss[] = []
   losses (): readonly DataLoss[] { return this.lost }
 
