@@ -39,10 +39,13 @@ const everyProgram: readonly ViewRule[] = [
   { kind: 'write', what: '/dev/null' }
 ]
 
-/** getaddrinfo(3): its files, and what /etc/resolv.conf is a link to. */
+/**
+ * getaddrinfo(3): its files, and what /etc/resolv.conf is a link to. Where that is none of the folders that
+ * distributions use (netconfig: SUSE; netdog: Bottlerocket) it is the file itself, until somebody replaces it.
+ */
 const names: readonly ViewRule[] = [
-  '/etc', '/run/systemd/resolve', '/run/resolvconf', '/run/NetworkManager', '/run/connman', '/run/nscd',
-  '/var/lib/sss/pubconf'
+  '/etc', '/run/systemd/resolve', '/run/resolvconf', '/run/NetworkManager', '/run/connman', '/run/netconfig',
+  '/run/netdog', '/run/nscd', '/var/lib/sss/pubconf', '/etc/resolv.conf'
 ].map((what) => ({ kind: 'read', what }))
 
 /** RFC 7766: an answer that is too long for a datagram is asked for again by TCP. */

@@ -4,7 +4,8 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
-  chmodSync, chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync
+  chmodSync, chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, symlinkSync,
+  writeFileSync
 } from 'node:fs'
 import { createServer, type AddressInfo } from 'node:net'
 import path from 'node:path'
@@ -215,6 +216,23 @@ check('an intruder in a session serves no port, speaks to no abstract socket, an
   t.is(await tries('connects to a port', String(port)), 'done', 'mountd and nfsd may come back anywhere')
   t.is(await tries('connects to a port', String(port), { serverPorts: [2049, port] }), 'done')
   t.is(await tries('connects to a port', String(port), { serverPorts: [2049, 20048] }), 'EACCES')
+})
+
+check('a session reads the resolver\'s file wherever the node has /etc/resolv.conf lead, and nothing beside it', async (t) => {
+  chmodSync(stand.node.folder, 0o755)
+  const [etc, elsewhere] = [path.join(stand.node.folder, 'etc'), path.join(stand.node.folder, 'elsewhere')]
+  execFileSync('cp', ['-a', '/etc', etc])
+  mkdirSync(elsewhere)
+  for (const name of ['resolv', 'other']) {
+    writeFileSync(path.join(elsewhere, name), 'options ndots:1\n')
+    chmodSync(path.join(elsewhere, name), 0o644)
+  }
+  rmSync(path.join(etc, 'resolv.conf'))
+  symlinkSync(path.join(elsewhere, 'resolv'), path.join(etc, 'resolv.conf'))
+  execFileSync('mount', ['--bind', etc, '/etc'])
+  t.teardown(() => { execFileSync('umount', ['/etc']) })
+  t.is(await tries('reads', '/etc/resolv.conf'), 'done')
+  t.is(await tries('reads', path.join(elsewhere, 'other')), 'EACCES')
 })
 
 check('an intruder that executes a program ends its session at once, and cannot start one beside it', async (t) => {
