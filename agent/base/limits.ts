@@ -48,6 +48,12 @@ export const listingEntriesMax = mebibyteBytes
 export const listingsBytesMax = 64 * mebibyteBytes
 /** What the server lets whom do, by object and user: some 300 bytes each, 20 MiB. Then it is asked again. */
 export const accessAnswersMax = 65_536
+/**
+ * A walk that gives a tree to a group (`agent/fs/ownership`). Half of a connection's calls, so that programs have the
+ * rest; eight listings find more objects than 64 changes can keep up with. Folders that wait have 1 KiB each; PATH_MAX
+ * names nothing that is deeper than 2048.
+ */
+export const groupWalkLimits = { listings: 8, visits: 56, folders: 4096, depth: 2048 } as const
 /** Unacknowledged and uncommitted bytes of one file, then writers wait. */
 export const dirtyFileBytesMax = 48 * mebibyteBytes
 /**

@@ -120,9 +120,20 @@ export interface NfsVolumeSpec {
   readonly mountGroup: number | undefined
   /** The mount's binds may be idmapped, for pods in user namespaces. Own client only. */
   readonly idmap?: true | undefined
+  /** When the objects below the root get that group as well; undefined: `root-mismatch`. */
+  readonly fsGroupContents?: FsGroupContents | undefined
   /** What is held back because a pod's author may have written the attributes; undefined: nothing. */
   readonly restraint?: Restraint | undefined
 }
+
+/**
+ * A pod's fsGroupChangePolicy, which CSI does not tell: `root-mismatch` (OnRootMismatch), when the root has not got the
+ * group and its bits; `always`, for each pod; `never`, the root alone.
+ */
+export type FsGroupContents = typeof fsGroupContents[number]
+export const fsGroupContents = ['always', 'root-mismatch', 'never'] as const
+/** What a volume of a million files can bear, and all that Kubernetes' own suite asks of a new group. */
+export const defaultFsGroupContents: FsGroupContents = 'root-mismatch'
 
 /**
  * `no-changes`: the node itself changes nothing on the server (no mode, no group of the volume's root). `anonymous`:

@@ -10,7 +10,10 @@ export type Attributes = Readonly<Record<string, string>>
 
 /** Attributes that may be given with `-o`, in any case; everything else there is an nfs(5) option. */
 const attributeNames: ReadonlyMap<string, string> = new Map(
-  ['type', 'server', 'share', 'subDir', 'client', 'consistency', 'identity', 'idmap', 'mountPermissions'].map(
+  [
+    'type', 'server', 'share', 'subDir', 'client', 'consistency', 'identity', 'idmap', 'mountPermissions',
+    'fsGroupContents'
+  ].map(
     (name) => [name.toLowerCase(), name]
   )
 )

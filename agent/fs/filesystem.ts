@@ -4,11 +4,12 @@
  */
 import type { FileName } from '../base/brands.ts'
 import { Errno } from '../base/errno.ts'
+import { groupWalkLimits } from '../base/limits.ts'
 import type { MaybePromise } from '../base/maybe-promise.ts'
 import { AccessCache } from './beliefs/access.ts'
 import type { Arena } from './written/arena.ts'
 import { AttributeCache } from './beliefs/attributes.ts'
-import type { AttributeChanges, Backend } from './backend.ts'
+import type { AttributeChanges, Backend, Credential } from './backend.ts'
 import { Budget } from './objects/budget.ts'
 import type { Clock } from '../base/clock.ts'
 import type { Core } from './core.ts'
@@ -20,6 +21,8 @@ import type { Inode } from './objects/inode.ts'
 import { InodeTable } from './objects/inodes.ts'
 import { Lookups } from './names/lookups.ts'
 import { Metadata } from './files/metadata.ts'
+import { GroupChanges, type GroupWalk, type GroupWish } from './ownership/group-changes.ts'
+import { TreeWalk, type TreeObject } from './ownership/tree-walk.ts'
 import { OpenFiles } from './files/open-files.ts'
 import type {
   Caller, Created, Entry, FileData, FilesystemOperations, HandleId, Invalidator, ListingSink, NoEntry, NodeAttributes,
@@ -239,6 +242,20 @@ export class Filesystem implements FilesystemOperations {
   }
   neverOpened (handle: HandleId): MaybePromise<void> { return this.#files.neverOpened(handle) }
   releasedir (handle: HandleId): void { void this.#files.release(handle) }
+
+  /** Begins to give all that is below `root`, which is this volume's, to a group; the root itself is left as it is. */
+  giveTree (root: Omit<TreeObject, 'name'>, wish: GroupWish, credential: Credential): GroupWalk {
+    const changes = new GroupChanges(this.#core, (...args) => this.#metadata.change(...args))
+    const walk = new TreeWalk(root, {
+      backend: this.#gate, credential, limits: groupWalkLimits, except: wish.except,
+      visit: (object) => changes.give(object, wish, credential)
+    })
+    return {
+      ended: walk.ended,
+      progress: () => ({ ...walk.counts, changed: changes.changed, firstRefusal: walk.firstRefusal }),
+      stop: () => { walk.stop() }
+    }
+  }
 
   async drain (deadlineMs: number): Promise<Unsaved> {
     const { clock, writeback } = this.#core

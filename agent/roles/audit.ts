@@ -4,7 +4,7 @@
  * Owns its form: who asked and how far that is to be believed, what was asked for, what came of it and by which rule.
  * Does not judge.
  */
-import { showSource, type VolumeSpec } from '../base/volume-spec.ts'
+import { defaultFsGroupContents, showSource, type VolumeSpec } from '../base/volume-spec.ts'
 import type { Audit, AuditEntry } from '../csi/admission.ts'
 import type { Log } from '../observe/log.ts'
 import { shortened } from '../observe/redact.ts'
@@ -18,13 +18,14 @@ const sourceOf = {
 } as const satisfies Record<Door, (entry: AuditEntry) => string>
 
 /** What of a volume reaches beyond its files, or changes something on the server. */
-function powersOf ({ flags, mountPermissions, mountGroup, restraint, client, target }: VolumeSpec): object {
+function powersOf (spec: VolumeSpec): object {
+  const { flags, mountPermissions, mountGroup, fsGroupContents, restraint, client, target } = spec
   return {
     client,
     suid: !flags.nosuid,
     dev: !flags.nodev,
     ...mountPermissions === undefined ? {} : { mountPermissions: mountPermissions.toString(8) },
-    ...mountGroup === undefined ? {} : { mountGroup },
+    ...mountGroup === undefined ? {} : { mountGroup, fsGroupContents: fsGroupContents ?? defaultFsGroupContents },
     ...target.identity === undefined ? {} : { identity: target.identity },
     ...restraint === undefined ? {} : { restraint }
   }

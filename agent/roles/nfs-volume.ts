@@ -21,7 +21,7 @@ import { measureRoundTrip, readAheadFor } from '../nfs/read-ahead.ts'
 import type { NfsLog } from '../nfs/transport-log.ts'
 import type { SessionConfiguration } from '../session/control.ts'
 import type { ConfiguredSession } from '../session/process.ts'
-import { claimRoot } from './mount-group.ts'
+import { MountGroup } from './mount-group.ts'
 import { ServerHealth } from './server-health.ts'
 
 /** nfs(5) softreval: after so long without the server, what is known is answered from what is known. */
@@ -103,7 +103,7 @@ export async function openNfsVolume (
   configuration: Omit<SessionConfiguration, 'key'>,
   parts: NfsVolumeParts
 ): Promise<ConfiguredSession> {
-  const { mountGroup, flags, idmap, restraint, target } = configuration.spec
+  const { mountPermissions, idmap, restraint, target } = configuration.spec
   const client = await connectNfs(target, { log: parts.log, squashRoot: restraint === 'anonymous' })
   try {
     const rootMode = await rootModeOf(client)
@@ -111,15 +111,11 @@ export async function openNfsVolume (
     const arena = new MemoryArena(configuration.dirtyBytesMax)
     const operations = filesystemOf(configuration, client, parts, arena)
     const { identity } = target
-    const root = {
-      setattr: operations.setattr.bind(operations), backend: client.backend, credential: volumeCredential(target)
-    }
-    const note = mountGroup === undefined || flags.readOnly
-      ? undefined
-      : await claimRoot(root, mountGroup, { mayChange: restraint === undefined })
-    if (note !== undefined) parts.log.warn({ op: 'mount-group' }, note)
+    const group = new MountGroup({
+      filesystem: operations, backend: client.backend, credential: volumeCredential(target), log: parts.log,
+      mayChange: restraint === undefined, keepsRootMode: mountPermissions !== undefined
+    })
     const notes = [
-      ...note === undefined ? [] : [note],
       ...identity === undefined
         ? []
         : [`identity: every call goes to the server as uid ${identity.uid}, gid ${identity.gid}`],
@@ -144,14 +140,16 @@ export async function openNfsVolume (
         sinceLastReplyMs: Math.round(transport.sinceLastReplyMs()),
         counters: { ...transport.counters(), ...operations.counters() },
         gauges: { ...transport.gauges(), ...operations.gauges() },
-        notes: [...notes, ...operations.notes()]
+        notes: [...group.notes(), ...notes, ...operations.notes()]
       }),
       statistics: async (deadlineMs) => await health.statistics(deadlineMs),
       probe: async (deadlineMs) => await health.probe(deadlineMs),
       checkRoot: async (deadlineMs) => await health.checkRoot(deadlineMs),
+      giveGroup: async (gift, deadlineMs) => await group.give(gift, deadlineMs),
       trim: () => { arena.trim() },
       close: async () => {
         health.stop()
+        group.close()
         await client.close()
       }
     }

@@ -12,8 +12,8 @@
  * `report` whenever asked → `drain` (write back everything) → the agent unmounts, which ends the process; `stop` ends
  * it when nothing was mounted.
  */
-import type { StageKey } from '../base/brands.ts'
-import type { VolumeSpec } from '../base/volume-spec.ts'
+import type { FileName, StageKey } from '../base/brands.ts'
+import type { FsGroupContents, VolumeSpec } from '../base/volume-spec.ts'
 
 export const controlVersion = 1
 
@@ -62,6 +62,23 @@ export interface SessionReport {
   >
 }
 
+/** A volume for a pod's fsGroup. */
+export interface GroupGift {
+  readonly group: number
+  readonly contents: FsGroupContents
+  /** The pod has it read-only: its group needs no more. */
+  readonly readOnly: boolean
+  /** Folders of other volumes, which are left alone: names from the root down. */
+  readonly except: readonly (readonly FileName[])[]
+}
+
+export interface GroupState {
+  /** False: it goes on, and the next call finds it under way or done. */
+  readonly isDone: boolean
+  /** In words, for an operator. */
+  readonly progress: string
+}
+
 export interface SessionStatistics {
   readonly totalBytes: string
   readonly usedBytes: string
@@ -88,6 +105,11 @@ export interface ControlCalls {
   probe: { request: { deadlineMs: number }, answer: { health: SessionHealth, reason: string, ms: number } }
   /** Whether a mount made now would show the same folder. Sessions of earlier versions do not know the call. */
   checkRoot: { request: { deadlineMs: number }, answer: { isCurrent: boolean, reason: string } }
+  /**
+   * Gives the volume to a pod's group. Sessions of earlier versions do not know the call: they give the root when they
+   * start.
+   */
+  giveGroup: { request: GroupGift & { deadlineMs: number }, answer: GroupState }
   drain: { request: { deadlineMs: number }, answer: { lostBytes: number, files: readonly string[] } }
   stop: { request: Record<string, never>, answer: Record<string, never> }
 }

@@ -15,7 +15,14 @@ import type { InitWishes } from '../../proto/fuse/init.ts'
 import { FuseConnection } from './connection.ts'
 import type { ConnectionEnd } from './connection.ts'
 import { controlVersion } from './control.ts'
-import type { ControlCalls, SessionConfiguration, SessionReport, SessionStatistics } from './control.ts'
+import type {
+  ControlCalls,
+  GroupGift,
+  GroupState,
+  SessionConfiguration,
+  SessionReport,
+  SessionStatistics
+} from './control.ts'
 import { ControlServer } from './control-server.ts'
 import type { ControlHandlers } from './control-server.ts'
 import type { TaskReader } from './proc-status.ts'
@@ -45,6 +52,7 @@ export interface ConfiguredSession {
   statistics (deadlineMs: number): Promise<SessionStatistics>
   probe (deadlineMs: number): Promise<ControlCalls['probe']['answer']>
   checkRoot (deadlineMs: number): Promise<ControlCalls['checkRoot']['answer']>
+  giveGroup (gift: GroupGift, deadlineMs: number): Promise<GroupState>
   /** Lets go of memory kept for the next request. */
   trim? (): void
   close (): Promise<void> | void
@@ -180,6 +188,7 @@ class Session {
       statistics: async ({ deadlineMs }) => await this.#needConfigured().statistics(deadlineMs),
       probe: async ({ deadlineMs }) => await this.#needConfigured().probe(deadlineMs),
       checkRoot: async ({ deadlineMs }) => await this.#needConfigured().checkRoot(deadlineMs),
+      giveGroup: async ({ deadlineMs, ...gift }) => await this.#needConfigured().giveGroup(gift, deadlineMs),
       drain: async ({ deadlineMs }) => {
         const { operations } = this.#needConfigured()
         this.#phase = 'draining'

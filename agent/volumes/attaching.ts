@@ -7,6 +7,7 @@
  *   2. look at what is mounted there                    our live bind with the same key and mode: record it, done
  *   3. journal: attaching                               an intent that recovery takes back
  *   4. the shared mount of the key                      running: shared
+ *      its files get the pod's fsGroup (target)         under way, or what is left
  *   5. make the folder (CSI target)                     there
  *      make it immutable (Flex target)                  the same
  *   6. bind (target)                                    (2)
@@ -17,12 +18,15 @@
  * and ours always is.
  */
 import type { AbsolutePath, DeviceNumber, StageKey, VolumeId } from '../base/brands.ts'
+import { monotonicMs } from '../base/deadline.ts'
 import { VolumeError, messageOf } from '../base/errors.ts'
-import type { VolumeSpec } from '../base/volume-spec.ts'
+import { defaultFsGroupContents, type VolumeSpec } from '../base/volume-spec.ts'
 import { mountsAt, topMountAt, type MountEntry } from '../host/mountinfo.ts'
 import { mountFlagBits, type PathFacts } from '../host/mounts.ts'
 import { UndoStack } from './locks.ts'
+import { nestedIn } from './nested.ts'
 import { isProtected, protect, unprotect } from './mount-point.ts'
+import type { LiveMount } from './mounter.ts'
 import type { Door } from './operations.ts'
 import type { BindRecord, BindRole } from './records/records.ts'
 import type { EngineParts } from './parts.ts'
@@ -46,6 +50,10 @@ export interface DetachRequest {
   readonly door: Door
 }
 
+/** kubelet gives a call 120 s and we answer at 110 s: what is left after the start is for a pod's fsGroup. */
+const attachMs = 90_000
+/** But so long at least. */
+const groupMs = 5_000
 /** kubelet makes the folder above with 0750 as well. */
 const targetMode = 0o750
 /** More mounts of ours than this at one path are no accident but a loop. */
@@ -86,10 +94,11 @@ export class Attaching {
   async #attachNow (request: AttachRequest, facts: PathFacts): Promise<void> {
     const { table, host, shared } = this.#parts
     const madeFolder = facts.kind === 'missing'
+    const endMs = monotonicMs() + attachMs
     const undo = new UndoStack()
     await table.put(this.#recordOf(request, facts, 'attaching', madeFolder))
     try {
-      await shared.ensure(request.key, request.spec)
+      await this.#giveGroup(request, await shared.ensure(request.key, request.spec), endMs)
       const source = table.mount(request.key)?.mountPoint
       if (source === undefined) {
         throw new VolumeError('UNAVAILABLE', 'the mount ended while it was being bound', { remedy: 'repeat the call' })
@@ -110,6 +119,15 @@ export class Attaching {
       await this.#takeBack(this.#recordOf(request, facts, 'detaching', madeFolder), undo)
       throw error
     }
+  }
+
+  /** For each pod, as kubelet does: another one may have taken it since. A staging path shows it to nobody. */
+  async #giveGroup ({ role, spec, readOnly }: AttachRequest, live: LiveMount, endMs: number): Promise<void> {
+    const { mountGroup: group, fsGroupContents: contents = defaultFsGroupContents } = spec
+    // Not even root changes a file of a read-only mount.
+    if (role !== 'target' || group === undefined || spec.flags.readOnly) return
+    const except = nestedIn(spec, this.#parts.table.mounts().map((mount) => mount.spec))
+    await live.giveGroup?.({ group, contents, readOnly, except }, Math.max(groupMs, endMs - monotonicMs()))
   }
 
   async #protect (request: AttachRequest, facts: PathFacts, undo: UndoStack): Promise<Pick<BindRecord, 'protection'>> {

@@ -5,6 +5,7 @@
 import type { StageKey } from '../base/brands.ts'
 import { usageOf, type Usage } from '../base/usage.ts'
 import type { VolumeSpec } from '../base/volume-spec.ts'
+import type { GroupGift } from '../session/control.ts'
 import type { LatencyView, VolumeHealth } from './operations.ts'
 import type { MountFacts, MountRecord } from './records/records.ts'
 
@@ -65,6 +66,11 @@ export interface LiveMount {
    * be found out in time is yes. Never rejects.
    */
   checkRoot (deadlineMs: number): Promise<{ readonly isCurrent: boolean, readonly reason: string }>
+  /**
+   * Gives the volume, with all that is in it, to a pod's group. @throws VolumeError TIMED_OUT when the deadline comes
+   * first: then it goes on as long as the mount is served. Absent: a start has done what there is to do.
+   */
+  giveGroup? (gift: GroupGift, deadlineMs: number): Promise<void>
   /** Writes back what is dirty. What is still dirty at the deadline is counted. */
   drain (deadlineMs: number): Promise<{ readonly lostBytes: number }>
 }

@@ -38,6 +38,7 @@ export class InodeTable {
 
   get size (): number { return this.#byNodeid.size }
   get (nodeid: Nodeid): Inode | undefined { return this.#byNodeid.get(nodeid) }
+  known (handle: RemoteHandle): Inode | undefined { return this.#byHandle.get(handle) }
   all (): Iterable<Inode> { return this.#byNodeid.values() }
 
   /**

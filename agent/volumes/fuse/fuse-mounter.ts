@@ -24,7 +24,7 @@ import {
 } from '../../host/fuse-connection.ts'
 import { mountsAt, topMountAt } from '../../host/mountinfo.ts'
 import { mountFlagBits, type Mounts } from '../../host/mounts.ts'
-import { latencyBoundsSeconds, type SessionReport } from '../../session/control.ts'
+import { latencyBoundsSeconds, type GroupGift, type GroupState, type SessionReport } from '../../session/control.ts'
 import type { VolumeEvents } from '../events.ts'
 import {
   toRawStatistics,
@@ -252,6 +252,24 @@ class FuseMount implements LiveMount {
     } catch {
       // Too busy, dying, or of a version that does not know the call: it serves what it serves.
       return { isCurrent: true, reason: '' }
+    }
+  }
+
+  async giveGroup (gift: GroupGift, deadlineMs: number): Promise<void> {
+    const { isDone, progress } = await this.#askGroup(gift, deadlineMs)
+    if (isDone) return
+    throw new VolumeError('TIMED_OUT', `${progress}: the volume's files are being given to the pod's group`, {
+      field: 'fsGroup', remedy: 'repeat the call: it goes on meanwhile, and what has the group is passed over'
+    })
+  }
+
+  async #askGroup (gift: GroupGift, deadlineMs: number): Promise<GroupState> {
+    try {
+      return await this.#session.call('giveGroup', { ...gift, deadlineMs: Math.max(50, deadlineMs - 500) }, deadlineMs)
+    } catch (error) {
+      // Of a version that does not know the call: it has given the root when it started.
+      if (error instanceof VolumeError && error.code === 'UNSUPPORTED') return { isDone: true, progress: '' }
+      throw error
     }
   }
 

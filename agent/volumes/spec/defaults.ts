@@ -47,4 +47,4 @@ export const defaultFlags: MountFlags = {
 export const defaultFacts = {
   type: 'nfs', client: 'fuse', consistency: 'standard', mountPermissions: undefined, mountGroup: undefined,
   idmap: undefined, restraint: undefined
-} as const satisfies Omit<VolumeSpec, 'target' | 'flags' | 'clientReason'>
+} as const satisfies Omit<VolumeSpec, 'target' | 'flags' | 'clientReason' | 'fsGroupContents'>

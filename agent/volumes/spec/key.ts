@@ -15,8 +15,8 @@ const known = new WeakMap<VolumeSpec, StageKey>()
 
 /**
  * SHA-256 of everything that makes the mounted file system what it is. Left out: read-only (a property of each bind),
- * the order of addresses (one server), why the client was chosen, notes on options, and how long the first attempt may
- * take.
+ * the order of addresses (one server), why the client was chosen, notes on options, whose group the files get when
+ * (each pod's asks anew), and how long the first attempt may take.
  */
 export function stageKeyOf (spec: VolumeSpec): StageKey {
   const found = known.get(spec)
@@ -27,11 +27,11 @@ export function stageKeyOf (spec: VolumeSpec): StageKey {
 }
 
 function essenceOf (spec: VolumeSpec): object {
-  const { target, flags, clientReason, optionNotes, ...facts } = spec
+  const { target, flags, clientReason, optionNotes, fsGroupContents, ...facts } = spec
   const { servers, share, subDir, options, ...more } = target
   const { retryMs, ...asked } = options
   const { readOnly, ...mountFlags } = flags
-  void [clientReason, optionNotes, retryMs, readOnly]
+  void [clientReason, optionNotes, fsGroupContents, retryMs, readOnly]
   return {
     ...different(facts, defaultFacts),
     ...more,

@@ -7,14 +7,16 @@
 import { toFileName, type FileName } from '../../base/brands.ts'
 import { VolumeError } from '../../base/errors.ts'
 import { fileNameBytesMax } from '../../base/limits.ts'
-import type {
-  ClientKind,
-  Consistency,
-  Identity,
-  NfsOptions,
-  NfsVersion,
-  NfsVolumeSpec,
-  VolumeSpec
+import {
+  fsGroupContents,
+  type ClientKind,
+  type Consistency,
+  type FsGroupContents,
+  type Identity,
+  type NfsOptions,
+  type NfsVersion,
+  type NfsVolumeSpec,
+  type VolumeSpec
 } from '../../base/volume-spec.ts'
 import { defaultOptions } from './defaults.ts'
 import { parseMountOptions, splitOptions, toMountFlags } from './mount-options.ts'
@@ -33,7 +35,7 @@ export interface SpecExtras {
 
 const attributeNames = [
   'type', 'server', 'share', 'subDir', 'client', 'consistency', 'identity', 'idmap', 'mountOptions', 'mountPermissions',
-  'onDelete'
+  'fsGroupContents', 'onDelete'
 ] as const
 type AttributeName = typeof attributeNames[number]
 type Attributes = Readonly<Partial<Record<AttributeName, string>>>
@@ -65,6 +67,7 @@ export function parseVolumeSpec (
   checkClient(client, version, settings)
   const consistency = parseConsistency(known.consistency ?? 'standard', client, settings)
   const identity = known.identity === undefined ? undefined : parseIdentity(known.identity, client)
+  const contents = known.fsGroupContents === undefined ? undefined : parseFsGroupContents(known.fsGroupContents, client)
   const spec: NfsVolumeSpec = {
     type: 'nfs',
     target: Object.freeze({
@@ -81,6 +84,7 @@ export function parseVolumeSpec (
     mountPermissions: parsePermissions(known.mountPermissions ?? '0'),
     mountGroup: extras.mountGroup,
     ...parseIdmap(known.idmap ?? 'false', client) ? { idmap: true } : undefined,
+    ...contents === undefined ? undefined : { fsGroupContents: contents },
     ...notes[client].length === 0 ? undefined : { optionNotes: Object.freeze([...new Set(notes[client])]) }
   }
   return Object.freeze(spec)
@@ -255,6 +259,20 @@ function parseIdmap (text: string, client: ClientKind): boolean {
     )
   }
   return text === 'true'
+}
+
+function parseFsGroupContents (text: string, client: ClientKind): FsGroupContents {
+  const found = fsGroupContents.find((word) => word === text)
+  if (found === undefined) return refuse('fsGroupContents', text, 'is not known', suggest(text, fsGroupContents))
+  if (found !== 'never' && client === 'kernel') {
+    refuse(
+      'fsGroupContents',
+      text,
+      'exists with client=fuse only: with the kernel\'s client the root alone gets the group',
+      'use client=fuse, or fsGroupContents=never'
+    )
+  }
+  return found
 }
 
 function parsePermissions (text: string): number | undefined {

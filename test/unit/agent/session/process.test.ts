@@ -65,6 +65,7 @@ class Peer {
       statistics: async (deadlineMs) => { throw new VolumeError('TIMED_OUT', `nothing within ${deadlineMs} ms`) },
       probe: async () => ({ health: 'healthy', reason: '', ms: 1 }),
       checkRoot: async () => ({ isCurrent: false, reason: 'it was made anew' }),
+      giveGroup: async ({ group }, deadlineMs) => ({ isDone: false, progress: `group ${group} in ${deadlineMs} ms` }),
       close: () => { this.closed++ }
     }
   }

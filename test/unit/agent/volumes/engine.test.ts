@@ -103,6 +103,45 @@ test('pods of two groups share a volume: each group has a mount of its own, and 
   t.deepEqual(world.summary(), { mounts: [], sessions: 0, records: [], folders: [] })
 })
 
+test('each pod’s group gets the volume before the pod sees it; a call that comes too early takes itself back and leaves the staged mount at it', async (t) => {
+  const { world, engine } = await ready()
+  const spec: PublishRequest['spec'] = { ...specOf(), mountGroup: 1000, fsGroupContents: 'always' }
+  await engine.service.stage({ volume: v1, spec, staging, door: 'csi' })
+  t.deepEqual(world.gifts, [], 'a staging path shows it to nobody')
+  world.fail = {
+    step: 'give group', error: new VolumeError('TIMED_OUT', 'fsGroup 1000: 5 objects seen, 4 changed so far')
+  }
+  const error = await t.throwsAsync(engine.service.publish(publish({ staging, spec })), { message: /5 objects seen/ })
+  t.like(error, { code: 'TIMED_OUT' }, 'kubelet comes again')
+  t.is(world.sessions.size, 1, 'the walk goes on')
+  t.false(world.mounts.some(({ mountPoint }) => mountPoint === target))
+  await engine.service.publish(publish({ staging, spec }))
+  const [gift] = world.gifts
+  t.like(gift, { group: 1000, contents: 'always', readOnly: false, except: [] })
+  t.true(world.log.lastIndexOf('give group') < world.log.findIndex((step) => step.startsWith('bind')), world.log.join())
+  await engine.service.publish(publish({ staging, spec }))
+  t.is(world.gifts.length, 1, 'a repeat finds the pod served')
+  const reader = path('/pods/b/mount')
+  await engine.service.publish(publish({ staging, spec, target: reader, readOnly: true }))
+  t.like(world.gifts[1], { group: 1000, readOnly: true })
+})
+
+test('a group does not get the folders of other volumes of the node, and nothing of a volume that is read-only', async (t) => {
+  const { world, engine } = await ready()
+  const within = specOf('/export/team', { subDir: 'a' })
+  await engine.service.publish(publish({ volume: volume('v2'), spec: within, target: path('/pods/b/mount') }))
+  await engine.service.publish(publish({ spec: { ...specOf(), mountGroup: 1000 } }))
+  t.deepEqual(
+    world.gifts.map(({ contents, except }) => [contents, except.map((way) => way.join('/'))]),
+    [['root-mismatch', ['team/a']]]
+  )
+  const readOnly = specOf('/other', { mountOptions: 'ro' })
+  await engine.service.publish(publish({
+    volume: volume('v3'), spec: { ...readOnly, mountGroup: 1000 }, target: path('/pods/c/mount')
+  }))
+  t.is(world.gifts.length, 1)
+})
+
 test('what an unmount could not save is on record until the share is unmounted without a loss, also for the next agent', async (t) => {
   const { world, engine } = await ready()
   world.undrained = 77

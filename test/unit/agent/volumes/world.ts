@@ -8,6 +8,7 @@ import { HostError, VolumeError } from '../../../../agent/base/errors.ts'
 import type { MountEntry, Mountinfo } from '../../../../agent/host/mountinfo.ts'
 import { topMountAt } from '../../../../agent/host/mountinfo.ts'
 import type { PathFacts } from '../../../../agent/host/mounts.ts'
+import type { GroupGift } from '../../../../agent/session/control.ts'
 import { Attaching } from '../../../../agent/volumes/attaching.ts'
 import { Endings } from '../../../../agent/volumes/recovery/ending.ts'
 import type { VolumeEvent } from '../../../../agent/volumes/events.ts'
@@ -69,6 +70,8 @@ export class World {
   failIn: { steps: number, readonly error: Error } | undefined
   /** Devices whose folder was made anew on the server after they were mounted. */
   readonly madeAnew = new Set<string>()
+  /** What sessions were asked to give to a group. */
+  readonly gifts: (GroupGift & { readonly key: StageKey })[] = []
   /** Bytes that a drain will not get rid of. */
   undrained = 0
   /** Holds a start until released. */
@@ -313,6 +316,10 @@ export class Incarnation implements VolumeHost, Mounter, Journal {
         world.madeAnew.has(session.device)
           ? { isCurrent: false, reason: 'made anew' }
           : { isCurrent: true, reason: '' },
+      giveGroup: async (gift) => {
+        await this.#step('give group')
+        world.gifts.push({ key: session.key, ...gift })
+      },
       drain: async () => {
         await this.#step('drain')
         return { lostBytes: world.undrained }

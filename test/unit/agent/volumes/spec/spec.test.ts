@@ -148,6 +148,9 @@ const refusals: ReadonlyArray<readonly [Record<string, string>, string[], string
   [{ idmap: '' }, [], 'idmap', /"" is neither true nor false/],
   [{ idmap: 'true', client: 'kernel' }, [], 'idmap', /client=fuse only/],
   [{ idmap: 'true', mountOptions: 'vers=4.1' }, [], 'idmap', /client=fuse only/],
+  [{ fsGroupContents: 'Always' }, [], 'fsGroupContents', /"Always" is not known; did you mean "always"/],
+  [{ fsGroupContents: '' }, [], 'fsGroupContents', /"" is not known/],
+  [{ fsGroupContents: 'always', client: 'kernel' }, [], 'fsGroupContents', /client=fuse only.*fsGroupContents=never/],
   [{ identity: '1000:1000', client: 'kernel' }, [], 'identity', /client=fuse only/],
   [{ mountPermissions: '0999' }, [], 'mountPermissions', /"0999" is not an octal mode; write it like 0770/],
   [{ mountPermissions: '77777' }, [], 'mountPermissions', /not an octal mode/],
@@ -324,4 +327,12 @@ test('an identity is two numbers, and part of what a mount is only when it is gi
   t.deepEqual(parse({ identity: '0:0' }).target.identity, { uid: 0, gid: 0 })
   t.false('identity' in parse({}).target)
   t.not(stageKeyOf(parse({ identity: '1000:100' })), stageKeyOf(parse({})))
+})
+
+test('when files get a pod’s group is no part of what a mount is', (t) => {
+  for (const contents of ['always', 'root-mismatch', 'never'] as const) {
+    t.is(parse({ fsGroupContents: contents }).fsGroupContents, contents)
+    t.is(stageKeyOf(parse({ fsGroupContents: contents })), stageKeyOf(parse({})))
+  }
+  t.is(parse({ fsGroupContents: 'never', client: 'kernel' }).fsGroupContents, 'never')
 })
