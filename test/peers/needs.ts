@@ -31,6 +31,9 @@ export const vmFolder = path.resolve('build/vm')
 /** Where scripts/setup puts it. */
 export const csiSanity = path.resolve('build/tools/csi-sanity-v5.6.0')
 
+/** A runc that idmaps volumes, from there too: Debian 12 has 1.1. */
+export const runc = path.resolve('build/tools/runc-v1.2.6')
+
 /** The service manager, where Debian has it and where it looks for itself, and its command: to be carried into a
  * virtual machine, not to be run here. */
 export const systemdPrograms = ['/lib/systemd/systemd', '/usr/bin/systemctl'] as const
@@ -74,6 +77,7 @@ const probes = {
       : 'needs etcd and containerd (apt: etcd-server containerd busybox-static openssl)',
   openssl: () => findProgram('openssl') === undefined ? 'needs openssl' : undefined,
   idmappedFuse: () => isLinuxFrom(6, 12) ? undefined : 'needs Linux 6.12, the first with idmapped FUSE mounts',
+  runcWithIdmap: () => !existsSync(runc) ? 'needs runc 1.2 (scripts/setup tools)' : undefined,
   gcc: () => findProgram('gcc') === undefined ? 'needs gcc' : undefined
 } as const satisfies Record<string, () => string | undefined>
 

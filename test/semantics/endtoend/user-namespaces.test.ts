@@ -5,6 +5,7 @@
 import { chmodSync, chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { Ganesha, type GaneshaOptions } from '../../peers/ganesha.ts'
+import { runInPod } from '../../peers/runc-pod.ts'
 import { testNeeding } from '../../peers/testing.ts'
 import { run, TestNode, type Ran } from './node.ts'
 
@@ -241,6 +242,38 @@ check('with idmap the node judges by mode bits before the server does, also with
     })
   }
 })
+
+testNeeding('root', 'fuse', 'ganesha', 'idmappedFuse', 'runcWithIdmap')(
+  'runc starts pods in user namespaces on the volume, read-only mounts included',
+  async (t) => {
+    await withShare({
+      squash: 'Root_Squash',
+      prepare: (folder) => {
+        writeFileSync(path.join(folder, 'f'), 'private\n', { mode: 0o600 })
+        chownSync(path.join(folder, 'f'), 1000, 1000)
+      }
+    }, async ({ folder, mounted, node }) => {
+      const pod = async (base: number, uid: number, command: string): Promise<Ran> =>
+        await runInPod({ folder: path.join(node.folder, `pod-${base}-${uid}`), base, uid, volume: mounted, command })
+      const script =
+        'set -e; cat f /read-only/f; echo x > n; mkdir d; stat -c %u:%g f n d; df . > n; ! echo x > /read-only/g'
+      const user = await pod(655_360, 1000, script)
+      t.is(user.code, 0, user.stderr)
+      t.is(user.stdout, 'private\nprivate\n1000:1000\n1000:1000\n1000:1000\n')
+      t.regex(user.stderr, /Read-only file system/)
+      t.deepEqual(owners(path.join(folder, 'd')), [1000, 1000])
+      const same = await pod(
+        1_310_720,
+        1000,
+        'cat f && echo more >> n && rmdir d && unshare --user --map-root-user cat f'
+      )
+      t.is(same.stdout, 'private\nprivate\n', same.stderr)
+      const root = await pod(1_310_720, 0, 'id -u; cat f')
+      t.is(root.stdout, '0\n', 'root is nobody on this server')
+      t.regex(root.stderr, /Permission denied/)
+    })
+  }
+)
 
 check('without idmap the kernel refuses to idmap a bind of the volume', async (t) => {
   await withShare({ attributes: '' }, async ({ inPod }) => {
