@@ -107,6 +107,20 @@ for (const [name, options, type] of [['the own client over FUSE', fuse, 'fuse'],
   })
 }
 
+check('idmap on a kernel before Linux 6.12 is refused by name with the remedy, and nothing is left mounted', async (t) => {
+  const target = '/var/lib/kubelet/pods/idmap/volumes/volbridge.io~volbridge/data'
+  const json = JSON.stringify({
+    'kubernetes.io/fsType': '', 'kubernetes.io/readwrite': 'rw', 'kubernetes.io/pvOrVolumeName': 'data', ...fuse(),
+    idmap: 'true'
+  })
+  await node.shell(`mkdir -p ${target}`)
+  t.regex(
+    await answerOf(`mount ${target} '${json}'`),
+    /idmap: .* no idmapped FUSE mounts.*Linux 6\.12.*hostUsers: true/
+  )
+  t.is(await node.shell('grep -cE " - fuse\\S* " /proc/self/mountinfo || true'), '0\n')
+})
+
 for (const [name, options] of [['FUSE', fuse], ['the kernel\'s client', kernel]] as const) {
   check(`the conformance kit passes in there, with ${name}`, async (t) => {
     t.timeout(kitMs)
