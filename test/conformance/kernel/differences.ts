@@ -101,9 +101,11 @@ export const known: readonly Known[] = [
     world: 'a read-only export', call: /^\w+ utimesnull /, difference: /^EACCES → EROFS$/
   },
   {
-    reason: 'a server that says no to ACCESS and does it all the same is believed by its deeds',
-    world: 'the scripted server', rule: /^a server that says no and does it all the same$/,
-    call: /^owner (touch d\/g 0644|unlink d\/f)$/, difference: /^EACCES → ok$/
+    reason: 'whether a folder may be searched, and a name in a sticky one removed, the server says at the call itself',
+    world: 'the scripted server',
+    rule: /^a server that says no and does it all the same$/,
+    call: /^other (lstat d\/f|unlink s\/m)$/,
+    difference: /^(EACCES → ok type=file .*|EPERM → ok)$/
   },
   {
     reason:
