@@ -12,6 +12,7 @@ import { idleFacts, judgeCpuLatency } from '../host/cpu-latency.ts'
 import { mountOf, readMountinfoSync } from '../host/mountinfo.ts'
 import { RootFolder } from '../host/root-folder.ts'
 import { isListening } from './agent-process.ts'
+import { agentPower } from './agent-power.ts'
 import { chooseCpuLatency } from './cpu-latency.ts'
 import { choosePluginFolder } from './flex-driver/plugin-folder.ts'
 import { findKubelets, showDoubted } from './flex-driver/kubelets.ts'
@@ -160,6 +161,7 @@ export const checks = {
     }
     return ok(`${found}${http === '' ? '' : `, HTTP at ${http}`}`)
   },
+  'agent power': async ({ places }) => await agentPower(places.agentSocket),
   'kubelet folder': ({ kubeletDir }) => {
     if (!existsSync(kubeletDir)) {
       return warning(

@@ -28,6 +28,8 @@ export interface LaunchAddon {
   ) => readonly [pid: number, fd: number]
   /** undefined while it runs, then how it ended; -1 for what is not known. Waits for no other. */
   reapProgram: (pid: number) => readonly [code: number, signal: number] | undefined
+  /** This process begins again, with these capabilities at most; answers only with the errno of a refusal. */
+  restart: (strings: Buffer, counts: Int32Array, capabilities: Int32Array) => number
 }
 
 /** native/descriptors.c. Errors carry `errno`. */

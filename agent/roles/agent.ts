@@ -250,8 +250,12 @@ async function serveHere (options: AgentOptions, places: Places, { log, troubles
   }
 }
 
-/** `volbridge agent`. @throws VolumeError when it can't start. */
-export async function runAgent (options: AgentOptions, places: Places): Promise<number> {
+/** `volbridge agent`; `power` is what could not be given away. @throws VolumeError when it can't start. */
+export async function runAgent (
+  options: AgentOptions,
+  places: Places,
+  power: string | undefined
+): Promise<number> {
   requireRoot()
   keepHeapSmall(heapGrowingPercent)
   await makePlaces(places)
@@ -260,6 +264,7 @@ export async function runAgent (options: AgentOptions, places: Places): Promise<
   const troubles = new Troubles()
   const log = troubles.watch(openLog({ level: options.logLevel, file: options.logFile }))
   survive(log)
+  if (power !== undefined) log('warn', { op: 'power' }, `the agent ${power}`)
   try {
     await serve(options, places, { log, troubles, judges: judgesOf(options) })
   } catch (error) {

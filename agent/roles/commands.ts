@@ -17,6 +17,8 @@ import { choosePlaces } from '../cli/places.ts'
 import type { Places } from '../cli/places.ts'
 import { parseMountArguments } from '../cli/source.ts'
 import { formatStatus } from '../cli/status.ts'
+import { loadAddon } from '../host/addon.ts'
+import { allAgentCapabilities, foregroundCapabilities, keepOnly } from '../host/agent-power.ts'
 import { parseVolumeSpec } from '../volumes/spec/spec.ts'
 import { ownProgram } from './program.ts'
 import { version } from './version.ts'
@@ -44,8 +46,10 @@ async function probe (agent: CsiClient, { ready: mustBeReady }: StatusOptions): 
 
 const commands: Commands = {
   agent: async (options) => {
+    // Before the rest is loaded: it may be loaded again.
+    const power = keepOnly(allAgentCapabilities, loadAddon)
     const { runAgent } = await import('./agent.ts')
-    return await runAgent(options, placesOf(options))
+    return await runAgent(options, placesOf(options), power)
   },
   mount: async (source, directory, options) => {
     const attributes = parseMountArguments(source, options.options)
@@ -53,6 +57,8 @@ const commands: Commands = {
     const spec = parseVolumeSpec(attributes)
     requireMountRights(spec.client)
     if (options.foreground) {
+      const power = keepOnly(foregroundCapabilities, loadAddon)
+      if (power !== undefined) output.err(`volbridge: the process ${power}\n`)
       const { mountInForeground } = await import('./foreground.ts')
       return await mountInForeground(spec, directory, output)
     }

@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/securebits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
@@ -40,6 +41,8 @@
 enum { NAMESPACES_MAX = 8, FDS_MAX = 16, COUNTS = 5, LIST_MAX = 128, STRINGS_MAX = COUNTS * LIST_MAX, STRING_BYTES_MAX = 64 * 1024, ASIDE = 64 };
 /* A parent folder may be removed as empty by another agent before our folder is in it. */
 enum { FOLDER_TRIES = 5 };
+/* Arguments, and variables, of a process that begins again: a pod has seven for each service of its namespace. */
+enum { RESTART_MAX = 64 * 1024 };
 
 struct launch {
   const char *file;
@@ -272,10 +275,55 @@ static napi_value reap (napi_env env, napi_callback_info info) {
   return numbers(env, ended, 2);
 }
 
+/* ---- the same process, begun again ---- */
+
+static int restart_with (const char *file, char **argv, char **envp, uint64_t kept) {
+  /* Where root is a user like others exec would leave it nothing (capabilities(7), SECBIT_NOROOT). */
+  int bits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
+  if (bits < 0 || (bits & SECBIT_NOROOT) != 0) return bits < 0 ? errno : EPERM;
+  if (bound_capabilities(kept) != 0) return errno;
+  for (int fd = 0; fd < 3; fd++) fcntl(fd, F_SETFD, 0);
+  sigset_t none, before;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, &before);
+  execve(file, argv, envp);
+  int error = errno;
+  sigprocmask(SIG_SETMASK, &before, NULL);
+  return error;
+}
+
+/*
+ * restart(strings: Buffer, counts: Int32Array, capabilities: Int32Array) → errno of what was refused; else it does not return
+ *   strings: NUL-terminated: file, arguments (with argv[0]), environment; counts: [arguments, environment]
+ *   capabilities: as in startProgram
+ * For the main thread, whose bounding set is the process's after exec.
+ */
+static napi_value restart (napi_env env, napi_callback_info info) {
+  size_t argc = 3, size, count_count, capability_count;
+  napi_value argv[3], result;
+  void *data;
+  const int32_t *counts, *capabilities;
+  if (napi_get_cb_info(env, info, &argc, argv, NULL, NULL) != napi_ok || argc != 3 || napi_get_buffer_info(env, argv[0], &data, &size) != napi_ok ||
+      !int32s(env, argv[1], &counts, &count_count) || count_count != 2 || !int32s(env, argv[2], &capabilities, &capability_count) ||
+      capability_count != 2 || counts[0] < 1 || counts[1] < 0 || counts[0] > RESTART_MAX || counts[1] > RESTART_MAX) return fail(env, "restart", EINVAL);
+  size_t arguments = (size_t)counts[0], variables = (size_t)counts[1];
+  char **strings = calloc(arguments + variables + 1, sizeof *strings), **lists = calloc(arguments + variables + 2, sizeof *lists);
+  int error = strings == NULL || lists == NULL ? ENOMEM : EINVAL;
+  if (error == EINVAL && split(data, size, strings, arguments + variables + 1)) {
+    memcpy(lists, strings + 1, sizeof *lists * arguments);
+    memcpy(lists + arguments + 1, strings + 1 + arguments, sizeof *lists * variables);
+    error = restart_with(strings[0], lists, lists + arguments + 1, (uint64_t)(uint32_t)capabilities[1] << 32 | (uint32_t)capabilities[0]);
+  }
+  free(strings);
+  free(lists);
+  return napi_create_int32(env, error, &result) == napi_ok ? result : NULL;
+}
+
 napi_status register_launch (napi_env env, napi_value exports) {
   napi_property_descriptor list[] = {
     { "startProgram", NULL, start, NULL, NULL, NULL, napi_enumerable, NULL },
-    { "reapProgram", NULL, reap, NULL, NULL, NULL, napi_enumerable, NULL }
+    { "reapProgram", NULL, reap, NULL, NULL, NULL, napi_enumerable, NULL },
+    { "restart", NULL, restart, NULL, NULL, NULL, napi_enumerable, NULL }
   };
   return napi_define_properties(env, exports, sizeof list / sizeof list[0], list);
 }

@@ -1,7 +1,7 @@
 /**
  * A session without power: what is left of root once it serves, and what an intruder in it would meet.
  */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   chmodSync, chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, symlinkSync,
@@ -12,12 +12,14 @@ import path from 'node:path'
 import process from 'node:process'
 import type { ExecutionContext } from 'ava'
 import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
+import { agentCapabilities, foregroundCapabilities } from '../../../agent/host/agent-power.ts'
 import { capabilitiesAtBirth, capabilityBits } from '../../../agent/host/confine.ts'
 import { launch } from '../../../agent/host/launch.ts'
+import { readMountinfoSync } from '../../../agent/host/mountinfo.ts'
 import { sessionView } from '../../../agent/host/view.ts'
 import { sessionOomScore } from '../../../agent/volumes/fuse/births.ts'
 import { testNeeding } from '../../peers/testing.ts'
-import { processesOf, run, shell } from './node.ts'
+import { binary, processesOf, run, shell, TestNode } from './node.ts'
 import { standing } from './standing.ts'
 
 const needs = ['root', 'fuse', 'ganesha'] as const
@@ -249,4 +251,67 @@ check('a session without power gives memory back when it is idle, and lives on',
   for (const endMs = monotonicMs() + 60_000; bytes() > 100 * 1024 * 1024 && monotonicMs() < endMs;) await pause(250)
   t.true(bytes() <= 100 * 1024 * 1024, `${bytes()} bytes`)
   t.deepEqual(await sessionPids(), [pid])
+})
+
+/** Names of capabilities in a mask of a status file. */
+const namesIn = (text: string, field: string): readonly string[] => {
+  const mask = BigInt(`0x${fieldOf(text, field)}`)
+  return [...Array(64).keys()].filter((bit) => (mask >> BigInt(bit) & 1n) === 1n).map((bit) =>
+    Object.entries(agentCapabilities).find(([, known]) => known.bit === bit)?.[0] ?? `capability ${bit}`
+  )
+}
+
+check('an agent keeps in every thread the capabilities of its list that it was given, and no way to others', (t) => {
+  const given = namesIn(readFileSync('/proc/self/status', 'utf8'), 'CapPrm')
+  const expected = Object.keys(agentCapabilities).filter((name) => given.includes(name))
+  const threads = threadsOf(stand.node.agentPid ?? 0)
+  t.true(threads.length > 1)
+  for (const text of threads) {
+    for (const field of ['CapPrm', 'CapEff', 'CapBnd']) t.deepEqual(namesIn(text, field), expected, field)
+    for (const field of ['CapInh', 'CapAmb']) t.deepEqual(namesIn(text, field), [], field)
+  }
+})
+
+check('an agent that may not give capabilities away says so and works', async (t) => {
+  const node = new TestNode()
+  t.teardown(async () => { await node.close() })
+  const agent = spawn('setpriv', [
+    '--bounding-set', '-setpcap', binary, 'agent', ...node.places, '--kubelet-dir', node.kubelet
+  ], { stdio: ['ignore', 'ignore', 'pipe'] })
+  let log = ''
+  agent.stderr.setEncoding('utf8').on('data', (text: string) => { log += text })
+  const ended = once(agent, 'exit')
+  for (const endMs = monotonicMs() + 20_000; !existsSync(node.agentSocket) && monotonicMs() < endMs;) await pause(20)
+  t.regex(log, /the agent keeps all capabilities it was started with: giving some away was refused \(EPERM\)/)
+  const folder = node.makeFolder('mounted')
+  await node.mount(`${stand.server.host}:${stand.server.folder}`, folder, stand.server.mountOptions)
+  t.is(await shell(`echo here > ${folder}/of-the-mighty; cat ${folder}/of-the-mighty`), 'here\n')
+  await node.unmount(folder)
+  agent.kill('SIGTERM')
+  await ended
+})
+
+check('mount --foreground keeps what one mount needs and serves with it', async (t) => {
+  const folder = stand.node.makeFolder('foreground')
+  const child = spawn(binary, [
+    'mount', '--foreground', `${stand.server.host}:${stand.server.folder}`, folder, '-o', stand.server.mountOptions
+  ], { stdio: 'ignore' })
+  const ended = once(child, 'exit')
+  for (const endMs = monotonicMs() + 20_000; !existsSync(`${folder}/of-the-foreground`) && monotonicMs() < endMs;) {
+    await pause(100)
+    if (readMountinfoSync().some(({ mountPoint }) => mountPoint === folder)) {
+      await shell(`echo here > ${folder}/of-the-foreground`)
+    }
+  }
+  t.is(await shell(`cat ${folder}/of-the-foreground`), 'here\n')
+  const status = readFileSync(`/proc/${child.pid}/status`, 'utf8')
+  const given = namesIn(readFileSync('/proc/self/status', 'utf8'), 'CapPrm')
+  t.deepEqual(
+    namesIn(status, 'CapBnd'),
+    Object.keys(agentCapabilities).filter((name) =>
+      given.includes(name) && foregroundCapabilities.some((each) => each === name)
+    )
+  )
+  child.kill('SIGTERM')
+  await ended
 })

@@ -164,6 +164,12 @@ check('the agent that a call of the unit has started, and its session, are in cg
   for (const line of [/^Uid:\s+19\d{8}\s/m, /^CapEff:\s+0000000000000400$/m, /^NoNewPrivs:\s+1$/m, /^Seccomp:\s+2$/m]) {
     t.regex(status, line)
   }
+  // This kernel has Landlock, and systemd gives a service everything.
+  t.is(await node.shell(`grep -c -E 'can name every file|keeps all cap' /var/lib/volbridge/agent.log || true`), '0\n')
+  t.regex(
+    await node.shell(`cat /proc/$(head -n 1 ${cgroups}/volbridge-agent/cgroup.procs)/status`),
+    /^CapBnd:\s+00000000012c07ea$/m
+  )
   // PF_MEMALLOC_NOIO of the kernel's sched.h: what PR_SET_IO_FLUSHER sets, in field 9 of stat, proc(5).
   const stat = await node.shell(`cat /proc/$(cat ${cgroups}/volbridge-sessions/*/cgroup.procs)/stat`)
   t.not(

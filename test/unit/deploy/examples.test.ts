@@ -6,6 +6,7 @@ import test from 'ava'
 import type { ExecutionContext } from 'ava'
 import { runCommandLine } from '../../../agent/cli/arguments.ts'
 import type { AgentOptions, Commands, FlexInstallOptions, StatusOptions } from '../../../agent/cli/arguments.ts'
+import { allAgentCapabilities } from '../../../agent/host/agent-power.ts'
 import { statusUrl } from '../../../agent/observe/http/token-review.ts'
 import { parseAllowRule, ruleFor } from '../../../agent/volumes/policy/allow-list.ts'
 import { parseVolumeSpec } from '../../../agent/volumes/spec/spec.ts'
@@ -288,6 +289,16 @@ test('README shows the examples as they are', (t) => {
       `${object.kind} ${object.metadata.name}`
     )
   }
+})
+
+test('the systemd unit and the words of the manifest have the capabilities that the agent keeps', (t) => {
+  const expected = [...allAgentCapabilities].sort()
+  const unit = readFileSync(path.join(folder, 'volbridge-agent.service'), 'utf8')
+  const bounding = /^CapabilityBoundingSet=(.*)$/m.exec(unit)?.[1]?.split(' ') ?? []
+  t.deepEqual(bounding.map((name) => name.replace('CAP_', '')).sort(), expected)
+  const manifest = readFileSync(path.join(root, 'deploy/csi/agent.yaml'), 'utf8')
+  const said = /agent itself gives away[^]*?privileged: true/.exec(manifest)?.[0] ?? ''
+  for (const name of expected) t.regex(said, new RegExp(`\\b${name}\\b`))
 })
 
 test('the systemd unit ends the agent alone and gives it no mount namespace of its own', (t) => {

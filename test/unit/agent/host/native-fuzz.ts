@@ -76,6 +76,7 @@ const calls: Readonly<Record<string, readonly (() => unknown)[]>> = {
     rather(() => Int32Array.of(...oneOf([[], [1024, 0], [1]])))
   ],
   // What it takes lasts: only what it refuses is tried.
+  restart: [rather(launchStrings), () => Int32Array.of(...oneOf([[0, 1], [1], [-1, 0], []])), any],
   becomeUser: [() => oneOf([0, -1, 2 ** 31, 'x']), any],
   reapProgram: [rather(() => nobodys)],
   sendDescriptors: [rather(ownSocket), rather(() => Int32Array.of(...oneOf([[], [0], [0, 1], [-1]]))), rather(bytes)],
