@@ -72,10 +72,15 @@ export const sessionTasksMax = 64
 /**
  * Memory of a session, with its sockets and what the kernel has for it; one that needs more is ended, and mounted anew.
  * With all data that may be under way it needs 256 MiB (`dirtySessionBytesMax`); each file that the node's kernel
- * remembers adds 1.2 KiB (measured: 470 MiB after `ls -l` of 300,000), so this is a tree of a million. V8 takes half of
+ * remembers adds 1.2 KiB (measured: 470 MiB after `ls -l` of 300,000), which `knownInodesMax` bounds. V8 takes half of
  * it as the most that its heap may have.
  */
 export const sessionMemoryBytesMax = 2048 * mebibyteBytes
+/**
+ * Objects of a volume that the node's kernel may know before it is asked to forget some that nobody uses: with 1.2 KiB
+ * each some 300 MiB, a third of what V8 may have.
+ */
+export const knownInodesMax = 262_144
 /** What a session has once it has started, and some: 60 MiB were measured. */
 export const sessionStartBytes = 96 * mebibyteBytes
 /**

@@ -32,6 +32,7 @@ import { stillWaiting } from './operations.ts'
 import { defaultOptions, type FilesystemOptions } from './options.ts'
 import { Removals } from './names/removals.ts'
 import { SillyRename } from './names/silly-rename.ts'
+import { Shedding } from './beliefs/shedding.ts'
 import { SearchRights } from './beliefs/search.ts'
 import { SpecialFiles } from './beliefs/special-files.ts'
 import { SoloWriter } from './beliefs/solo-writer.ts'
@@ -69,6 +70,7 @@ export interface FilesystemGauges {
 
 export class Filesystem implements FilesystemOperations {
   readonly #core: Core
+  readonly #shedding: Shedding
   readonly #gate: BackendGate
   readonly #lookups: Lookups
   readonly #metadata: Metadata
@@ -80,6 +82,9 @@ export class Filesystem implements FilesystemOperations {
   constructor (parts: FilesystemParts) {
     this.#gate = new BackendGate(parts.backend)
     this.#core = makeCore(parts, this.#gate)
+    this.#shedding = new Shedding({
+      inodes: this.#core.inodes, invalidator: parts.invalidator, max: this.#core.options.knownInodesMax
+    })
     this.#lookups = new Lookups(this.#core)
     this.#metadata = new Metadata(this.#core)
     this.#creations = new Creations(this.#core, this.#lookups)
@@ -121,7 +126,11 @@ export class Filesystem implements FilesystemOperations {
   lookup (parent: Nodeid, name: FileName, caller: Caller): MaybePromise<Entry | NoEntry | Errno> {
     return this.#lookups.lookup(parent, name, caller)
   }
-  remember (nodeid: Nodeid, count: number): void { this.#core.inodes.remember(nodeid, count) }
+  remember (nodeid: Nodeid, count: number): void {
+    this.#core.inodes.remember(nodeid, count)
+    this.#shedding.look()
+  }
+
   acknowledge ({ nodeid, attributes }: NodeAttributes): void {
     const { inodes, invalidator } = this.#core
     const inode = inodes.get(nodeid)

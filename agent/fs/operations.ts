@@ -209,6 +209,9 @@ export interface Invalidator {
   entry (parent: Nodeid, name: FileName, how: 'drop' | 'expire'): void
   /** The kernel knows `expire`; elsewhere names are dropped. */
   readonly canExpire: boolean
+  /** Asks the kernel to forget those of these inodes that nobody uses. For kernels that can (`canPrune`). */
+  prune (nodeids: readonly Nodeid[]): void
+  readonly canPrune: boolean
   /** Whether nothing that was said of this inode is still on its way. */
   isHeard (nodeid: Nodeid): boolean
   /** Resolves when the kernel has heard all that was said so far, or all that was said of this inode. */

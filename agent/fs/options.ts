@@ -2,7 +2,9 @@
  * What can be chosen about the core. Owns the type and the defaults; those of nfs(5) are in base.
  * Does not know how an operator spells them.
  */
-import { accessAnswersMax, dirtyFileBytesMax, dirtySessionBytesMax, listingsBytesMax } from '../base/limits.ts'
+import {
+  accessAnswersMax, dirtyFileBytesMax, dirtySessionBytesMax, knownInodesMax, listingsBytesMax
+} from '../base/limits.ts'
 import { defaultCaching, type CachingOptions } from '../base/volume-spec.ts'
 
 export interface FilesystemOptions extends CachingOptions {
@@ -41,6 +43,8 @@ export interface FilesystemOptions extends CachingOptions {
   /** Inodes without a kernel reference that are kept for a reply that is still on its way, or because a listing brought
    * them (about 1 KiB each). */
   readonly idleInodesMax: number
+  /** Objects that the kernel may know before it is asked to forget some. */
+  readonly knownInodesMax: number
 }
 
 export const defaultOptions: FilesystemOptions = {
@@ -61,5 +65,6 @@ export const defaultOptions: FilesystemOptions = {
   namesMax: 65_536,
   accessAnswersMax,
   listingsBytesMax,
-  idleInodesMax: 8_192
+  idleInodesMax: 8_192,
+  knownInodesMax
 }

@@ -167,7 +167,7 @@ export class FuseConnection {
       now,
       underWay,
       onReady: (negotiated) => {
-        this.#notifier.open(negotiated.canExpireNames)
+        this.#notifier.open(negotiated)
         if (idMapping !== undefined && !negotiated.flags.has('ALLOW_IDMAP')) ready.reject(noIdmap())
         else ready.resolve(negotiated)
       }

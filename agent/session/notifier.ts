@@ -9,7 +9,7 @@ import { Errno } from '../base/errno.ts'
 import type { FileName } from '../base/brands.ts'
 import type { Invalidator, Nodeid } from '../fs/operations.ts'
 import type { FuseDevice } from '../host/fuse-device.ts'
-import { encodeInvalEntry, encodeInvalInode } from '../../proto/fuse/notifications.ts'
+import { encodeInvalEntry, encodeInvalInode, encodePrune } from '../../proto/fuse/notifications.ts'
 
 /** Notifications with the writer thread at once: few, so that those behind them can still be joined. */
 const underWayMax = 64
@@ -39,6 +39,7 @@ export class Notifier implements Invalidator {
   #failed = 0
   #isOpen = false
   #canExpire = false
+  #canPrune = false
 
   constructor (device: Pick<FuseDevice, 'notify' | 'notified'>) { this.#device = device }
 
@@ -65,6 +66,13 @@ export class Notifier implements Invalidator {
 
   get canExpire (): boolean { return this.#canExpire }
 
+  get canPrune (): boolean { return this.#canPrune }
+
+  /** Not kept for later when the writer is busy: there is always more to prune. */
+  prune (nodeids: readonly Nodeid[]): void {
+    if (this.#isOpen && nodeids.length > 0) this.#submit(encodePrune(nodeids), 0)
+  }
+
   isHeard (nodeid: Nodeid): boolean { return !this.#inodes.has(nodeid) && !this.#underWayOf.includes(nodeid) }
 
   /** With more being said all the time it may come later, never earlier. */
@@ -88,9 +96,10 @@ export class Notifier implements Invalidator {
   }
 
   /** The kernel has answered INIT's reply: from now on it knows something that can be invalidated. */
-  open (canExpireNames: boolean): void {
+  open ({ canExpireNames, canPrune }: { canExpireNames: boolean, canPrune: boolean }): void {
     this.#isOpen = true
     this.#canExpire = canExpireNames
+    this.#canPrune = canPrune
     this.#pump()
   }
 

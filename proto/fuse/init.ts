@@ -121,6 +121,8 @@ export interface Negotiated {
   readonly canResend: boolean
   /** The kernel can look a name up again without dropping it (FUSE_EXPIRE_ONLY). */
   readonly canExpireNames: boolean
+  /** The kernel can be asked to forget what nobody uses (minor 45, Linux 6.18). */
+  readonly canPrune: boolean
 }
 
 const pageBytes = 4096
@@ -184,6 +186,7 @@ export function negotiate (init: InitIn, wishes: InitWishes): Negotiated {
     flags,
     maxWriteBytes,
     canResend: offers(init, 'HAS_RESEND'),
-    canExpireNames: offers(init, 'HAS_EXPIRE_ONLY')
+    canExpireNames: offers(init, 'HAS_EXPIRE_ONLY'),
+    canPrune: init.major === 7 && init.minor >= 45
   }
 }

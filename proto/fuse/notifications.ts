@@ -4,10 +4,11 @@
  *   INVAL_INODE (2) => ino:u64 off:s64 len:s64      off < 0: attributes only; len <= 0: to the end of the file
  *   INVAL_ENTRY (3) => parent:u64 namelen:u32 flags:u32 name NUL
  *                      flags 1, FUSE_EXPIRE_ONLY: look it up again, but don't drop it
+ *   PRUNE (9)       => count:u32 padding:u32 spare:u64 { ino:u64 }[count]     drops what nobody uses of these
  *   RESEND (7)      => nothing: the kernel sends every unanswered request again, bit 63 of unique set
  */
 
-const CODE = { INVAL_INODE: 2, INVAL_ENTRY: 3, RESEND: 7 } as const
+const CODE = { INVAL_INODE: 2, INVAL_ENTRY: 3, RESEND: 7, PRUNE: 9 } as const
 export type NotificationName = keyof typeof CODE
 
 function frame (name: NotificationName, bodyBytes: number): Buffer {
@@ -35,6 +36,14 @@ export function encodeInvalEntry (parent: number, name: string, isExpiryOnly: bo
   message.writeUInt32LE(name.length, 24)
   message.writeUInt32LE(isExpiryOnly ? FUSE_EXPIRE_ONLY : 0, 28)
   message.write(name, 32, 'latin1')
+  return message
+}
+
+/** Only for kernels that speak minor 45 (Linux 6.18). */
+export function encodePrune (nodeids: readonly number[]): Buffer {
+  const message = frame('PRUNE', 16 + 8 * nodeids.length)
+  message.writeUInt32LE(nodeids.length, 16)
+  nodeids.forEach((nodeid, index) => { message.writeBigUInt64LE(BigInt(nodeid), 32 + 8 * index) })
   return message
 }
 

@@ -61,6 +61,8 @@ export class World {
   readonly clock = new ManualClock()
   readonly state = new MemoryState()
   readonly notices: Notice[] = []
+  /** What the kernel was asked to forget. */
+  readonly pruned: Nodeid[] = []
   /** Inodes of which something was said that the kernel has not heard yet. */
   readonly unheard = new Set<Nodeid>()
   readonly fs: Filesystem
@@ -72,6 +74,7 @@ export class World {
     arenaBytes?: number
     blockBytes?: number
     kernelCanExpire?: boolean
+    kernelCanPrune?: boolean
     onShared?: (path: string) => void
   } = {}) {
     const {
@@ -79,6 +82,7 @@ export class World {
       arenaBytes = 8 * 1024 * 1024,
       blockBytes = 64 * 1024,
       kernelCanExpire = true,
+      kernelCanPrune = true,
       onShared = () => undefined,
       ...rest
     } = options
@@ -90,6 +94,8 @@ export class World {
       arena: this.arena,
       invalidator: {
         canExpire: kernelCanExpire,
+        canPrune: kernelCanPrune,
+        prune: (nodeids) => { this.pruned.push(...nodeids) },
         isHeard: (nodeid) => !this.unheard.has(nodeid),
         whenHeard: () => Promise.resolve(),
         inode: (nodeid, offset, length) => { this.notices.push({ kind: 'inode', nodeid, offset, length }) },

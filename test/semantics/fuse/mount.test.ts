@@ -225,6 +225,30 @@ test('references given out come back when the kernel drops its caches', async (t
   t.is(memory.handles.size, 0)
 })
 
+test('what is pruned is given back unless somebody uses it', async (t) => {
+  const { memory, mount } = await mounted(t, { ttlMs: 60_000 })
+  const { invalidator } = mount.connection
+  if (!invalidator.canPrune) {
+    t.pass(`minor ${mount.negotiated.minor} has no PRUNE`)
+    return
+  }
+  const inodes = Array.from({ length: 600 }, (_, index) => memory.plant(`file-${index}`, Buffer.from('x')))
+  const held = spawn('sh', [
+    '-c', 'cd "$1"; exec 3< file-7; cat file-* > /dev/null; echo read; read line', 'sh', mount.path
+  ], {
+    stdio: ['pipe', 'pipe', 'inherit']
+  })
+  await new Promise((resolve) => { held.stdout.once('data', resolve) })
+  t.true(memory.remembered.size >= 600)
+  const nodeids = inodes.map(({ nodeid }) => nodeid)
+  for (let at = 0; at < nodeids.length; at += 512) invalidator.prune(nodeids.slice(at, at + 512))
+  await until(() => memory.remembered.size <= 2, `forgotten, ${memory.remembered.size} left`)
+  t.true(memory.remembered.has(nodeids[7] ?? 0))
+  held.stdin.end('\n')
+  await new Promise((resolve) => { held.once('exit', resolve) })
+  t.is(await output('cat', [`${mount.path}/file-8`]), 'x')
+})
+
 test('invalidation reaches attributes, pages and names that may still be believed', async (t) => {
   const { memory, mount } = await mounted(t, { ttlMs: 3_600_000, negativeTtlMs: 3_600_000, keepCache: true })
   const inode = memory.plant('shared', Buffer.from('before'))

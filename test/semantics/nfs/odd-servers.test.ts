@@ -52,7 +52,8 @@ async function world (
   const volume = await openNfsVolume({ spec, softReval: false, dirtyBytesMax: 8 * mebibyteBytes }, {
     log: quiet,
     invalidator: {
-      inode: () => undefined, entry: () => undefined, canExpire: true, isHeard: () => true,
+      inode: () => undefined, entry: () => undefined, canExpire: true, isHeard: () => true, canPrune: false,
+      prune: () => undefined,
       whenHeard: async () => { await Promise.resolve() }
     }
   })
