@@ -101,6 +101,20 @@ export async function removeGroup ({ parent, name }: GroupName, files: CgroupFil
   }
 }
 
+/** Paths of the groups below `parent` with other names than these. */
+export async function otherGroups (
+  parent: string,
+  names: ReadonlySet<string>,
+  files: CgroupFiles = ownFiles
+): Promise<readonly string[]> {
+  const found: string[] = []
+  for (const root of cgroupRoots(await files.mountinfo())) {
+    const others = (await files.foldersIn(join(root, parent))).filter((name) => !names.has(name))
+    found.push(...others.map((name) => join(root, parent, name)))
+  }
+  return found
+}
+
 /** False while somebody is in the first; the second may have others below it. */
 async function removed (files: CgroupFiles, [own, parent]: readonly [own: string, parent: string]): Promise<boolean> {
   try {

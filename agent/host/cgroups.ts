@@ -5,7 +5,7 @@
  * Best effort by nature: a read-only cgroup file system or a missing controller is reported, not thrown, because a
  * session in kubelet's cgroup still works, it only dies with kubelet's unit.
  */
-import { mkdir, readFile, rmdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readdir, rmdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { messageOf } from '../base/errors.ts'
 import { isCode } from './files.ts'
@@ -46,14 +46,23 @@ export interface CgroupFiles {
   mountinfo (): Promise<Mountinfo>
   makeFolder (path: string, mode: number): Promise<void>
   writeControl (path: string, text: string): Promise<void>
+  /** Names of the folders in one; none when it is not there. */
+  foldersIn (path: string): Promise<readonly string[]>
   /** One after the other, until one refuses. */
   removeFolders (paths: readonly string[]): Promise<void>
+}
+
+/** Nothing of these file systems ever waits. */
+export async function listFolders (path: string): Promise<readonly string[]> {
+  const entries = await readdir(path, { withFileTypes: true }).catch(() => [])
+  return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name)
 }
 
 export const ownFiles: CgroupFiles = {
   mountinfo: async () => await readMountinfo(),
   makeFolder: async (path, mode) => { await mkdir(path, { mode }) },
   writeControl: async (path, text) => { await writeFile(path, text) },
+  foldersIn: listFolders,
   removeFolders: async (paths) => { for (const path of paths) await rmdir(path) }
 }
 

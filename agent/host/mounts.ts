@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { HostError, VolumeError } from '../base/errors.ts'
 import type { MountFlags } from '../base/volume-spec.ts'
+import { listFolders } from './cgroups.ts'
 import type { HostCallOptions, HostCalls } from './host-calls.ts'
 import { callNames, MNT, MS, type HostOp } from './host-program.ts'
 import { parseMountinfo, type MountEntry, type Mountinfo } from './mountinfo.ts'
@@ -149,6 +150,11 @@ export class Mounts {
   /** In this order, until one refuses. */
   async removeFolders (paths: readonly string[], options?: HostCallOptions): Promise<void> {
     await this.#run(paths.map((path) => ({ op: 'rmdir', path })), options)
+  }
+
+  /** Of a file system of the kernel's own, which nobody has to be waited for. */
+  async foldersIn (path: string): Promise<readonly string[]> {
+    return await listFolders(join(dirname(this.#namespaces.mountinfo), 'root', path))
   }
 
   /** Inode number, never that of a remote file system: for folders of our own. */

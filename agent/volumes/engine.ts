@@ -117,6 +117,9 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
       await removeOwnCgroup(groupOfEarlierVersions, namespaces === undefined ? ownFiles : mounts)
     }
     const recovered = await recover({ ...parts, journal, mountsFolder }, attaching)
+    const callOffSweep = await sessions.sweep(
+      table.mounts().flatMap(({ facts }) => facts.socketPath === undefined ? [] : [facts.socketPath])
+    )
     const locks = new NameLocks()
     const healer = new Healer(parts, attaching, locks)
     shared.whenDied((key) => { healer.suspect(key) })
@@ -133,6 +136,7 @@ export async function startEngine (options: EngineOptions): Promise<Engine> {
     logs.watch()
     const close = (): void => {
       for (const each of [healer, endings]) each.stop()
+      callOffSweep()
       logs.close()
       lock.release()
     }

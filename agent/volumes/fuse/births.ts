@@ -4,7 +4,14 @@
  */
 import { basename } from 'node:path'
 import { sessionMemoryBytesMax, sessionTasksMax } from '../../base/limits.ts'
-import { birthSteps, judgeBirth, removeGroup, type BirthReport, type GroupName } from '../../host/birth-group.ts'
+import {
+  birthSteps,
+  judgeBirth,
+  otherGroups,
+  removeGroup,
+  type BirthReport,
+  type GroupName
+} from '../../host/birth-group.ts'
 import { capabilitiesAtBirth, hidesProcesses } from '../../host/confine.ts'
 import { ownFiles, type CgroupFiles } from '../../host/cgroups.ts'
 import { launch, type PreparationFailure } from '../../host/launch.ts'
@@ -69,6 +76,21 @@ export class Births {
   async forget (socketPath: string): Promise<void> {
     const group = this.#groupOf(socketPath)
     if (group !== undefined) await removeGroup(group, this.#cgroupFiles)
+  }
+
+  /**
+   * Groups of sessions that nobody knows: an agent died between making one and noting it, or one of an earlier version,
+   * which knows of no groups, ended the session.
+   */
+  async strangers (socketPaths: readonly string[]): Promise<readonly string[]> {
+    const { cgroup } = this.#place
+    if (cgroup === undefined) return []
+    return await otherGroups(cgroup, new Set(socketPaths.map((path) => basename(path, '.sock'))), this.#cgroupFiles)
+  }
+
+  /** Those that are empty; one that somebody is in refuses, and is another agent's. */
+  async removeEmpty (groups: readonly string[]): Promise<void> {
+    for (const group of groups) await this.#cgroupFiles.removeFolders([group]).catch(() => undefined)
   }
 
   get #cgroupFiles (): CgroupFiles { return this.#place.node?.cgroups ?? ownFiles }

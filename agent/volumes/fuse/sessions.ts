@@ -7,6 +7,7 @@ import { unlink } from 'node:fs/promises'
 import { monotonicMs, pause, within } from '../../base/deadline.ts'
 import { VolumeError, messageOf } from '../../base/errors.ts'
 import type { StageKey } from '../../base/brands.ts'
+import { hostCallMs } from '../../base/limits.ts'
 import { endProcess, isAlive, type ProcessId } from '../../host/processes.ts'
 import { checkSocketPath } from '../../host/sockets.ts'
 import type { ViewRule } from '../../host/view.ts'
@@ -52,6 +53,8 @@ const helloMs = 2000
 const reconnectTries = 5
 /** A control connection that lasted so long was a good one. */
 const steadyMs = 5000
+/** A start that has not entered its group by then has failed (`host/launch.ts`). */
+const sweepMs = hostCallMs + 5000
 /** Between a process's last socket closing and our hearing of its end. */
 const exitNewsMs = 500
 
@@ -135,6 +138,16 @@ export class Sessions {
     this.#options = options
     this.#births = new Births(options)
     this.#gate = new StartGate({ atOnce: options.startsAtOnce, waitMs: startWaitMs })
+  }
+
+  /**
+   * Cgroups of sessions that are none of these go when they are still empty a while from now: one that is empty at this
+   * moment may be another agent's, whose session is about to enter it. Answers how to call it off.
+   */
+  async sweep (socketPaths: readonly string[]): Promise<() => void> {
+    const strangers = await this.#births.strangers(socketPaths)
+    const timer = setTimeout(() => { void this.#births.removeEmpty(strangers) }, sweepMs).unref()
+    return () => { clearTimeout(timer) }
   }
 
   /** A name nobody uses: an old session of the same key may still hold the old one. */

@@ -1,8 +1,11 @@
 /**
  * Where sessions begin their lives: in cgroups of their own, with limits, and not at the agent's expense.
  */
-import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import process from 'node:process'
 import test from 'ava'
 import { monotonicMs, pause } from '../../../agent/base/deadline.ts'
 import { sessionMemoryBytesMax, sessionTasksMax } from '../../../agent/base/limits.ts'
@@ -140,4 +143,25 @@ check('each session is alone in a cgroup with limits for memory and threads, whi
   for (const n of numbers(0, many)) await down(n)
   t.deepEqual(await sessionPids(), [])
   t.deepEqual(groupsOf([...names, ...successors]), [])
+})
+
+check('a group that a session left while no agent saw it goes with the next agent, and one that somebody is in stays', async (t) => {
+  const above = cgroupRoots(readMountinfoSync()).map((root) => path.join(root, 'volbridge-sessions'))
+  const left = above.map((folder) => path.join(folder, `0123456789abcdef-left${process.pid}`))
+  const busy = path.join(above[0] ?? '', `0123456789abcdef-busy${process.pid}`)
+  for (const folder of [...left, busy]) mkdirSync(folder, { recursive: true })
+  const somebody = spawn('sleep', ['1000'], { stdio: 'ignore' })
+  writeFileSync(path.join(busy, 'cgroup.procs'), `${somebody.pid ?? 0}`)
+  const next = new TestNode()
+  try {
+    await next.startAgent()
+    await until('the empty groups are gone', () => !left.some((folder) => existsSync(folder)))
+    t.true(existsSync(busy))
+  } finally {
+    await next.close()
+    const ended = once(somebody, 'exit')
+    somebody.kill('SIGKILL')
+    await ended
+    for (const folder of [...left, busy]) if (existsSync(folder)) rmdirSync(folder)
+  }
 })

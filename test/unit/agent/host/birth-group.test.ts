@@ -1,6 +1,6 @@
 /** Which cgroup files a session's birth writes, in which order, and what a refusal means: on v1, hybrid and v2. */
 import test from 'ava'
-import { birthSteps, judgeBirth, removeGroup } from '../../../../agent/host/birth-group.ts'
+import { birthSteps, judgeBirth, otherGroups, removeGroup } from '../../../../agent/host/birth-group.ts'
 import { launch } from '../../../../agent/host/launch.ts'
 import { parseMountinfo } from '../../../../agent/host/mountinfo.ts'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -68,6 +68,7 @@ test('a group whose threads are not all gone yet is removed a moment later, and 
     mountinfo: async () => parseMountinfo(unified),
     makeFolder: async () => undefined,
     writeControl: async () => undefined,
+    foldersIn: async () => [],
     removeFolders: async (paths) => {
       calls.push(paths.join(' '))
       if (busy-- > 0) throw busyError
@@ -98,4 +99,18 @@ test('a program begins after its preparations; one that is refused is told by it
   t.deepEqual(unprepared, [{ path: join(folder, 'nowhere'), text: 'x', code: 'ENOENT' }])
   t.is(await ended, 'exited with code 0')
   t.is(readFileSync(out, 'utf8'), '7\n')
+})
+
+test('groups of other names are found in every hierarchy that matters, and none where there is no folder', async (t) => {
+  const at: Readonly<Record<string, readonly string[]>> = {
+    '/c/unified/all': ['one', 'two'], '/c/memory/all': ['three'], '/c/rdma/all': ['four']
+  }
+  const found = await otherGroups('all', new Set(['one']), {
+    mountinfo: async () => parseMountinfo(hybrid),
+    makeFolder: async () => undefined,
+    writeControl: async () => undefined,
+    foldersIn: async (path) => at[path] ?? [],
+    removeFolders: async () => undefined
+  })
+  t.deepEqual(found, ['/c/unified/all/two', '/c/memory/all/three'])
 })
