@@ -172,9 +172,14 @@ check('unmount --force of a dead server\'s mount with a program in it takes no 1
   const mounted = node.makeFolder('by-hand')
   await node.mount(`${server.host}:${server.folder}`, mounted, options['mountOptions'] ?? '')
   writeFileSync(path.join(mounted, 'seen'), 'x')
+  // It goes there by itself, and before: spawn waits for its child's chdir(2), which asks the server.
+  const blocked = spawn('/bin/sh', ['-c', 'cd "$1" && echo there && read go && exec cat never-seen', 'sh', mounted], {
+    stdio: ['pipe', 'pipe', 'ignore']
+  })
+  await new Promise((resolve) => { blocked.stdout.once('data', resolve) })
   server.stop()
-  const blocked = spawn('/bin/sh', ['-c', 'exec cat never-seen'], { cwd: mounted, stdio: 'ignore' })
   try {
+    blocked.stdin.write('go\n')
     await pause(300)
     const from = monotonicMs()
     const ran = await node.command(['unmount', '--force', mounted, ...node.places])
