@@ -204,6 +204,8 @@ export class VolumeService implements VolumeOperations {
    * the group is no part of what a volume is. Each group has a mount of its own, because new objects belong to it.
    */
   #isOf (bind: BindRecord, spec: VolumeSpec): boolean {
+    // A damaged record of the mount is set aside; its name is left.
+    if (bind.key === stageKeyOf(spec)) return true
     const held = this.#parts.table.mount(bind.key)
     return held !== undefined && sameButGroup(held.spec, spec)
   }
