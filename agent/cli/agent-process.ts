@@ -182,9 +182,12 @@ export async function openAgent (options: OpenOptions): Promise<CsiClient> {
     await ensureAgent(options)
   } catch (error) {
     if (error instanceof VolumeError) throw error
-    throw new VolumeError('UNAVAILABLE', `no agent is running and none can be started: ${messageOf(error)}`, {
-      cause: error
-    })
+    const { logFile } = options.places
+    throw new VolumeError(
+      'UNAVAILABLE',
+      `no agent is running and none can be started: ${messageOf(error)}${lastWords(logFile)}`,
+      { cause: error, remedy: `see ${logFile}` }
+    )
   }
   return new CsiClient(loadServices(), options.places.agentSocket)
 }
