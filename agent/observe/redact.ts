@@ -1,13 +1,11 @@
 /**
  * What may be written down of a value.
  *
- * Owns the rule: a `Secret` is never shown (it hides itself), and a field that the protocol marks as secret isn't
- * either. Does not know key names: there is no list of words like "password" here, because such a list is never
- * complete.
+ * Owns the rule: a field that the protocol marks as secret is never shown. Does not know key names: there is no list of
+ * words like "password" here, because such a list is never complete.
  */
 import { shapeOf } from '../../proto/csi/secret-fields.ts'
 import type { MessageShape } from '../../proto/csi/secret-fields.ts'
-import { Secret } from '../base/secret.ts'
 
 export const redacted = '[redacted]'
 const depthMax = 8
@@ -31,7 +29,6 @@ function isEmpty (value: unknown): boolean {
 const keysOnly: ReadonlySet<string> = new Set(['volumeContext', 'publishContext'])
 
 function redactValue (value: unknown, shape: MessageShape | undefined, depth: number): unknown {
-  if (value instanceof Secret) return redacted
   if (typeof value === 'bigint') return value.toString()
   if (typeof value === 'string') return shortened(value)
   if (typeof value !== 'object' || value === null) return value

@@ -1,11 +1,9 @@
 /** The ground everything stands on: paths, deadlines, errors, secrets. */
 import test from 'ava'
-import { inspect } from 'node:util'
 import { fileNameOfBytes, parseAbsolutePath, showName, toFileName } from '../../../../agent/base/brands.ts'
 import { pause, within } from '../../../../agent/base/deadline.ts'
 import { Errno, errnoName, isErrno } from '../../../../agent/base/errno.ts'
 import { HostError, InvariantError, VolumeError, invariant, messageOf } from '../../../../agent/base/errors.ts'
-import { Secret } from '../../../../agent/base/secret.ts'
 import { showSource } from '../../../../agent/base/volume-spec.ts'
 import { parseVolumeSpec } from '../../../../agent/volumes/spec/spec.ts'
 import { constants } from 'node:os'
@@ -71,16 +69,6 @@ test('errors carry their facts, and a volume error its remedy in the text', (t) 
   t.throws(() => { invariant(undefined, 'never') }, { instanceOf: InvariantError, message: 'never' })
   t.notThrows(() => { invariant(0, 'zero is a value') })
   t.is(messageOf('text'), 'text')
-})
-
-test('a secret is not shown by any usual way', (t) => {
-  const secret = new Secret('hunter2')
-  const shown = [
-    String(secret), JSON.stringify({ secret }), inspect(secret), inspect({ secret }), `${secret}`,
-    JSON.stringify([secret])
-  ].join(' ')
-  t.false(shown.includes('hunter2'))
-  t.is(secret.reveal(), 'hunter2')
 })
 
 test('a source is shown as people write it', (t) => {

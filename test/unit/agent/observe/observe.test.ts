@@ -4,7 +4,6 @@ import path from 'node:path'
 import test from 'ava'
 import { toStageKey, toVolumeId } from '../../../../agent/base/brands.ts'
 import { VolumeError, volumeErrorCodes } from '../../../../agent/base/errors.ts'
-import { Secret } from '../../../../agent/base/secret.ts'
 import { createLogger, openLog } from '../../../../agent/observe/log.ts'
 import { createMetrics } from '../../../../agent/observe/metrics.ts'
 import { levelOf, observeCalls } from '../../../../agent/observe/observed.ts'
@@ -38,16 +37,6 @@ test('a caller that sends megabytes gets a short line', (t) => {
   t.is(lines.length, 1)
   t.true(JSON.stringify(lines[0]).length < 12_000, `${JSON.stringify(lines[0]).length}`)
   t.regex(JSON.stringify(lines[0]), /… 4937 more/)
-})
-
-test('a value of type Secret shows nowhere, however it is printed', (t) => {
-  const value = { deep: [{ token: new Secret(secretText) }] }
-  for (const text of [
-    JSON.stringify(value), JSON.stringify(redact(value)), String(value.deep[0]!.token),
-    `${os.EOL}${JSON.stringify(redact(value.deep))}`
-  ]) {
-    t.false(text.includes(secretText))
-  }
 })
 
 test('fields that the protocol marks secret are hidden, attributes show their names only', (t) => {
