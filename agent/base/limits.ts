@@ -67,6 +67,14 @@ export const dirtySessionBytesMax = 64 * mebibyteBytes
  * is longer is not read to its end, which takes a millisecond here.
  */
 export const taskFileBytesMax = 256 * kibibyteBytes
+/**
+ * Copies of bytes whose writers wait for memory, a megabyte each: a quarter of what a session may have. Writers that
+ * wait in person are as many as the pods have threads; those beyond get ENOMEM, which one program survives, the end of
+ * the session none.
+ */
+export const waitingBytesMax = 512 * mebibyteBytes
+/** Open files and folders of a session: some 100 MiB. Linux gives a whole system 9 million, a process a million. */
+export const openHandlesMax = 262_144
 /** Threads of a session: Node, V8 and our addon have eleven, on any number of CPUs. */
 export const sessionTasksMax = 64
 /**

@@ -3,7 +3,8 @@
  * Does not know how an operator spells them.
  */
 import {
-  accessAnswersMax, dirtyFileBytesMax, dirtySessionBytesMax, knownInodesMax, listingsBytesMax
+  accessAnswersMax, dirtyFileBytesMax, dirtySessionBytesMax, knownInodesMax, listingsBytesMax,
+  openHandlesMax, waitingBytesMax
 } from '../base/limits.ts'
 import { defaultCaching, type CachingOptions } from '../base/volume-spec.ts'
 
@@ -43,6 +44,10 @@ export interface FilesystemOptions extends CachingOptions {
   /** Inodes without a kernel reference that are kept for a reply that is still on its way, or because a listing brought
    * them (about 1 KiB each). */
   readonly idleInodesMax: number
+  /** Copies of bytes whose writers wait for memory; those beyond get ENOMEM. */
+  readonly waitingBytesMax: number
+  /** Open files and folders; those beyond get ENFILE. */
+  readonly openHandlesMax: number
   /** Objects that the kernel may know before it is asked to forget some. */
   readonly knownInodesMax: number
 }
@@ -65,6 +70,8 @@ export const defaultOptions: FilesystemOptions = {
   namesMax: 65_536,
   accessAnswersMax,
   listingsBytesMax,
+  waitingBytesMax,
+  openHandlesMax,
   idleInodesMax: 8_192,
   knownInodesMax
 }

@@ -162,6 +162,7 @@ export class OpenFiles {
       if (fromPageCache) this.#core.solo?.distrust(handle.inode)
       return Errno.EFBIG
     }
+    if (!fromPageCache && !writeback.mayWait(handle.inode, data.length)) return Errno.ENOMEM
     const isSynchronous = handle.flags.sync || options.noac
     const bytes = data.length
     this.#showOthers(handle, offset, bytes)
@@ -323,6 +324,7 @@ export class OpenFiles {
     credential: Credential
   ): Promise<Opened | Errno> {
     const { backend, handles, options } = this.#core
+    if (handles.size >= options.openHandlesMax) return Errno.ENFILE
     const opening = inode.kind === 'directory'
       ? { handle: inode.handle, credential }
       : backend.open(inode.handle, credential, { read: flags.read || flags.execute, write: flags.write })

@@ -34,6 +34,7 @@ export class Writeback {
   /** Files that hold bytes, in the order in which they began to. */
   readonly #files = new Set<DirtyFile>()
   #waiters: Waiter[] = []
+  #waitingBytes = 0
   /** Copies of writers that have got their turn, for the next that must wait: a megabyte thrown away stays until a
    * collection. */
   #spare: Buffer[] = []
@@ -80,6 +81,12 @@ export class Writeback {
   /** Our own bytes of [start, end); each slab is to be released. */
   snapshot (inode: Inode, start: number, end: number): OwnRange[] { return this.fileOf(inode).snapshot(start, end) }
 
+  /** Whether a writer of so many bytes may come: at once, or into the line. */
+  mayWait (inode: Inode, bytes: number): boolean {
+    return this.#waitingBytes + bytes <= this.#options.waitingBytesMax ||
+      (this.#waiters.length === 0 && this.#hasRoom(this.fileOf(inode), bytes))
+  }
+
   /** Takes the bytes now and answers undefined, or later and answers whether they were taken (not after the end of the
    * session). */
   write (inode: Inode, open: OpenState, offset: number, data: Buffer): undefined | Promise<boolean> {
@@ -89,8 +96,9 @@ export class Writeback {
       return undefined
     }
     if (data.length > this.#capacityBytes / 2) return this.#writeInParts(inode, open, offset, data)
-    // The caller's buffer is only lent for this call. What waits is bounded by the requests that the kernel has under
-    // way.
+    // The caller's buffer is only lent for this call. What waits is bounded by `mayWait`, and for pages that the kernel
+    // writes back by the requests that it has under way.
+    this.#waitingBytes += data.length
     const copy = this.#copyOf(data)
     const taken = new Promise<boolean>((resolve) => {
       this.#waiters.push({ file, open, offset, data: copy, done: resolve })
@@ -139,6 +147,7 @@ export class Writeback {
     const lostBytes = left.reduce((sum, file) => sum + file.heldBytes, 0)
     const inodes = new Set([...left, ...waiters.map(({ file }) => file)].map((file) => file.inode))
     for (const file of this.#files) file.abandon()
+    this.#waitingBytes = 0
     for (const waiter of waiters) waiter.done(false)
     return { lostBytes, files: [...inodes].map(showPath) }
   }
@@ -212,6 +221,7 @@ export class Writeback {
         continue
       }
       waiter.file.write(waiter.open, waiter.offset, waiter.data, this.#isPressed)
+      this.#waitingBytes -= waiter.data.length
       if (waiter.data.length >= spareBytesMin) this.#spare.push(waiter.data)
       waiter.done(true)
     }

@@ -1,6 +1,6 @@
 /** Write-back against a server that reboots, forgets, refuses and lies (FUSE-NFS faults F1 to F6). */
 import test from 'ava'
-import { Errno } from '../../../../../agent/base/errno.ts'
+import { Errno, isErrno } from '../../../../../agent/base/errno.ts'
 import { InvariantError } from '../../../../../agent/base/errors.ts'
 import { Stability, type WriteAnswer, type WriteVerifier } from '../../../../../agent/fs/backend.ts'
 import { randomOf } from '../../../../model/exercise.ts'
@@ -599,4 +599,31 @@ test('bytes that a verifier change brings back during a truncate are not sent ar
   await truncating
   t.is(await syncing, undefined)
   t.is(world.server.read('/a'), 'a'.repeat(10))
+})
+
+test('writers that would wait with more bytes than there is memory for get ENOMEM, and the others get through', async (t) => {
+  const world = new World({ arenaBytes: 128 * 1024, dirtyFileBytesMax: 128 * 1024, waitingBytesMax: 100_000 })
+  const handle = await world.create('/a')
+  const held = world.server.hold('write')
+  const chunk = Buffer.alloc(32 * 1024, 7)
+  const writes = Array.from(
+    { length: 12 },
+    (_, index) => Promise.resolve(world.fs.write(handle, index * chunk.length, chunk, false))
+  )
+  await held.arrived
+  held.go()
+  const answers = await Promise.all(writes)
+  const refused = answers.filter((answer) => answer === Errno.ENOMEM).length
+  t.true(refused > 0 && refused < 12, `${refused} refused`)
+  t.true(answers.every((answer) => answer === Errno.ENOMEM || (!isErrno(answer) && answer.bytes === chunk.length)))
+  t.is(await world.close(handle), undefined)
+})
+
+test('opens beyond the maximum get ENFILE, and one that is closed makes room', async (t) => {
+  const world = new World({ openHandlesMax: 3 })
+  world.server.put('/a', 'x')
+  const handles = [await world.open('/a'), await world.open('/a'), await world.open('/a')]
+  t.is(await world.opened('/a'), Errno.ENFILE)
+  await world.close(handles[0] ?? 0)
+  t.false(isErrno(await world.opened('/a')))
 })
