@@ -47,6 +47,30 @@ export class Silence {
 export const rootCredential: Credential = { uid: 0, gid: 0, groups: [], key: '0:0' }
 const second = 1_000_000_000n
 
+class FoldingNames extends Map<FileName, { node: Node, cookie: bigint }> {
+  readonly #fold: (name: FileName) => FileName
+  readonly #spelling = new Map<FileName, FileName>()
+
+  constructor (fold: (name: FileName) => FileName) {
+    super()
+    this.#fold = fold
+  }
+
+  #spelled (name: FileName): FileName { return this.#spelling.get(this.#fold(name)) ?? name }
+  override get (name: FileName): { node: Node, cookie: bigint } | undefined { return super.get(this.#spelled(name)) }
+  override has (name: FileName): boolean { return super.has(this.#spelled(name)) }
+  override set (name: FileName, value: { node: Node, cookie: bigint }): this {
+    if (!this.has(name)) this.#spelling.set(this.#fold(name), name)
+    return super.set(this.#spelled(name), value)
+  }
+
+  override delete (name: FileName): boolean {
+    const spelled = this.#spelled(name)
+    this.#spelling.delete(this.#fold(name))
+    return super.delete(spelled)
+  }
+}
+
 export class MemoryServer {
   readonly calls: { readonly name: CallName, readonly args: readonly unknown[] }[] = []
   readonly root: Node
@@ -86,7 +110,11 @@ export class MemoryServer {
   #lastCookie = 1n << 60n
   #time = 1_700_000_000n * second
 
-  constructor () {
+  /** Names that fold to the same are one name, in the spelling in which it was made. */
+  readonly #fold: ((name: FileName) => FileName) | undefined
+
+  constructor ({ fold }: { fold?: (name: FileName) => FileName } = {}) {
+    this.#fold = fold
     this.root = this.#newNode('directory', 0o755, rootCredential)
     this.root.nlink = 2
   }
@@ -415,7 +443,10 @@ export class MemoryServer {
       fileid: this.#lastFileid, fsid: 1n, handle: `handle${this.#lastFileid}` as RemoteHandle, kind, mode,
       uid: credential.uid,
       gid: gid ?? credential.gid,
-      nlink: kind === 'directory' ? 2 : 1, data: Buffer.from(target), stable: Buffer.from(target), names: new Map(),
+      nlink: kind === 'directory' ? 2 : 1, data: Buffer.from(target), stable: Buffer.from(target),
+      names: this.#fold === undefined
+        ? new Map<FileName, { node: Node, cookie: bigint }>()
+        : new FoldingNames(this.#fold),
       target,
       atime: now, mtime: now, ctime: now, rdevMajor: 0, rdevMinor: 0
     }
