@@ -66,20 +66,20 @@ function folderOnServer (name: string, mode: number): string {
   return folder
 }
 
-check('a pod with an fsGroup writes as its user into a folder of root, what it makes belongs to the group, and nothing is walked through', async (t) => {
+check('a pod with an fsGroup writes as its user into a folder of root, and what is there and what it makes belongs to the group', async (t) => {
   const folder = folderOnServer('group', 0o755)
   writeFileSync(path.join(folder, 'before'), 'x', { mode: 0o600 })
   const pod = await mount('group', { subDir: 'group', 'kubernetes.io/mounterArgs.FsGroup': '2222' })
   // As kubelet starts a container with fsGroup: its user, with the group as a supplementary one. kubelet's folders
   // above are closed to it.
   await shell(
-    `setpriv --reuid 1500 --regid 1500 --groups 2222 /bin/sh -c 'echo mine > file && mkdir made && echo too > made/file'`,
+    `setpriv --reuid 1500 --regid 1500 --groups 2222 /bin/sh -c 'echo mine > file && mkdir made && echo too > made/file && echo more >> before'`,
     { cwd: pod }
   )
   for (const name of ['file', 'made', 'made/file']) {
     t.like(statSync(path.join(folder, name)), { uid: 1500, gid: 2222 }, name)
   }
-  t.like(statSync(path.join(folder, 'before')), { uid: 0, gid: 0 })
+  t.like(statSync(path.join(folder, 'before')), { uid: 0, gid: 2222, mode: 0o100660 })
   const stranger = await run('setpriv', [
     '--reuid', '1600', '--regid', '1600', '--clear-groups', '/bin/sh', '-c', 'echo no > stranger'
   ], { cwd: pod })
