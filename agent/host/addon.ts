@@ -43,7 +43,7 @@ export interface DescriptorAddon {
   lockFile: (fd: number) => boolean
   /**
    * Closes every descriptor from 3 on that is not close-on-exec: our starter's, which everything that we start would
-   * have too. Returns how many.
+   * have too; regular files are made so instead, a thread of Node's may be reading one. Returns how many it closed.
    */
   closeInherited: () => number
   /** Gives memory that malloc holds free back to the system. Some milliseconds: for idle moments. */

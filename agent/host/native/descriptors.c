@@ -15,6 +15,7 @@
 #include <malloc.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -159,7 +160,7 @@ static napi_value lock_file (napi_env env, napi_callback_info info) {
 
 /*
  * closeInherited() → how many descriptors from 3 on it closed: those that are not close-on-exec. Ours all are, so they are our starter's, and
- * everything that we start would have them too.
+ * everything that we start would have them too. Regular files are made close-on-exec instead.
  */
 static napi_value close_inherited (napi_env env, napi_callback_info info) {
   (void)info;
@@ -174,7 +175,11 @@ static napi_value close_inherited (napi_env env, napi_callback_info info) {
     if (fd < 3 || fd == dirfd(folder)) continue;
     int flags = fcntl(fd, F_GETFD);
     if (flags < 0 || (flags & FD_CLOEXEC) != 0) continue;
-    if (close(fd) == 0) closed++;
+    struct statx facts;
+    /* A thread of Node's may be reading this very file (NODE_EXTRA_CA_CERTS, which OpenSSL opens without the flag): closed under it, the
+     * number would be somebody else's. */
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE, &facts) == 0 && S_ISREG(facts.stx_mode)) fcntl(fd, F_SETFD, flags | FD_CLOEXEC);
+    else if (close(fd) == 0) closed++;
   }
   closedir(folder);
   return napi_create_uint32(env, closed, &result) == napi_ok ? result : NULL;

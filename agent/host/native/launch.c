@@ -18,6 +18,7 @@
 #include "confine.h"
 #include "landlock.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -277,12 +278,24 @@ static napi_value reap (napi_env env, napi_callback_info info) {
 
 /* ---- the same process, begun again ---- */
 
+/* What our starter left open ends with this program: nothing of ours is needed in the next but stdio. */
+static void end_descriptors_with_exec (void) {
+  DIR *folder = opendir("/proc/self/fd");
+  if (folder == NULL) return;
+  for (struct dirent *entry = readdir(folder); entry != NULL; entry = readdir(folder)) {
+    int fd = atoi(entry->d_name);
+    if (fd > 2) fcntl(fd, F_SETFD, FD_CLOEXEC);
+  }
+  closedir(folder);
+}
+
 static int restart_with (const char *file, char **argv, char **envp, uint64_t kept) {
   /* Where root is a user like others exec would leave it nothing (capabilities(7), SECBIT_NOROOT). */
   int bits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
   if (bits < 0 || (bits & SECBIT_NOROOT) != 0) return bits < 0 ? errno : EPERM;
   if (bound_capabilities(kept) != 0) return errno;
   for (int fd = 0; fd < 3; fd++) fcntl(fd, F_SETFD, 0);
+  end_descriptors_with_exec();
   sigset_t none, before;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, &before);
