@@ -19,7 +19,7 @@ import { join } from 'node:path'
 import { HostError, VolumeError } from '../../../../agent/base/errors.ts'
 import { HostCalls } from '../../../../agent/host/host-calls.ts'
 import { Mounts } from '../../../../agent/host/mounts.ts'
-import { missing } from '../../../peers/needs.ts'
+import { testNeeding } from '../../../peers/testing.ts'
 
 const calls = new HostCalls()
 const mounts = new Mounts(calls)
@@ -157,7 +157,7 @@ test('what acts at a path goes through no link; looking follows those that are o
   t.is((await t.throwsAsync(mounts.inspect(join(base, 'round/x')), { instanceOf: HostError }))?.code, 'ELOOP')
 })
 
-const asRoot = missing('root') === undefined ? test : test.skip
+const asRoot = testNeeding('root')
 asRoot('a link of another user on the way to a path is refused, one at its end is seen as a link', async (t) => {
   const base = join(folder, 'foreign')
   mkdirSync(join(base, 'real/sub'), { recursive: true })

@@ -10,12 +10,12 @@ import { join } from 'node:path'
 import test from 'ava'
 import { VolumeError } from '../../../../agent/base/errors.ts'
 import { RootFolder, readRootFile, withRootFolder } from '../../../../agent/host/root-folder.ts'
-import { missing } from '../../../peers/needs.ts'
+import { testNeeding } from '../../../peers/testing.ts'
 
 const folder = realpathSync(mkdtempSync(join(tmpdir(), 'volbridge-root-')))
 test.after.always(() => { rmSync(folder, { recursive: true, force: true }) })
 
-const asRoot = missing('root') === undefined ? test : test.skip
+const asRoot = testNeeding('root')
 const nobody = 65534
 const make = (...names: readonly string[]): string => {
   const made = join(folder, ...names)
